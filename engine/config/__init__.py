@@ -1,0 +1,1 @@
+"""What people configure: channels, endpoints and the service, read from YAML and checked before anything starts."""

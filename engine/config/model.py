@@ -1,0 +1,185 @@
+"""The configuration as values: what the rest of the engine sees, long after YAML is forgotten.
+
+Every value here has been checked: names resolve, ports are free of clashes within the configuration, secrets
+are filled in. Times are seconds, sizes are bytes. All classes are frozen; a reload builds new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Direction = Literal["orders", "results", "adt", "query"]
+Unknown = Literal["resend", "park"]
+Probe = Literal["none", "window", "always"]
+AckSource = Literal["authoritative", "stored"]
+RelayTimeout = Literal["silent", "close", "ae"]
+Kind = Literal["medplum", "mllp"]
+Order = Literal["channel", "patient"]
+Strategy = Literal["anchored"]
+Replay = Literal["guarded", "undelivered", "all", "none"]
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a socket listens or connects to. `host` is a name or an IP address, never a URL."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Medplum:
+    """The Medplum server. `base_url` has no /fhir/R4: FHIR and token addresses follow from it.
+
+    time_limit: the longest, in seconds, that the server works on a request, its client waiting or gone.
+    """
+
+    base_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    time_limit: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The settings of one running service. Paths are absolute; `root` is the folder of the settings file."""
+
+    channels: Path
+    mappings: Path | None
+    ledger: Path
+    http: Address
+    workers: int
+    medplum: Medplum | None
+    root: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A real address outside, named once with its own limits. Times in seconds.
+
+    name: the key in endpoints.yaml; for one given in place as host:port, that address.
+    on_unknown: what becomes of a message that may have been taken; None where nobody has said so yet.
+    """
+
+    name: str
+    mllp: Address | None
+    connections: int = 1
+    ack_timeout: float = 30.0
+    on_unknown: Unknown | None = None
+    connect_timeout: float = 10.0
+    probe: Probe = "window"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A channel's own port.
+
+    allow: networks (CIDR) that may connect; empty = everybody.
+    accepts: message types such as ORU^R01; empty = whatever the mapping knows.
+    encoding: `auto` (MSH-18 decides) or the name of a Python codec.
+    max_bytes: largest frame; frame_timeout: seconds in which a begun frame must end.
+    """
+
+    port: int
+    host: str = "0.0.0.0"
+    allow: tuple[str, ...] = ()
+    accepts: tuple[str, ...] = ()
+    encoding: str = "auto"
+    max_bytes: int = 32 * MIB
+    frame_timeout: float = 60.0
+
+    @property
+    def address(self) -> Address:
+        return Address(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Whose answer the sender gets (`from:` in YAML), and what happens when that answer is late."""
+
+    source: AckSource
+    on_relay_timeout: RelayTimeout = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """The way to the old engine. settle: seconds of quiet after which nothing of it is on its way any more."""
+
+    endpoint: Endpoint
+    settle: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One place of the target path.
+
+    name: unique in its channel; `medplum` or the endpoint's name unless given.
+    mapping: a v2 → v2 mapping of its own (MLLP); None = the message as it came.
+    """
+
+    name: str
+    kind: Kind
+    endpoint: Endpoint | None
+    project: str | None = None
+    strategy: Strategy = "anchored"
+    order_by: Order = "patient"
+    mapping: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The new way: mapped by `mapping` (None = chosen by MSH-9), then to each destination."""
+
+    mapping: str | None
+    destinations: tuple[Destination, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """What a rollback sends again, and for how many seconds after a cutover it needs no override."""
+
+    replay: Replay
+    until: float = 72 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One configured flow: one source, its mapping, its destinations.
+
+    phase: the first epoch's phase, defaults applied (`legacy`, or `live` where there is no `legacy:`).
+    raw: the channel as written, defaults merged beneath, as plain dicts, lists and scalars.
+    """
+
+    id: str
+    connection: str
+    title: str
+    direction: Direction
+    labels: Mapping[str, str]
+    owner: str
+    timezone: str
+    phase: str | None
+    listen: Listen
+    ack: Ack
+    identity: Mapping[str, str]
+    legacy: Legacy | None
+    target: Target | None
+    rollback: Rollback | None
+    source: str
+    raw: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything one process is built from."""
+
+    service: Service
+    channels: tuple[Channel, ...]
+    endpoints: Mapping[str, Endpoint]

@@ -1,0 +1,1 @@
+"""The loop that turns open work into settled work: lanes, retry, breakers, destinations."""

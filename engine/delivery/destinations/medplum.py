@@ -1,0 +1,143 @@
+"""To Medplum: the message is mapped to FHIR, and delivered by the destination's strategy.
+
+All courses to one Medplum project share its client, its breaker and a bound on how many messages are on the way at
+once. While the breaker is open nothing is begun but the one message that asks whether the project is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.delivery import lane
+from engine.delivery.breaker import Breaker, Position
+from engine.delivery.work import Work
+from engine.fhir.output import Output
+from engine.ledger.model import Message
+from engine.ledger.outcome import Outcome, Result
+from engine.mapping.library import Unmappable
+from engine.observe.events import emit
+from engine.observe.service_events import Fault
+
+AT_ONCE = 8  # messages on the way to one project; more only makes its transactions collide
+WINDOW = 8  # messages of one course that may be claimed at once
+
+
+class Deliverer(Protocol):
+    """How an output is written to the project (engine.fhir)."""
+
+    async def deliver(self, output: Output, tag: str, *, unknown: bool = False, since: float = 0.0) -> Outcome: ...
+
+    async def close(self) -> None: ...
+
+
+class Project:
+    """One Medplum project: what its courses share."""
+
+    def __init__(self, name: str, deliverer: Deliverer, *, settle_time: float, at_once: int = AT_ONCE) -> None:
+        """`settle_time`: seconds after which a request without an answer is over, one way or the other."""
+        self.settle_time = settle_time
+        self.breaker = Breaker(name)
+        self.breaker.listeners.append(lambda opened: None if opened else self._begin())
+        self._deliverer = deliverer
+        self._at_once = at_once
+        self._waiting: deque[Attempt] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def submit(self, attempt: Attempt) -> None:
+        if self.breaker.position is Position.PROBING and not self._running:
+            self._start(attempt)
+        else:
+            self._waiting.append(attempt)
+            self._begin()
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._running) < self._at_once and not self.breaker.open:
+            self._start(self._waiting.popleft())
+
+    def _start(self, attempt: Attempt) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(attempt), name="to medplum")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._begin()
+
+    async def _run(self, attempt: Attempt) -> None:
+        work = attempt.work
+        try:
+            output = attempt.map(work.message)
+        except Unmappable as error:
+            work.done(work, Outcome(Result.NEVER, str(error)))
+            return
+        except Exception as error:  # a defect of a mapping must cost one message, not the channel
+            emit(Fault(_place(error)))
+            work.done(work, Outcome(Result.NEVER, f"the mapping failed: {_place(error)}"))
+            return
+        try:
+            since = asyncio.get_running_loop().time() - work.since
+            outcome = await self._deliverer.deliver(output, attempt.tag, unknown=work.unknown, since=since)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            emit(Fault(_place(error)))
+            outcome = Outcome(Result.UNKNOWN, f"the delivery failed: {_place(error)}")
+        work.done(work, outcome)
+
+    async def close(self) -> None:
+        self.breaker.stop()
+        self._waiting.clear()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._deliverer.close()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One work to be mapped and delivered under its tag."""
+
+    work: Work
+    map: Callable[[Message], Output]
+    tag: str
+
+
+class MedplumDestination:
+    """One course to a project."""
+
+    window = WINDOW
+
+    def __init__(self, project: Project, map: Callable[[Message], Output], incarnation: str, *, order_by: str) -> None:
+        self.breaker = project.breaker
+        self.waits_for_dead = True
+        self.settle_time = project.settle_time
+        self._project = project
+        self._map = map
+        self._incarnation = incarnation
+        self._lane = lane.patient if order_by == "patient" else lane.channel
+
+    def lane(self, raw: bytes) -> bytes:
+        return self._lane(raw)
+
+    def send(self, work: Work) -> None:
+        message = work.message
+        tag = f"{self._incarnation}/{message.channel.name}/{message.seq}"
+        if (work.part, work.delivery) != (1, 1):
+            tag += f"/{work.part}.{work.delivery}"
+        self._project.submit(Attempt(work, self._map, tag))
+
+    async def close(self) -> None:
+        """The project is closed by whoever opened it."""
+
+
+def _place(error: BaseException) -> str:
+    """An exception's class and the line that raised it; never its text, which may quote the message."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    where = f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else ""
+    return type(error).__name__ + where

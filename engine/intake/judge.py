@@ -1,0 +1,68 @@
+"""Whether a frame may be taken as a message of a channel. Pure.
+
+In `live` a flaw is the sender's answer; in `legacy` and `parallel` the old engine is the one to judge, and the flaw is
+only recorded (`would_refuse`), because it wants a decision before `live`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.hl7.ack import AckCode, AckError
+from engine.hl7.peek import Peek
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why a frame is not what the channel takes: the answer's code (table 0008), the error (table 0357), and words."""
+
+    code: AckCode
+    error: AckError
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a channel takes. `accepts`: message types as `ORU^R01`, None = any. `decodes`: whether the bytes are text in
+    the charset that their MSH-18 or the channel declares."""
+
+    accepts: frozenset[str] | None
+    decodes: Callable[[bytes], bool]
+
+
+def _flaw(code: AckCode, error: int, field: int | None, reason: str) -> Flaw:
+    return Flaw(code, AckError(error, reason, "MSH", field=field), reason)
+
+
+NO_HEADER = _flaw("AR", 100, None, "no MSH segment at the beginning")
+BATCH = _flaw("AR", 200, 9, "a batch envelope, and this channel takes single messages")
+DELIMITERS = _flaw("AR", 102, 2, "MSH-1 and MSH-2 do not name usable delimiters")
+NO_CONTROL_ID = _flaw("AE", 101, 10, "MSH-10 is empty, so that nothing could be acknowledged")
+CHARSET = _flaw("AE", 102, 18, "bytes that are not text in the declared character set")
+TOO_LARGE = _flaw("AR", 207, None, "larger than this channel takes")
+NOT_STORED = _flaw("AE", 207, None, "this message could not be stored; please send it again")
+LATE = _flaw("AE", 207, None, "no answer in time from the receiving system; please send it again")
+
+_PROBLEMS = {"no MSH": NO_HEADER, "batch envelope": BATCH, "broken delimiters": DELIMITERS}
+
+
+def judge(head: Peek, frame: bytes, rules: Rules) -> Flaw | None:
+    """The first flaw of a frame, or None."""
+    if not head.ok:
+        return _PROBLEMS.get(head.problem or "", NO_HEADER)
+    if head.control_id is None:
+        return NO_CONTROL_ID
+    if rules.accepts is not None and f"{head.type}^{head.trigger}" not in rules.accepts:
+        return _type_flaw(head, rules.accepts)
+    if not frame.isascii() and not rules.decodes(frame):
+        return CHARSET
+    return None
+
+
+def _type_flaw(head: Peek, accepts: frozenset[str]) -> Flaw:
+    known = any(name.partition("^")[0] == head.type for name in accepts)
+    wanted = ", ".join(sorted(accepts))
+    return _flaw(
+        "AR", 201 if known else 200, 9, f"a message type that this channel does not take (it takes {wanted})"[:200]
+    )

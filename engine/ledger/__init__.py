@@ -1,0 +1,1 @@
+"""The durable record: what was received, what may have been sent, what became of it."""

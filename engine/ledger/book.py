@@ -1,0 +1,343 @@
+"""What a transaction does to the ledger's numbers, and the rows that come of it. No SQL and no I/O.
+
+A `Book` is told what happened (`store`, `settle`, `claim_open` …) between `begin` and `finish`; `finish` claims
+what may be claimed, so that the claim of an idle course rides in the transaction that stores the message, and the
+next claim of a busy one in the transaction that settles the last. `undo` puts everything back when the
+transaction could not be written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.ledger.course import SETTLED_STATES, ChannelBook, Course, Span, is_settled
+from engine.ledger.model import IntakeEvent, Message, OpenWork, Settlement, State
+from engine.ledger.routing import Epoch
+
+_MISSING = object()
+
+
+class LedgerRuleError(Exception):
+    """Ours: somebody asked the ledger for what its rules forbid. Nothing was written."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """The rows of one transaction, in the shape of the tables (`engine.ledger.sqlite.schema`)."""
+
+    messages: list[tuple[Any, ...]] = field(default_factory=list)
+    receipts: list[tuple[Any, ...]] = field(default_factory=list)
+    captured: list[tuple[Any, ...]] = field(default_factory=list)
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    epochs: list[tuple[Any, ...]] = field(default_factory=list)
+    channels: list[tuple[int, int]] = field(default_factory=list)
+    progress: list[tuple[Any, ...]] = field(default_factory=list)
+    opened: list[tuple[Any, ...]] = field(default_factory=list)
+    closed: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+class Book:
+    """The ledger's numbers, moved one transaction at a time."""
+
+    def __init__(self, term: int, last_message: int) -> None:
+        self.term = term
+        self.last_message = last_message
+        self._stamp = 0
+        self.begin()
+
+    def begin(self) -> None:
+        self._stamp += 1
+        self._saved: list[tuple[ChannelBook | Course, tuple[Any, ...]]] = []
+        self._log: list[tuple[dict[Any, Any], Any, Any]] = []
+        self._first_message = self.last_message
+        self._changes = Changes()
+        self._counted: dict[ChannelBook, None] = {}
+        self._moved: dict[Course, set[int]] = {}  # course -> epochs whose row changes
+        self._looked: dict[Course, None] = {}  # courses that may claim more
+        self._open: dict[tuple[Course, tuple[int, int, int]], OpenWork | None] = {}
+
+    def undo(self) -> None:
+        """Put everything back as it was at `begin`."""
+        for book, saved in reversed(self._saved):
+            book.restore(saved)
+        for table, key, old in reversed(self._log):
+            if old is _MISSING:
+                table.pop(key, None)
+            else:
+                table[key] = old
+        self.last_message = self._first_message
+        self.begin()
+
+    # -- what happened
+
+    def store(self, message: Message) -> None:
+        channel = message.channel
+        if channel.stamp != self._stamp:
+            self._touch(channel)
+            self._counted[channel] = None
+            for course in channel.courses:
+                self._looked[course] = None
+        channel.seq = message.seq = channel.seq + 1
+        self.last_message = message.id = self.last_message + 1
+        message.epoch = channel.epochs[-1].number
+        message.relayed = message.wants_relay and channel.can_relay()
+        if message.relayed:
+            self._set(channel.awaiting, message.seq, True)
+        if message.flaw:
+            self._changes.events.append(
+                (message.received, channel.id, "would_refuse", message.flaw, "", message.socket, len(message.raw),
+                 message.id, None, b"")
+            )  # fmt: skip
+        self._changes.messages.append(
+            (message.id, channel.id, message.seq, message.socket, message.received, message.control_id, message.raw)
+        )
+
+    def settle(self, settlement: Settlement) -> None:
+        course, state, message = settlement.course, settlement.state, settlement.message
+        if course.stamp != self._stamp:
+            self._touch(course)
+        self._looked[course] = None
+        key = (settlement.seq, settlement.part, settlement.delivery)
+        work = course.open.get(key) if course.open else None
+        if work is None and not course.frontier < settlement.seq <= course.claim:
+            raise LedgerRuleError(
+                f"{course.channel.name}/{settlement.seq} at {course.name}: neither open nor claimed"
+                f" (frontier {course.frontier}, claim {course.claim}), so it cannot become {state.label}"
+            )
+        epoch = work.epoch if work else course.spans[0].epoch
+        if is_settled(state):
+            self._receipt(settlement, epoch)
+            course.count(epoch, state)
+            if work:
+                self._close(course, work)
+        else:
+            self._put_open(
+                course,
+                OpenWork(
+                    *key, message.id, epoch, state, settlement.due, settlement.tries, settlement.why, settlement.blocks
+                ),
+            )
+        if work is None:
+            self._leave_flight(course, settlement.seq, message.id)
+        self._mark(course, epoch)
+        self._answered(settlement)
+
+    def claim_open(self, course: Course, key: tuple[int, int, int]) -> bool:
+        """Claim one open part anew, singly. False when it is not there to be claimed."""
+        work = course.open.get(key)
+        if work is None or work.state is State.SENDING:
+            return False
+        self._touch(course)
+        changed = OpenWork(*key, work.message, work.epoch, State.SENDING, 0, work.tries, work.why, True)
+        self._put_open(course, changed)
+        return True
+
+    def release(self, channel: ChannelBook, seq: int) -> None:
+        """The authority's answer is late: nothing waits for it any more."""
+        self._drop(channel.awaiting, seq)
+        for course in channel.courses:
+            self._looked[course] = None
+
+    def pause(self, course: Course, paused: bool) -> None:
+        """Stop claiming on a course, or go on."""
+        self._touch(course)
+        course.paused = paused
+        self._looked[course] = None
+
+    def event(self, event: IntakeEvent) -> None:
+        message = event.message.id if event.message else None
+        self._changes.events.append(
+            (event.at, event.channel.id, event.kind, event.reason, event.peer, event.socket, event.size, message,
+             event.answer, event.raw)
+        )  # fmt: skip
+
+    def switch(self, channel: ChannelBook, epoch: Epoch, courses: list[Course]) -> Epoch:
+        """Open an epoch above every number given so far. `courses`: the channel's, new ones included."""
+        self._touch(channel)
+        number = channel.epochs[-1].number + 1 if channel.epochs else 1
+        opened = Epoch(
+            number,
+            channel.seq + 1,
+            epoch.phase,
+            epoch.routing,
+            self.term,
+            epoch.who,
+            epoch.why,
+            epoch.at,
+            epoch.evidence,
+        )
+        channel.epochs = [*channel.epochs, opened]
+        channel.courses = courses
+        due = {route.destination: route for route in opened.routing.due()}
+        for course in courses:
+            self._touch(course)
+            course.spans = [*(_closed(span, opened.first - 1) for span in course.spans)]
+            if route := due.get(course.name):
+                course.spans.append(Span(opened.first, None, opened.number, route))
+                if len(course.spans) == 1:
+                    course.claim = course.frontier = opened.first - 1
+                    course.frontier_id = self.last_message
+                course.totals.setdefault(opened.number, [0] * SETTLED_STATES)
+                self._mark(course, opened.number)
+            self._looked[course] = None
+        channel.relay = channel.course(opened.routing.answer_from or "")
+        self._counted[channel] = None
+        self._changes.epochs.append(
+            (channel.id, opened.first, opened.number, opened.phase, opened.routing.to_json(), opened.term, opened.who,
+             opened.why, opened.at, opened.evidence)
+        )  # fmt: skip
+        return opened
+
+    # -- what comes of it
+
+    def finish(self) -> tuple[Changes, list[Course]]:
+        """Claim what may be claimed; the transaction's rows, and the courses whose claim moved."""
+        claimed = []
+        for course in self._looked:
+            if course.stamp != self._stamp:
+                self._touch(course)
+            if course.done:
+                self._pass_laggards(course)
+            if course.advance():
+                claimed.append(course)
+                self._mark(course, course.spans[0].epoch)
+        changes = self._changes
+        changes.channels = [(channel.seq, channel.id) for channel in self._counted]
+        changes.progress = [row for course, epochs in self._moved.items() for row in self._progress(course, epochs)]
+        for (course, key), work in self._open.items():
+            place = (course.channel.id, course.id, *key)
+            if work is None:
+                changes.closed.append(place)
+            else:
+                changes.opened.append(
+                    (
+                        *place,
+                        work.message,
+                        work.epoch,
+                        work.state.value,
+                        work.due,
+                        work.tries,
+                        self.term,
+                        work.why,
+                        work.blocks,
+                    )
+                )
+        return changes, claimed
+
+    def _progress(self, course: Course, epochs: set[int]) -> list[tuple[Any, ...]]:
+        rows = []
+        for epoch in epochs:
+            claim, frontier = course.claim, course.frontier
+            if course.spans and epoch != course.spans[0].epoch:
+                behind = next((span for span in course.spans if span.epoch == epoch), None)
+                if behind is not None:  # not begun
+                    claim = frontier = behind.first - 1
+                else:  # finished: only its totals still change
+                    last = next(later.first for later in course.channel.epochs if later.number == epoch + 1) - 1
+                    claim = frontier = last
+            rows.append(
+                (
+                    course.channel.id,
+                    course.id,
+                    epoch,
+                    claim,
+                    self.term,
+                    frontier,
+                    course.frontier_id,
+                    *course.totals[epoch],
+                )
+            )
+        return rows
+
+    def _pass_laggards(self, course: Course) -> None:
+        """The frontier jumps over what is still on the way below it, and that goes into `open_work` as sending."""
+        done, top = course.done, max(course.done)
+        epoch = course.spans[0].epoch
+        for seq in range(course.frontier + 1, top):
+            if seq in done:
+                continue
+            key = (seq, 1, 1)
+            self._put_open(course, OpenWork(*key, course.ids[seq], epoch, State.SENDING, 0, 0, "", True))
+            self._drop(course.ids, seq)
+        course.frontier, course.frontier_id = top, done[top]
+        for seq in list(done):
+            self._drop(done, seq)
+        self._mark(course, epoch)
+
+    # -- small steps, each with its way back
+
+    def _leave_flight(self, course: Course, seq: int, message: int) -> None:
+        if seq == course.frontier + 1 and not course.done:
+            course.frontier, course.frontier_id = seq, message
+        else:
+            self._set(course.done, seq, message)
+        if course.ids:
+            self._drop(course.ids, seq)
+
+    def _receipt(self, settlement: Settlement, epoch: int) -> None:
+        course, message = settlement.course, settlement.message
+        self._changes.receipts.append(
+            (message.id, course.channel.id, settlement.seq, course.id, settlement.part, settlement.delivery, 1, epoch,
+             settlement.state.value, settlement.at, self.term, settlement.why or None, settlement.answer)
+        )  # fmt: skip
+        if settlement.output is not None:
+            self._changes.captured.append((message.id, course.id, settlement.part, settlement.output))
+
+    def _answered(self, settlement: Settlement) -> None:
+        """The authority has spoken, or the others have heeded its no."""
+        course, channel, seq = settlement.course, settlement.course.channel, settlement.seq
+        if course is channel.relay:
+            if not is_settled(settlement.state):
+                return
+            gated = [other for other in channel.courses if other.gated and other.spans]
+            if settlement.state is State.REFUSED and gated:
+                self._set(channel.refused, seq, len(gated))
+            if seq in channel.awaiting:
+                self._drop(channel.awaiting, seq)
+            for other in gated:
+                self._looked[other] = None
+        elif settlement.state is State.REFUSED and seq in channel.refused:
+            left = channel.refused[seq] - 1
+            if left:
+                self._set(channel.refused, seq, left)
+            else:
+                self._drop(channel.refused, seq)
+
+    def _put_open(self, course: Course, work: OpenWork) -> None:
+        old = course.open.get(work.key)
+        course.sending += (work.state is State.SENDING) - (old is not None and old.state is State.SENDING)
+        course.blocked += work.blocks - (old is not None and old.blocks)
+        self._set(course.open, work.key, work)
+        self._open[course, work.key] = work
+
+    def _close(self, course: Course, work: OpenWork) -> None:
+        course.sending -= work.state is State.SENDING
+        course.blocked -= work.blocks
+        self._drop(course.open, work.key)
+        self._open[course, work.key] = None
+
+    def _mark(self, course: Course, epoch: int) -> None:
+        epochs = self._moved.get(course)
+        if epochs is None:
+            self._moved[course] = {epoch}
+        else:
+            epochs.add(epoch)
+
+    def _touch(self, book: ChannelBook | Course) -> None:
+        if book.stamp != self._stamp:
+            book.stamp = self._stamp
+            self._saved.append((book, book.save()))
+
+    def _set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        self._log.append((table, key, table.get(key, _MISSING)))
+        table[key] = value
+
+    def _drop(self, table: dict[Any, Any], key: Any) -> None:
+        old = table.pop(key, _MISSING)
+        if old is not _MISSING:
+            self._log.append((table, key, old))
+
+
+def _closed(span: Span, last: int) -> Span:
+    return span if span.last is not None else Span(span.first, last, span.epoch, span.route)

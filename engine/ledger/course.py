@@ -1,0 +1,162 @@
+"""A channel's numbers in memory: the counter of intake, and per destination the claim, the frontier and open work.
+
+These objects are changed by the ledger's writer only, inside a transaction, and put back as they were when it
+fails. Others read them. They hold what the rows of `channel`, `progress` and `open_work` hold, nothing else.
+
+A *course* is a channel's way to one destination. On it: `frontier` <= `claim` <= stored. At or below the frontier
+everything is settled or in `open`; between frontier and claim sending may have begun; above the claim it has not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.ledger.model import FIRST_SETTLED, SETTLED, OpenWork, State
+from engine.ledger.routing import Epoch, Route
+
+_INDEX = {state.value: at for at, state in enumerate(SETTLED)}
+SETTLED_STATES = len(SETTLED)
+
+
+@dataclass(slots=True)
+class Span:
+    """Numbers that are due on a course: one epoch's, `last` is None while it is the present one."""
+
+    first: int
+    last: int | None
+    epoch: int
+    route: Route
+
+
+class Course:
+    """A channel's way to one destination: what is claimed, settled and open there."""
+
+    __slots__ = (
+        "blocked", "channel", "claim", "done", "frontier", "frontier_id", "gated", "id", "ids", "name", "open",
+        "paused", "runner", "sending", "spans", "stamp", "totals", "window",
+    )  # fmt: skip
+
+    def __init__(self, channel: ChannelBook, id: int, name: str, window: int, gated: bool) -> None:
+        self.channel = channel
+        self.id = id
+        self.name = name
+        self.window = window  # how many may be on the way at once; 1 means strictly one after the other
+        self.gated = gated  # waits while the answer to a message is awaited from the authority
+        self.paused = True  # no new claims: its runner has not begun, or the endpoint's breaker is open
+        self.claim = self.frontier = self.frontier_id = 0
+        self.sending = 0  # of `open`: those in state SENDING
+        self.blocked = 0  # of `open`: those that later messages must wait for
+        self.open: dict[tuple[int, int, int], OpenWork] = {}
+        self.done: dict[int, int] = {}  # above the frontier, settled in this transaction: seq -> message.id
+        self.ids: dict[int, int] = {}  # above the frontier, on the way: seq -> message.id
+        self.totals: dict[int, list[int]] = {}  # epoch -> settled by state, in the order of SETTLED
+        self.spans: list[Span] = []  # what is still due, oldest first; the first one is the one at work
+        self.stamp = 0
+        self.runner: Any = None  # the delivery loop's end of this course
+
+    def save(self) -> tuple[Any, ...]:
+        totals = {epoch: counts[:] for epoch, counts in self.totals.items()}
+        return (
+            self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, totals, self.spans[:],
+        )  # fmt: skip
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        (
+            self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, self.totals,
+            self.spans,
+        ) = saved  # fmt: skip
+
+    @property
+    def strict(self) -> bool:
+        return self.window == 1
+
+    def in_flight(self) -> int:
+        return self.claim - self.frontier + self.sending
+
+    def ahead(self) -> int:
+        """How many messages the newest of the channel has to wait for here: on the way, waiting, or in its way."""
+        return self.channel.seq - 1 - self.frontier + self.blocked
+
+    def advance(self) -> bool:
+        """Claim what may be sent now. Whether the claim moved."""
+        if self.paused or not self.spans or (self.window == 1 and self.blocked):
+            return False
+        span = self._span()
+        limit = self.channel.released() if self.gated else self.channel.seq
+        if span.last is not None and span.last < limit:
+            limit = span.last
+        top = self.claim + self.window - self.in_flight()
+        if top > limit:
+            top = limit
+        if top <= self.claim:
+            return False
+        self.claim = top
+        return True
+
+    def _span(self) -> Span:
+        """The span at work; a finished one is left behind, and numbers that were never due here are passed over."""
+        span = self.spans[0]
+        while span.last is not None and self.frontier >= span.last and len(self.spans) > 1:
+            self.spans = self.spans[1:]
+            span = self.spans[0]
+            self.claim = self.frontier = max(self.frontier, span.first - 1)
+        return span
+
+    def count(self, epoch: int, state: State) -> None:
+        counts = self.totals.get(epoch)
+        if counts is None:
+            counts = self.totals[epoch] = [0] * SETTLED_STATES
+        counts[_INDEX[state]] += 1
+
+    def total(self, state: State) -> int:
+        at = _INDEX[state]
+        return sum(counts[at] for counts in self.totals.values())
+
+
+@dataclass(slots=True, eq=False)
+class ChannelBook:
+    """A channel in the ledger: its counter, its epochs, its courses."""
+
+    id: int
+    name: str
+    seq: int
+    epochs: list[Epoch] = field(default_factory=list)
+    courses: list[Course] = field(default_factory=list)
+    relay: Course | None = None  # the course whose answers go back to the sender, in the present epoch
+    awaiting: dict[int, bool] = field(default_factory=dict)  # numbers whose answer is awaited for the sender
+    refused: dict[int, int] = field(
+        default_factory=dict
+    )  # numbers the authority said no to -> gated courses still to settle
+    stamp: int = 0
+    runners: list[Any] = field(default_factory=list)  # the delivery loop's ends of its courses
+
+    @property
+    def epoch(self) -> Epoch:
+        return self.epochs[-1]
+
+    def save(self) -> tuple[Any, ...]:
+        return (self.seq, self.epochs[:], self.relay, self.courses[:])
+
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        self.seq, self.epochs, self.relay, self.courses = saved
+
+    def course(self, name: str) -> Course | None:
+        return next((course for course in self.courses if course.name == name), None)
+
+    def released(self) -> int:
+        """The highest number that no awaited answer holds back."""
+        return min(self.awaiting) - 1 if self.awaiting else self.seq
+
+    def can_relay(self) -> bool:
+        """Whether the authority can be asked at once about the message just numbered.
+
+        All that is unsettled before it must itself await a relayed answer; behind a backlog, or with the endpoint's
+        breaker open, the engine answers by itself.
+        """
+        relay = self.relay
+        return relay is not None and not relay.paused and relay.ahead() <= len(self.awaiting)
+
+
+def is_settled(state: State) -> bool:
+    return state.value >= FIRST_SETTLED

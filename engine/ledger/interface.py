@@ -1,0 +1,77 @@
+"""What the rest of the engine asks of a ledger. SQLite keeps it today; PostgreSQL can keep it behind the same words.
+
+All changes are queued and return at once; what became of them is reported to `on_commit`, on the event loop, after
+the transaction is durable. Whoever acknowledges or sends does so from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from engine.ledger.book import Book
+from engine.ledger.course import ChannelBook, Course
+from engine.ledger.model import IntakeEvent, Message, Settlement
+from engine.ledger.routing import Routing
+
+OpenKey = tuple[int, int, int]  # (sequence, part, delivery)
+
+
+class Commit(Protocol):
+    """One durable transaction; or what was handed back unwritten: `unstored` where the ledger as a whole cannot be
+    written at present, `failed` (with the reason) where the operation itself is to blame."""
+
+    stored: list[Message]
+    settled: list[Settlement]
+    events: list[IntakeEvent]
+    claimed: list[Course]
+    reclaimed: list[tuple[Course, OpenKey, bool]]
+    unstored: list[Message | IntakeEvent]
+    failed: list[tuple[Any, str]]
+    seconds: float
+
+
+class Ledger(Protocol):
+    """The durable record of all channels."""
+
+    incarnation: str
+    term: int
+    channels: dict[str, ChannelBook]
+
+    def start(self, on_commit: Callable[[Commit], None]) -> None:
+        """Begin writing; `on_commit` is called on the running event loop."""
+
+    def store(self, message: Message) -> None:
+        """Number the message and make it durable; claim it in the same transaction where a course is idle."""
+
+    def claim(self, course: Course, key: OpenKey) -> None:
+        """Claim one open part anew, singly, before it is sent again."""
+
+    def settle(self, settlement: Settlement) -> None:
+        """Record what became of a part; the course's next claim rides in the same transaction."""
+
+    def event(self, event: IntakeEvent) -> None:
+        """Keep evidence of input that got no number, or that `live` would refuse."""
+
+    def release(self, channel: ChannelBook, seq: int) -> None:
+        """The answer awaited for `seq` is late: the other path need not wait for it."""
+
+    def pause(self, course: Course, paused: bool) -> None:
+        """No claims on a course until it is resumed."""
+
+    def switch(
+        self, channel: str, phase: str, routing: Routing, windows: dict[str, int], *, who: str, why: str
+    ) -> Awaitable[ChannelBook]:
+        """Open an epoch of `channel` above every number given so far; the channel is made where it is new."""
+
+    def transaction(self, act: Callable[[Book], Any]) -> Awaitable[Any]:
+        """Run `act` on the book in a transaction of the writer; its result, once durable."""
+
+    def backlog(self, course: Course, after: int, limit: int) -> Awaitable[list[Message]]:
+        """The course's channel's messages above `after`, in order; at most `limit`, and bounded in bytes."""
+
+    def message(self, channel: ChannelBook, id: int) -> Awaitable[Message]:
+        """One stored message by its id."""
+
+    async def close(self) -> None:
+        """Write what is queued, then close."""

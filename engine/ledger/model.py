@@ -1,0 +1,159 @@
+"""The ledger's values: states, messages, settlements. No I/O and no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.ledger.course import ChannelBook, Course
+
+
+class State(IntEnum):
+    """What became of one part of one message at one destination. Below `DELIVERED`: open; from it on: settled."""
+
+    WAITING = 1  # stored, not begun
+    SENDING = 2  # claimed: a byte may have gone out
+    RETRYING = 3  # provably not taken; will be tried again
+    UNKNOWN = 4  # claimed, and no parsed answer
+    PARKED = 5  # waits behind a failed message of its lane, or for a person
+    DEAD = 6  # needs a person
+    DELIVERED = 10
+    CAPTURED = 11  # output made and kept, not sent
+    FILTERED = 12  # a declared rule
+    REFUSED = 13  # the sender was told no
+    DUPLICATE = 14
+    SUPERSEDED = 15  # closed here, the other side has it
+    DISCARDED = 16  # a person, with a reason
+
+    @property
+    def label(self) -> str:
+        """The state as people read it and as it stands in metrics: `delivered`, `retrying` …"""
+        return self.name.lower()
+
+
+OPEN = tuple(state for state in State if state < State.DELIVERED)
+SETTLED = tuple(state for state in State if state >= State.DELIVERED)
+FIRST_SETTLED = State.DELIVERED.value
+
+
+class Message:
+    """One inbound message: the exact bytes, and its number.
+
+    `id`, `seq` and `epoch` are given by the transaction that stores it; before that they are 0. `received` is in
+    microseconds since 1970. `reply` belongs to intake (the connection that waits for an answer); the ledger only
+    reads whether the answer is wanted from an authority (`wants_relay`) and says whether that is possible
+    (`relayed`). Plain slots, not a dataclass: one is made for every frame.
+    """
+
+    __slots__ = (
+        "channel", "control_id", "epoch", "flaw", "id", "raw", "received", "relayed", "reply", "seq", "socket",
+        "wants_relay",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        channel: ChannelBook,
+        raw: bytes,
+        received: int,
+        control_id: str | None = None,
+        socket: int = 0,
+        reply: Any = None,
+        wants_relay: bool = False,
+        flaw: str | None = None,
+    ) -> None:
+        self.channel = channel
+        self.raw = raw
+        self.received = received
+        self.control_id = control_id
+        self.socket = socket
+        self.reply = reply
+        self.wants_relay = wants_relay
+        self.relayed = False
+        self.flaw = flaw  # why `live` would refuse it, where it is taken all the same
+        self.id = self.seq = self.epoch = 0
+
+
+class Settlement:
+    """What became of one part of one message at one destination: a receipt, or a change of open work.
+
+    `at` and `due` are microseconds since 1970; `due` says when an open part is to be tried again (0: not by itself).
+    `note` is the reason or the peer's answer, kept with the receipt. `blocks`: later messages of the lane wait.
+    """
+
+    __slots__ = (
+        "answer", "at", "blocks", "course", "delivery", "due", "message", "output", "part", "seq", "state", "tries",
+        "why",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        course: Course,
+        message: Message,
+        state: State,
+        at: int,
+        *,
+        why: str = "",
+        answer: bytes | None = None,
+        output: bytes | None = None,
+        due: int = 0,
+        tries: int = 0,
+        blocks: bool = True,
+        part: int = 1,
+        delivery: int = 1,
+    ) -> None:
+        self.course = course
+        self.message = message
+        self.seq = message.seq
+        self.state = state
+        self.at = at
+        self.why = why
+        self.answer = answer
+        self.output = output
+        self.due = due
+        self.tries = tries
+        self.blocks = blocks
+        self.part = part
+        self.delivery = delivery
+
+
+@dataclass(slots=True)
+class OpenWork:
+    """A row of `open_work`: at or below the frontier, and not settled."""
+
+    seq: int
+    part: int
+    delivery: int
+    message: int  # message.id
+    epoch: int
+    state: State
+    due: int
+    tries: int
+    why: str
+    blocks: bool
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return (self.seq, self.part, self.delivery)
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeEvent:
+    """Input that got no sequence number, or would not get one in `live`: its bytes, the reason, the answer given.
+
+    `message`: the stored message that it speaks of, where it was stored all the same (`would_refuse`).
+    `size` is the whole input's, of which `raw` may be only the beginning.
+    """
+
+    channel: ChannelBook
+    kind: str
+    reason: str
+    at: int
+    peer: str
+    socket: int
+    raw: bytes
+    size: int
+    answer: bytes | None = None
+    message: Message | None = None
+    reply: Any = None

@@ -1,0 +1,74 @@
+"""Routing: where the messages of an epoch are due. A pure function of the epoch and the destination.
+
+An epoch's routing table is decided once, when the epoch is opened (`engine.migration.phases`), and written into
+its row; from then on nothing else is asked.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+
+class Mode(Enum):
+    """What is due at a destination. `OFF` and `DEFER` are routes, not states: nothing is due there."""
+
+    SEND = "send"
+    CAPTURE = "capture"  # output made and kept, never transmitted
+    DEFER = "defer"  # kept back for the side that does not send; a rollback may grant it
+    OFF = "off"
+
+
+LEGACY = "legacy"  # the name of the path on to the old engine, in every channel that has one
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of a routing table."""
+
+    destination: str
+    kind: str  # 'legacy' | 'medplum' | 'mllp'
+    mode: Mode
+    order_by: str  # 'channel' | 'patient'
+    mapping: str | None = None  # the mapping's content hash, where the destination maps
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """The routing table of an epoch, and whose answer the sender gets: a destination's name, or None for our own."""
+
+    routes: tuple[Route, ...]
+    answer_from: str | None = None
+
+    def route(self, destination: str) -> Route | None:
+        return next((route for route in self.routes if route.destination == destination), None)
+
+    def due(self) -> tuple[Route, ...]:
+        """The routes on which something is due for each message."""
+        return tuple(route for route in self.routes if route.mode in (Mode.SEND, Mode.CAPTURE))
+
+    def to_json(self) -> str:
+        rows = [{**asdict(route), "mode": route.mode.value} for route in self.routes]
+        return json.dumps({"routes": rows, "answer_from": self.answer_from}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Routing:
+        data = json.loads(text)
+        rows = tuple(Route(**{**row, "mode": Mode(row["mode"])}) for row in data["routes"])
+        return cls(rows, data["answer_from"])
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A stretch of a channel's sequence numbers, from `first` to the next epoch's first, under one phase."""
+
+    number: int
+    first: int
+    phase: str
+    routing: Routing
+    term: int = 0
+    who: str = ""
+    why: str = ""
+    at: int = 0
+    evidence: str | None = None

@@ -1,0 +1,166 @@
+"""The SQLite ledger: the writer thread, the reading thread, and the event loop between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engine.ledger.book import Book
+from engine.ledger.course import ChannelBook, Course
+from engine.ledger.model import IntakeEvent, Message, Settlement
+from engine.ledger.routing import Epoch, Routing
+from engine.ledger.sqlite import schema
+from engine.ledger.sqlite.loading import open_ledger
+from engine.ledger.sqlite.reader import Reader
+from engine.ledger.sqlite.writer import Commit, Order, Reclaim, Writer
+
+T = TypeVar("T")
+
+
+class SqliteLedger:
+    """One file, one writer. Made by `SqliteLedger(path)`; raises LedgerError where the file cannot be opened."""
+
+    def __init__(self, path: Path, clock: Callable[[], int]) -> None:
+        """`clock` gives microseconds since 1970."""
+        opened = open_ledger(path)
+        self.path = path
+        self.incarnation = opened.incarnation
+        self.term = opened.term
+        self.channels = opened.channels
+        self.destinations = opened.destinations
+        self.unwritable: str | None = None  # why the ledger cannot be written now
+        self.on_unwritable: Callable[[str | None], None] = lambda reason: None
+        self.on_fatal: Callable[[BaseException], None] = lambda error: None
+        self._clock = clock
+        self._lock = opened.lock
+        self._connection = opened.connection
+        self._book = Book(opened.term, opened.last_message)
+        self._reader = Reader(path)
+        self._reading = ThreadPoolExecutor(1, "ledger-reader")
+        self._writer: Writer | None = None
+
+    def start(self, on_commit: Callable[[Commit], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        call = self._loop.call_soon_threadsafe
+
+        def report(commit: Commit) -> None:
+            call(self._committed, commit, on_commit)
+
+        self._writer = Writer(
+            self._connection,
+            self._book,
+            report,
+            lambda reason: (call(self._set_unwritable, reason), None)[1],
+            lambda error: (call(lambda: self.on_fatal(error)), None)[1],
+        )
+        self._put = self._writer.queue.put
+        self.store: Callable[[Message], None] = self._put
+        self.settle: Callable[[Settlement], None] = self._put
+        self.event: Callable[[IntakeEvent], None] = self._put
+        self._writer.start()
+
+    def _committed(self, commit: Commit, on_commit: Callable[[Commit], None]) -> None:
+        for done, result in commit.answers:
+            done(result)
+        on_commit(commit)
+
+    def _set_unwritable(self, reason: str | None) -> None:
+        self.unwritable = reason
+        self.on_unwritable(reason)
+
+    # -- changes
+
+    def claim(self, course: Course, key: tuple[int, int, int]) -> None:
+        self._put(Reclaim(course, key))
+
+    def release(self, channel: ChannelBook, seq: int) -> None:
+        self._put(Order(lambda book: book.release(channel, seq)))
+
+    def pause(self, course: Course, paused: bool) -> None:
+        self._put(Order(lambda book: book.pause(course, paused)))
+
+    async def probe(self) -> None:
+        """Write something, so that a ledger that could not be written is found well again."""
+        await self.transaction(lambda book: None, ((schema.TOUCH, ()),))
+
+    def transaction(self, act: Callable[[Book], T], sql: tuple[tuple[str, tuple[Any, ...]], ...] = ()) -> Awaitable[T]:
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def done(result: T) -> None:
+            if not future.cancelled():
+                future.set_result(result)
+
+        self._put(Order(act, done, sql))
+        return future
+
+    async def switch(
+        self, channel: str, phase: str, routing: Routing, windows: dict[str, int], *, who: str, why: str
+    ) -> ChannelBook:
+        """Open an epoch. `windows`: destination → how many messages may be on the way at once."""
+        book, sql = self._channel(channel)
+        courses = {course.name: course for course in book.courses}
+        for route in routing.due():
+            if route.destination not in courses:
+                id, added = self._destination(route.destination)
+                sql += added
+                courses[route.destination] = Course(book, id, route.destination, 1, False)
+        fresh = list(courses.values())
+        self.arrange(fresh, routing, windows)
+        epoch = Epoch(0, 0, phase, routing, who=who, why=why, at=self._clock())
+        await self.transaction(lambda ledger: ledger.switch(book, epoch, fresh), sql)
+        self.channels[channel] = book
+        return book
+
+    def arrange(self, courses: list[Course], routing: Routing, windows: dict[str, int]) -> None:
+        """Window and gating of courses, as the routing and the destinations of the running configuration want them."""
+        for course in courses:
+            course.window = windows.get(course.name, 1)
+            course.gated = routing.answer_from is not None and course.name != routing.answer_from
+
+    def _channel(self, name: str) -> tuple[ChannelBook, tuple[tuple[str, tuple[Any, ...]], ...]]:
+        if book := self.channels.get(name):
+            return book, ()
+        id = max((known.id for known in self.channels.values()), default=0) + 1
+        book = self.channels[name] = ChannelBook(id, name, 0)
+        return book, ((schema.INSERT_CHANNEL, (id, name)),)
+
+    def _destination(self, name: str) -> tuple[int, tuple[tuple[str, tuple[Any, ...]], ...]]:
+        if name in self.destinations:
+            return self.destinations[name], ()
+        id = self.destinations[name] = max(self.destinations.values(), default=0) + 1
+        return id, ((schema.INSERT_DESTINATION, (id, name)),)
+
+    # -- reading
+
+    def read(self, query: Callable[[Reader], T]) -> Awaitable[T]:
+        """Run a query on the reading thread."""
+        return asyncio.get_running_loop().run_in_executor(self._reading, query, self._reader)
+
+    async def backlog(self, course: Course, after: int, limit: int) -> list[Message]:
+        channel, from_id = course.channel, course.frontier_id
+        rows = await self.read(lambda reader: reader.backlog(channel.id, after, from_id, limit))
+        return [_message(channel, row) for row in rows]
+
+    async def message(self, channel: ChannelBook, id: int) -> Message:
+        return _message(channel, await self.read(lambda reader: reader.message(id)))
+
+    async def close(self) -> None:
+        if self._writer:
+            self._put(None)
+            await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
+        else:
+            self._connection.close()
+        self._reading.shutdown()
+        self._reader.close()
+        self._lock.close()
+
+
+def _message(channel: ChannelBook, row: tuple[Any, ...]) -> Message:
+    id, seq, socket, received, control_id, raw = row
+    message = Message(channel, raw, received, control_id, socket)
+    message.id, message.seq = id, seq
+    message.epoch = next(epoch.number for epoch in reversed(channel.epochs) if epoch.first <= seq)
+    return message

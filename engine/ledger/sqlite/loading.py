@@ -1,0 +1,188 @@
+"""Opening a ledger: the lock, the next term, the numbers in memory, and what a crash left behind.
+
+Work that was claimed and has no receipt may have been sent: it becomes `unknown` before anything else happens. What
+lies above the claims provably was not sent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+from engine.ledger.course import SETTLED_STATES, ChannelBook, Course, Span
+from engine.ledger.model import OpenWork, State
+from engine.ledger.routing import Epoch, Routing
+from engine.ledger.sqlite import schema
+
+
+class LedgerError(Exception):
+    """The ledger cannot be opened. The sentence says why and what would be right."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """An open ledger: its writing connection, the lock that it holds, and its numbers."""
+
+    connection: sqlite3.Connection
+    lock: IO[str]
+    path: Path
+    incarnation: str
+    term: int
+    last_message: int
+    channels: dict[str, ChannelBook]
+    destinations: dict[str, int]
+
+
+def open_ledger(path: Path) -> Opened:
+    """Open or make the ledger at `path`, under the lock beside it and the next term. Raises LedgerError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(path.with_name(path.name + ".lock"), "a+")  # noqa: SIM115 - held as long as the ledger is open
+    except OSError as error:
+        raise LedgerError(f"the folder of the ledger {path} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise LedgerError(f"the ledger {path} is in use by another running service; stop that one first") from error
+    try:
+        return _open(path, lock)
+    except sqlite3.Error as error:
+        lock.close()
+        raise LedgerError(f"the ledger {path} cannot be opened: {error}") from error
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _open(path: Path, lock: IO[str]) -> Opened:
+    connection = schema.connect(os.fspath(path))
+    if not connection.execute("select 1 from sqlite_master where name = 'ledger'").fetchone():
+        schema.create(connection, uuid4().hex[:12])
+    version, incarnation, term = connection.execute("select version, incarnation, term from ledger").fetchone()
+    if version != schema.VERSION:
+        raise LedgerError(
+            f"the ledger {path} has schema version {version}, and this release reads version {schema.VERSION};"
+            " run the release that wrote it"
+        )
+    connection.execute("begin immediate")
+    connection.execute("update ledger set term = ?", (term + 1,))
+    _mark_unknown(connection, term + 1)
+    connection.execute("commit")
+    (last_message,) = connection.execute("select coalesce(max(id), 0) from message").fetchone()
+    destinations = dict(connection.execute("select name, id from destination"))
+    channels = _channels(connection)
+    return Opened(connection, lock, path, incarnation, term + 1, last_message, channels, destinations)
+
+
+def _mark_unknown(connection: sqlite3.Connection, term: int) -> None:
+    """What was claimed and not settled may have been sent. Numbers between frontier and claim have no rows yet."""
+    sending, unknown = State.SENDING.value, State.UNKNOWN.value
+    why = "the service ended while this was on its way"
+    connection.execute(
+        "update open_work set state = ?, due = 0, why = ?, blocks = 1 where state = ?", (unknown, why, sending)
+    )
+    between = connection.execute(
+        "select channel, destination, epoch, claim, frontier, frontier_id from progress where frontier < claim"
+    ).fetchall()
+    for channel, destination, epoch, claim, frontier, frontier_id in between:
+        rows = list(_numbers(connection, channel, frontier, claim, frontier_id))
+        if len(rows) != claim - frontier:
+            raise LedgerError(
+                f"the ledger is damaged: channel {channel} claims {frontier + 1}…{claim} at destination {destination},"
+                f" and {len(rows)} of these messages are stored"
+            )
+        connection.executemany(
+            schema.PUT_OPEN,
+            [(channel, destination, seq, 1, 1, id, epoch, unknown, 0, 0, term, why, 1) for seq, id in rows],
+        )
+        connection.execute(
+            "update progress set frontier = claim, frontier_id = ?, term = ?"
+            " where channel = ? and destination = ? and epoch = ?",
+            (rows[-1][1], term, channel, destination, epoch),
+        )
+
+
+def _numbers(connection: sqlite3.Connection, channel: int, after: int, upto: int, from_id: int) -> Any:
+    """(seq, id) of a channel's messages in (after, upto], block by block from the block of `from_id`."""
+    (last,) = connection.execute("select coalesce(max(id), 0) from message").fetchone()
+    for block in range(from_id >> schema.BLOCK, (last >> schema.BLOCK) + 1):
+        yield from connection.execute(
+            "select seq, id from message indexed by message_block"
+            " where id >> 12 = ? and channel = ? and seq > ? and seq <= ? order by seq",
+            (block, channel, after, upto),
+        )
+
+
+def _channels(connection: sqlite3.Connection) -> dict[str, ChannelBook]:
+    books = {
+        id: ChannelBook(id, name, seq) for id, name, seq in connection.execute("select id, name, seq from channel")
+    }
+    rows = connection.execute(
+        "select channel, number, first, phase, routing, term, who, why, at, evidence from epoch order by 1, 2"
+    )
+    for channel, number, first, phase, routing, *rest in rows:
+        books[channel].epochs.append(Epoch(number, first, phase, Routing.from_json(routing), *rest))
+    names = {id: name for name, id in connection.execute("select name, id from destination")}
+    for book in books.values():
+        _courses(connection, book, names)
+    return {book.name: book for book in books.values()}
+
+
+def _courses(connection: sqlite3.Connection, book: ChannelBook, names: dict[int, str]) -> None:
+    """The courses that have rows. Window and gating are settled when the routing of the present epoch is known."""
+    epochs = {epoch.number: epoch for epoch in book.epochs}
+    courses: dict[int, Course] = {}
+    rows = connection.execute(
+        "select destination, epoch, claim, frontier, frontier_id, delivered, captured, filtered, refused, duplicate,"
+        " superseded, discarded from progress where channel = ? order by destination, epoch",
+        (book.id,),
+    )
+    for destination, number, claim, frontier, frontier_id, *totals in rows:
+        course = courses.get(destination)
+        if course is None:
+            course = courses[destination] = Course(book, destination, names[destination], 1, False)
+        course.totals[number] = totals if len(totals) == SETTLED_STATES else [0] * SETTLED_STATES
+        later = epochs.get(number + 1)
+        last = later.first - 1 if later else None
+        route = epochs[number].routing.route(course.name)
+        if not course.spans:  # all before is finished
+            course.claim, course.frontier, course.frontier_id = claim, frontier, frontier_id
+        if route and (last is None or frontier < last):
+            course.spans.append(Span(epochs[number].first, last, number, route))
+    for row in connection.execute(
+        "select destination, seq, part, delivery, message, epoch, state, due, tries, why, blocks from open_work"
+        " where channel = ?",
+        (book.id,),
+    ):
+        destination, seq, part, delivery, message, number, state, due, tries, why, blocks = row
+        work = OpenWork(seq, part, delivery, message, number, State(state), due, tries, why, bool(blocks))
+        course = courses[destination]
+        course.open[work.key] = work
+        course.blocked += work.blocks
+    book.courses = list(courses.values())
+    _refused(connection, book)
+
+
+def _refused(connection: sqlite3.Connection, book: ChannelBook) -> None:
+    """What the authority said no to, and other courses have not come to yet."""
+    if not book.epochs or book.epoch.routing.answer_from is None:
+        return
+    relay = book.relay = book.course(book.epoch.routing.answer_from)
+    others = [course for course in book.courses if course is not relay and course.spans]
+    if relay is None or not others:
+        return
+    from_id = min(course.frontier_id for course in others)
+    rows = connection.execute(
+        "select seq from receipt indexed by receipt_message"
+        " where message > ? and channel = ? and destination = ? and state = ?",
+        (from_id, book.id, relay.id, State.REFUSED.value),
+    )
+    for (seq,) in rows:
+        if left := sum(course.frontier < seq for course in others):
+            book.refused[seq] = left

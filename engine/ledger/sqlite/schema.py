@@ -1,0 +1,130 @@
+"""The tables, the pragmas, and every statement that writes. SQL for reading stands in `reader`.
+
+Shape and pitfalls, as measured: an index that leads with the channel dirties a page per message, so
+(channel, seq) is indexed within blocks of 4,096 messages; claim, frontier and settled totals share one row; nothing
+is written for `waiting`; pages of 8 KB; checkpoints every 1,000 pages, rarer ones only make longer stalls.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+VERSION = 1
+BLOCK = 12  # bits of message.id within a block; stands in SQL exactly so: id >> 12
+
+PRAGMAS = (
+    "pragma journal_mode = wal",
+    "pragma synchronous = full",
+    "pragma wal_autocheckpoint = 1000",
+    "pragma cache_size = -16384",
+    "pragma foreign_keys = off",
+    "pragma busy_timeout = 0",
+)
+
+TABLES = """
+create table ledger (                  -- one row
+  only integer primary key check (only = 1),
+  version integer not null, incarnation text not null, term integer not null);
+
+create table message (
+  id       integer primary key,        -- given by the writer, one rising sequence over all channels
+  channel  integer not null,  seq integer not null,
+  socket   integer not null,           -- number of the inbound connection; never used twice, restarts included
+  received integer not null,           -- microseconds since 1970
+  control_id text,
+  raw      blob not null);             -- last, so that heads are read without it
+create unique index message_block on message(id >> 12, channel, seq);
+
+create table channel (                 -- intake's counter
+  id integer primary key, name text not null unique, seq integer not null);
+
+create table destination (id integer primary key, name text not null unique);
+
+create table epoch (
+  channel integer, first integer not null, number integer, phase text not null,
+  routing text not null, term integer not null,
+  who text not null, why text not null, at integer not null, evidence text,
+  primary key (channel, number)) without rowid;
+
+create table progress (                -- claim, frontier, settled totals
+  channel integer, destination integer, epoch integer,
+  claim integer not null, term integer not null,
+  frontier integer not null, frontier_id integer not null,     -- message.id of the frontier: where reading starts
+  delivered integer not null, captured integer not null, filtered integer not null, refused integer not null,
+  duplicate integer not null, superseded integer not null, discarded integer not null,
+  primary key (channel, destination, epoch), check (frontier <= claim)) without rowid;
+
+create table open_work (               -- only what is at or below the frontier and not settled
+  channel integer, destination integer, seq integer, part integer, delivery integer,
+  message integer not null, epoch integer not null, state integer not null,
+  due integer not null, tries integer not null, term integer not null, why text not null, blocks integer not null,
+  primary key (channel, destination, seq, part, delivery)) without rowid;
+
+create table receipt (                 -- append only
+  id integer primary key, message integer not null, channel integer not null, seq integer not null,
+  destination integer not null, part integer not null, delivery integer not null, revision integer not null,
+  epoch integer not null, state integer not null, at integer not null, term integer not null,
+  why text, answer blob);
+create index receipt_message on receipt(message);              -- nearly in rising order
+
+create table captured (                -- outputs made and kept, not sent; compressed
+  message integer, destination integer, part integer, output blob not null,
+  primary key (message, destination, part)) without rowid;
+
+create table intake_event (            -- input without a number, or with a flaw: evidence; append only
+  id integer primary key, at integer not null, channel integer not null, kind text not null, reason text not null,
+  peer text not null, socket integer not null, size integer not null, message integer, answer blob, raw blob not null);
+"""
+
+INSERT_MESSAGE = "insert into message (id, channel, seq, socket, received, control_id, raw) values (?,?,?,?,?,?,?)"
+UPDATE_CHANNEL = "update channel set seq = ? where id = ?"
+INSERT_CHANNEL = "insert into channel (id, name, seq) values (?,?,0)"
+INSERT_DESTINATION = "insert into destination (id, name) values (?,?)"
+INSERT_EPOCH = (
+    "insert into epoch (channel, first, number, phase, routing, term, who, why, at, evidence)"
+    " values (?,?,?,?,?,?,?,?,?,?)"
+)
+INSERT_RECEIPT = (
+    "insert into receipt"
+    " (message, channel, seq, destination, part, delivery, revision, epoch, state, at, term, why, answer)"
+    " values (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+INSERT_CAPTURED = "insert into captured (message, destination, part, output) values (?,?,?,?)"
+INSERT_EVENT = (
+    "insert into intake_event (at, channel, kind, reason, peer, socket, size, message, answer, raw)"
+    " values (?,?,?,?,?,?,?,?,?,?)"
+)
+# The present term is asked for on the row that is written anyway: a claim of an older term changes nothing, and the
+# writer, which counts the rows, stops.
+PUT_PROGRESS = (
+    "insert into progress (channel, destination, epoch, claim, term, frontier, frontier_id,"
+    " delivered, captured, filtered, refused, duplicate, superseded, discarded) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " on conflict do update set claim = excluded.claim, term = excluded.term, frontier = excluded.frontier,"
+    " frontier_id = excluded.frontier_id, delivered = excluded.delivered, captured = excluded.captured,"
+    " filtered = excluded.filtered, refused = excluded.refused, duplicate = excluded.duplicate,"
+    " superseded = excluded.superseded, discarded = excluded.discarded"
+    " where term <= excluded.term and claim <= excluded.claim"
+)
+PUT_OPEN = (
+    "insert or replace into open_work"
+    " (channel, destination, seq, part, delivery, message, epoch, state, due, tries, term, why, blocks)"
+    " values (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+DELETE_OPEN = "delete from open_work where channel = ? and destination = ? and seq = ? and part = ? and delivery = ?"
+
+TOUCH = "update ledger set term = term"  # the smallest transaction that writes
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """A writing connection with the ledger's pragmas. Transactions are begun and ended by hand."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    connection.execute("pragma page_size = 8192")
+    for pragma in PRAGMAS:
+        connection.execute(pragma)
+    return connection
+
+
+def create(connection: sqlite3.Connection, incarnation: str) -> None:
+    """Make the tables in an empty file, in one transaction. `incarnation`: letters, digits and dashes."""
+    row = f"insert into ledger values (1, {VERSION}, '{incarnation}', 0);"
+    connection.executescript(f"begin immediate; {TABLES} {row} commit;")

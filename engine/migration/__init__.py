@@ -1,0 +1,1 @@
+"""Moving a connection: phases, and what they let each side send."""

@@ -1,0 +1,145 @@
+"""Typed events: one thing that happens = one call of `emit` = one log line and its metric.
+
+An event is a frozen dataclass under `Event`; its fields come from the table in `fields.py`. Where standard error
+is a terminal the line is for reading, else it is one JSON object: `ts` (UTC), `level`, `event`, the fields.
+Events that may come in floods (`limited`) print the first of a class, channel and destination in a second, then how
+many more there were; their metrics count every one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import ClassVar, Literal, TextIO
+
+import orjson
+
+from engine.observe.fields import cleared
+
+Level = Literal["debug", "info", "warning", "error"]
+
+WINDOW_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened.
+
+    level: None = counted only, no line. `error` means that a person has to do something.
+    said: the line for people; `{field}` stands for a field.
+    limited: at most one line a second for each channel (or endpoint) and destination.
+    """
+
+    level: ClassVar[Level | None] = "info"
+    said: ClassVar[str] = ""
+    limited: ClassVar[bool] = False
+
+    def count(self) -> None:
+        """Update the metrics that belong to this event."""
+
+    @classmethod
+    def name(cls) -> str:
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+    def values(self) -> dict[str, object]:
+        """The fields as they may be written: what has not its field's shape is withheld."""
+        return {field.name: cleared(field.name, getattr(self, field.name)) for field in fields(self)}
+
+
+class Log:
+    """Writes events to a stream, limiting floods. Safe to call from any thread; never raises on a broken stream."""
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        readable: bool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._stream = stream
+        self._readable = readable
+        self._clock = clock
+        self._now = now
+        self._lock = threading.Lock()
+        self._windows: dict[tuple[type[Event], object, object], tuple[float, int]] = {}
+
+    def write(self, event: Event) -> None:
+        if event.level is None:
+            return
+        with self._lock:
+            self._sweep()
+            if event.limited and not self._first_of_its_window(event):
+                return
+            self._put(event.level, event.name(), event.values(), event.said)
+
+    def flush(self) -> None:
+        """Say now how many lines were left out, also for windows that are still open."""
+        with self._lock:
+            self._sweep(everything=True)
+
+    def _first_of_its_window(self, event: Event) -> bool:
+        where = getattr(event, "channel", getattr(event, "endpoint", None))
+        key = (type(event), where, getattr(event, "destination", None))
+        window = self._windows.get(key)
+        if window is None:
+            self._windows[key] = (self._clock() + WINDOW_S, 0)
+            return True
+        self._windows[key] = (window[0], window[1] + 1)
+        return False
+
+    def _sweep(self, everything: bool = False) -> None:
+        if not self._windows:
+            return
+        now = self._clock()
+        for key in [key for key, (end, _) in self._windows.items() if everything or end <= now]:
+            kind, *where = key
+            _, more = self._windows.pop(key)
+            if more:
+                names = ("channel", "destination")
+                subject = {
+                    name: cleared(name, value) for name, value in zip(names, where, strict=True) if value is not None
+                }
+                self._put(kind.level or "info", kind.name(), {**subject, "more": more}, "{more} more like this")
+
+    def _put(self, level: Level, name: str, values: dict[str, object], said: str) -> None:
+        stream = sys.stderr if self._stream is None else self._stream
+        moment = datetime.fromtimestamp(self._now(), UTC)
+        try:
+            stream.write(self._line(moment, level, name, values, said, stream))
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # whoever read our log is gone; the service goes on, and the metrics still count
+
+    def _line(
+        self, moment: datetime, level: Level, name: str, values: dict[str, object], said: str, stream: TextIO
+    ) -> str:
+        readable = stream.isatty() if self._readable is None else self._readable
+        if not readable:
+            head = {"ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": level}
+            return orjson.dumps({**head, "event": name, **values}).decode() + "\n"
+        where = f" {values['channel']}:" if values.get("channel") else ""
+        return f"{moment:%H:%M:%S} {level:<7}{where} {_sentence(said, values) or name}\n"
+
+
+def _sentence(said: str, values: dict[str, object]) -> str:
+    try:
+        return said.format_map(values)
+    except (TypeError, ValueError):  # a None where the sentence wants a number
+        return ""
+
+
+LOG = Log()
+atexit.register(LOG.flush)
+
+
+def emit(event: Event) -> None:
+    """Count the event and write its line."""
+    event.count()
+    LOG.write(event)

@@ -1,0 +1,78 @@
+"""What happens to the process and its channels as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from engine.observe.events import Event, Level
+from engine.observe.metrics import METRICS
+
+INFO = METRICS.gauge("interlock_info", "1, with the version that runs", "version")
+PHASE = METRICS.gauge("interlock_phase", "1 for the phase of the channel's newest epoch", "channel", "phase")
+FAULTS = METRICS.counter("interlock_faults_total", "Defects of ours that were caught and reported")
+
+PHASES = ("outside", "legacy", "parallel", "live", "retired")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStarted(Event):
+    version: str
+    channels: int
+    address: str
+    seconds: float
+    said: ClassVar[str] = "interlock {version}: {channels} channels, http on {address}, ready after {seconds:.2f} s"
+
+    def count(self) -> None:
+        INFO.of(self.version).n = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStopping(Event):
+    reason: str
+    said: ClassVar[str] = "stopping: {reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStopped(Event):
+    seconds: float
+    said: ClassVar[str] = "stopped after {seconds:.2f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochOpened(Event):
+    channel: str
+    phase: str
+    first_seq: int
+    reason: str
+    said: ClassVar[str] = "{phase} from message {first_seq} on ({reason})"
+
+    def count(self) -> None:
+        for phase in PHASES:
+            PHASE.of(self.channel, phase).n = int(phase == self.phase)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSeen(Event):
+    """A channel's phase as the ledger has it at start. Counted only."""
+
+    channel: str
+    phase: str
+    level: ClassVar[Level | None] = None
+
+    def count(self) -> None:
+        for phase in PHASES:
+            PHASE.of(self.channel, phase).n = int(phase == self.phase)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault(Event):
+    """A defect of ours: an exception nobody expected. `reason` is its class and place, never its text."""
+
+    reason: str
+    level: ClassVar[Level | None] = "error"
+    limited: ClassVar[bool] = True
+    said: ClassVar[str] = "defect: {reason}"
+
+    def count(self) -> None:
+        FAULTS.of().n += 1

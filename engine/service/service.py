@@ -1,0 +1,239 @@
+"""Builds one running process from its configuration: ledger, ports, delivery, HTTP; starts it, and stops it.
+
+Order of starting: the ledger (which says what a crash left open), the epochs, the ways out, and only then the ports.
+Order of stopping: the ports, what is on the way (for a moment), the ways out, the ledger. What is not settled by then
+stays claimed, and is resolved at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import Any
+
+from engine.config.model import Channel, Configuration
+from engine.delivery.runner import Runner
+from engine.hl7.charset import Undecodable, decode
+from engine.intake.judge import Rules
+from engine.intake.port import Clocks, Port
+from engine.ledger.course import ChannelBook
+from engine.ledger.model import Message, Settlement
+from engine.ledger.routing import Routing
+from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.ledger.sqlite.writer import Commit
+from engine.migration.phases import Phase, first_phase, routing, transparent
+from engine.observe import ledger_events
+from engine.observe.events import emit
+from engine.observe.ledger_events import LedgerOpened, LedgerRecovered, LedgerUnwritable, RowFailed
+from engine.observe.service_events import EpochOpened, Fault, PhaseSeen, ServiceStopping
+from engine.service.ways import Ways
+
+SWEEP = 0.2  # seconds between looks for late answers
+GRACE = 3.0  # seconds that what is on the way gets at the end
+SOCKETS_A_TERM = 1 << 32  # connection numbers never repeat: the term is their upper half
+
+
+def now_us() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class Service:
+    """One process. `start` returns when every port that can be had is open; `stop` when nothing of it is left."""
+
+    def __init__(self, configuration: Configuration, ways: Ways | None = None) -> None:
+        """`ways` builds the destinations; the configured ones unless given."""
+        self.configuration = configuration
+        self.started_at = now_us()
+        self.ports: dict[str, Port] = {}
+        self.failed_ports: dict[str, str] = {}
+        self.runners: list[Runner] = []
+        self.fatal: BaseException | None = None
+        self.ended = asyncio.Event()
+        self.ways = ways or Ways(configuration)
+        self._sockets = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._broken_since = 0.0
+
+    async def start(self) -> None:
+        """Raises LedgerError, MappingError."""
+        self.ways.prepare()
+        self.ledger = SqliteLedger(self.configuration.service.ledger, now_us)
+        emit(LedgerOpened(str(self.ledger.path), self.ledger.incarnation, self.ledger.term))
+        self.ledger.on_unwritable = self._unwritable
+        self.ledger.on_fatal = self._fatal
+        self.ledger.start(self._committed)
+        loop = asyncio.get_running_loop()
+        self._clocks = Clocks(now_us, loop.time)
+        self._sockets = self.ledger.term * SOCKETS_A_TERM
+        await asyncio.gather(*(self._open_epoch(channel) for channel in self.configuration.channels))
+        for channel in self.configuration.channels:
+            self._build(channel)
+        for runner in self.runners:
+            self._spawn(runner.start(), "runner")
+        await asyncio.gather(*(self._listen(port) for port in self.ports.values()))
+        self._spawn(self._sweep(), "sweep")
+        gc.collect()
+        gc.freeze()
+
+    async def stop(self, reason: str = "asked to") -> None:
+        emit(ServiceStopping(reason))
+        deadline = time.monotonic() + GRACE
+        await asyncio.gather(*(port.close(GRACE) for port in self.ports.values()))
+        await self._quiet(deadline)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for runner in self.runners:
+            await runner.stop()
+        await self.ways.close()
+        await self.ledger.close()
+
+    # -- building
+
+    async def _open_epoch(self, channel: Channel) -> None:
+        """The channel's phase is the ledger's; YAML's is its first. A changed routing table opens a new epoch."""
+        book = self.ledger.channels.get(channel.id)
+        known = book.epoch if book and book.epochs else None
+        phase = Phase(known.phase) if known else first_phase(channel)
+        table = routing(channel, phase, self.ways.versions(channel))
+        windows = self.ways.windows(channel)
+        if book is None or known is None or known.routing != table:
+            why = "first epoch" if known is None else "the channel's routing changed"
+            book = await self.ledger.switch(channel.id, phase.value, table, windows, who="configuration", why=why)
+            emit(EpochOpened(channel.id, phase.value, book.epoch.first, why))
+        else:
+            self._arrange(book, table, windows)
+            emit(PhaseSeen(channel.id, phase.value))
+
+    def _arrange(self, book: ChannelBook, table: Routing, windows: dict[str, int]) -> None:
+        self.ledger.arrange(book.courses, table, windows)
+        book.relay = book.course(table.answer_from or "")
+
+    def _build(self, channel: Channel) -> None:
+        book = self.ledger.channels[channel.id]
+        for course in book.courses:
+            destination = self.ways.destination(channel, course.name, self.ledger.incarnation)
+            if destination is None or not (course.spans or course.open):
+                continue
+            course.runner = Runner(course, destination, self.ledger, now_us)
+            self.runners.append(course.runner)
+        book.runners = [course.runner for course in book.courses if course.runner and course.spans]
+        phase = Phase(book.epoch.phase)
+        if phase is Phase.OUTSIDE:
+            return
+        encoding = channel.listen.encoding
+        rules = Rules(self.ways.accepts(channel), lambda raw: _is_text(raw, encoding))
+        port = Port(channel, book, self.ledger, rules, self._clocks, self._number)
+        port.set_phase(transparent=transparent(phase))
+        self.ports[channel.id] = port
+
+    def _number(self) -> int:
+        self._sockets += 1
+        return self._sockets
+
+    async def _listen(self, port: Port) -> None:
+        try:
+            await port.open()
+        except OSError as error:
+            self.failed_ports[port.channel.id] = str(error)
+
+    # -- running
+
+    def _committed(self, commit: Commit) -> None:
+        """A transaction is durable. Each message is its own affair: what goes wrong with one spoils no other."""
+        COMMITS.n += 1
+        ports = self.ports
+        for message in commit.stored:
+            try:
+                ports[message.channel.name].stored(message)
+                for runner in message.channel.runners:
+                    runner.offer(message)
+            except Exception as error:
+                self._fault(error)
+        for settlement in commit.settled:
+            if settlement.message.reply is not None and settlement.course is settlement.course.channel.relay:
+                self._guarded(ports[settlement.course.channel.name].settled, settlement)
+        for course in commit.claimed:
+            if course.runner is not None:
+                self._guarded(course.runner.pump)
+        for course, key, granted in commit.reclaimed:
+            self._guarded(course.runner.granted, key, granted)
+        for event in commit.events:
+            self._guarded(ports[event.channel.name].kept, event)
+        for operation in commit.unstored:
+            self._guarded(ports[operation.channel.name].unstored, operation)
+        for operation, reason in commit.failed:
+            self._failed(operation, reason)
+
+    def _failed(self, operation: Any, reason: str) -> None:
+        channel = operation.channel if hasattr(operation, "channel") else operation.course.channel
+        emit(RowFailed(channel.name, reason))
+        if isinstance(operation, Message):
+            self._guarded(self.ports[channel.name].failed, operation, reason)
+        elif isinstance(operation, Settlement):  # what became of it could not be recorded: it stays claimed
+            self._fatal(RuntimeError(f"a receipt could not be written: {reason}"))
+
+    def _guarded(self, act: Any, *arguments: Any) -> None:
+        try:
+            act(*arguments)
+        except Exception as error:
+            self._fault(error)
+
+    def _fault(self, error: BaseException) -> None:
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        where = f" in {trace.tb_frame.f_code.co_name} line {trace.tb_lineno}" if trace else ""
+        emit(Fault(type(error).__name__ + where))
+
+    def _unwritable(self, reason: str | None) -> None:
+        if reason is not None:
+            self._broken_since = time.monotonic()
+            emit(LedgerUnwritable(reason))
+            # Nothing is read from the senders meanwhile, so something else must find out when it can be written again:
+            # the writer keeps trying this until it can.
+            self._spawn(self.ledger.probe(), "probe of the ledger")
+            return
+        emit(LedgerRecovered(time.monotonic() - self._broken_since))
+        for port in self.ports.values():
+            port.recovered()
+
+    def _fatal(self, error: BaseException) -> None:
+        self._fault(error)
+        self.fatal = error
+        self.ended.set()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            for port in self.ports.values():
+                port.sweep()
+
+    async def _quiet(self, deadline: float) -> None:
+        """Wait a moment for what is on the way."""
+        for runner in self.runners:
+            while runner.course.in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 - changed by a thread
+                await asyncio.sleep(0.02)
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._fault(error)
+
+
+def _is_text(raw: bytes, encoding: str) -> bool:
+    try:
+        decode(raw, encoding)
+    except Undecodable:
+        return False
+    return True
+
+
+COMMITS = ledger_events.COMMITS.of()

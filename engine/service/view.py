@@ -1,0 +1,236 @@
+"""What a running service tells of itself: the answers to the API's questions (`engine.api.reading.Reading`).
+
+Counts come from the ledger's rows, each answer from one moment; who is connected and what is held back comes from the
+process.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.hl7.ack import parse_ack
+from engine.hl7.peek import peek
+from engine.ledger.course import ChannelBook, Course
+from engine.ledger.model import OPEN, State
+from engine.ledger.routing import Epoch
+from engine.service.service import Service, now_us
+
+_OPEN = {state.label for state in OPEN}
+
+
+class View:
+    """Answers about one service."""
+
+    def __init__(self, service: Service, version: str) -> None:
+        self._service = service
+        self._ledger = service.ledger
+        self._version = version
+        self._channels = {channel.id: channel for channel in service.configuration.channels}
+
+    # -- the whole
+
+    async def status(self) -> dict[str, Any]:
+        books = [book for book in self._ledger.channels.values() if book.epochs]
+        rows = await self._ledger.read(lambda reader: reader.balance(books))
+        newest = await self._ledger.read(lambda reader: {book.id: reader.messages(book.id, None, 1) for book in books})
+        by_channel: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            by_channel.setdefault(row["channel"], []).append(row)
+        channels = [await self._channel(book, by_channel.get(book.name, []), newest[book.id]) for book in books]
+        return {
+            "version": self._version,
+            "started": _iso(self._service.started_at),
+            "incarnation": self._ledger.incarnation,
+            "term": self._ledger.term,
+            "ledger": str(self._ledger.path),
+            "writable": self._ledger.unwritable is None,
+            "balanced": all(row["balanced"] for row in rows),
+            "channels": channels,
+        }
+
+    async def _channel(
+        self, book: ChannelBook, rows: list[dict[str, Any]], newest: list[tuple[Any, ...]]
+    ) -> dict[str, Any]:
+        channel = self._channels.get(book.name)
+        port = self._service.ports.get(book.name)
+        listening = port is not None and book.name not in self._service.failed_ports
+        return {
+            "id": book.name,
+            "connection": channel.connection if channel else "",
+            "title": channel.title if channel else "no longer configured",
+            "phase": book.epoch.phase,
+            "listening": listening,
+            "address": str(channel.listen.address) if channel else "",
+            "peers": [connection.peer for connection in port.listener.connections] if port else [],
+            "stored": book.seq,
+            "last_received": _iso(newest[0][3]) if newest else None,
+            "destinations": [
+                await self._destination(book, course, [row for row in rows if row["destination"] == course.name])
+                for course in book.courses
+            ],
+        }
+
+    async def _destination(self, book: ChannelBook, course: Course, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        counts: Counter[str] = Counter()
+        for row in rows:
+            counts.update(row["states"])
+        route = book.epoch.routing.route(course.name)
+        breaker = course.runner.destination.breaker if course.runner else None
+        still_open = sum(count for state, count in counts.items() if state in _OPEN)
+        return {
+            "name": course.name,
+            "kind": route.kind if route else "",
+            "mode": route.mode.value if route else "off",
+            "counts": dict(counts),
+            "frontier": course.frontier,
+            "claim": course.claim,
+            "open": still_open,
+            "oldest_s": await self._oldest(course) if still_open else None,
+            "breaker": breaker.reason if breaker and breaker.open else None,
+            "balanced": all(row["balanced"] for row in rows),
+        }
+
+    async def _oldest(self, course: Course) -> float | None:
+        """Age of the oldest message not settled, in seconds."""
+        works = list(course.open.values())
+        if works:
+            id: int | None = min(work.message for work in works)
+        else:
+            following = await self._ledger.backlog(course, course.frontier, 1)
+            id = following[0].id if following else None
+        if id is None:
+            return None
+        wanted = id
+        received = await self._ledger.read(lambda reader: reader.received(wanted))
+        return max(0.0, (now_us() - received) / 1e6)
+
+    async def channels(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": channel.id, "connection": channel.connection, "title": channel.title,
+                "direction": channel.direction, "owner": channel.owner, "labels": dict(channel.labels),
+                "phase": self._ledger.channels[channel.id].epoch.phase, "address": str(channel.listen.address),
+                "source": channel.source,
+            }
+            for channel in self._service.configuration.channels
+        ]  # fmt: skip
+
+    async def readiness(self) -> dict[str, Any]:
+        failed = self._service.failed_ports
+        listeners = {name: failed.get(name, "") for name in self._service.ports}
+        breakers = self._service.ways.breakers
+        unwritable = self._ledger.unwritable
+        return {
+            "ready": not failed and unwritable is None,
+            "ledger": unwritable or "",
+            "listeners": listeners,
+            "destinations": {name: breaker.reason if breaker.open else "" for name, breaker in breakers.items()},
+        }
+
+    # -- messages
+
+    async def messages(
+        self, *, channel: str | None, before: int | None, limit: int, control_id: str | None
+    ) -> list[dict[str, Any]]:
+        book = self._ledger.channels.get(channel) if channel else None
+        if channel and book is None:
+            return []
+        id = book.id if book else None
+        rows = await self._ledger.read(lambda reader: reader.messages(id, before, limit, control_id))
+        return await self._rows(rows)
+
+    async def _rows(self, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+        settled = await self._ledger.read(lambda reader: reader.settled([row[0] for row in rows]))
+        by_id = {book.id: book for book in self._ledger.channels.values()}
+        result = []
+        for id, channel, seq, received, control_id, size, first in rows:
+            book = by_id[channel]
+            epoch = _epoch(book, seq)
+            head = peek(first)
+            result.append(
+                {
+                    "channel": book.name, "seq": seq, "received": _iso(received), "control_id": control_id,
+                    "type": f"{head.type}^{head.trigger}" if head.type else "", "size": size, "phase": epoch.phase,
+                    "states": _states(book, epoch, seq, settled[id]),
+                }
+            )  # fmt: skip
+        return result
+
+    async def message(self, channel: str, seq: int) -> dict[str, Any] | None:
+        book = self._ledger.channels.get(channel)
+        id = await self._ledger.read(lambda reader: reader.id_of(book.id, seq)) if book else None
+        if book is None or id is None:
+            return None
+        wanted = id
+        message = await self._ledger.message(book, wanted)
+        head = (wanted, book.id, seq, message.received, message.control_id, len(message.raw), message.raw[:1024])
+        receipts = await self._ledger.read(lambda reader: reader.receipts(wanted))
+        (row,) = await self._rows([head])
+        return row | {
+            "connection_number": message.socket,
+            "epoch": message.epoch,
+            "acknowledged": _acknowledged(_epoch(book, seq), receipts),
+            "raw": base64.b64encode(message.raw).decode(),
+            "receipts": [*map(_receipt, receipts), *_open_rows(book, message.id)],
+        }
+
+
+def _states(book: ChannelBook, epoch: Epoch, seq: int, settled: dict[str, str]) -> dict[str, str]:
+    """Destination → state, where something is due."""
+    result = {}
+    for route in epoch.routing.due():
+        course = book.course(route.destination)
+        if course is None:
+            continue
+        work = course.open.get((seq, 1, 1))
+        if work is not None:
+            state = work.state.label
+        elif route.destination in settled:
+            state = settled[route.destination]
+        else:
+            state = State.SENDING.label if seq <= course.claim else State.WAITING.label
+        result[route.destination] = state
+    return result
+
+
+def _open_rows(book: ChannelBook, message: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "destination": course.name, "part": work.part, "delivery": work.delivery, "state": work.state.label,
+            "at": _iso(work.due) if work.due else "", "reason": work.why, "answer": None,
+        }
+        for course in book.courses
+        for work in list(course.open.values())
+        if work.message == message
+    ]  # fmt: skip
+
+
+def _receipt(row: tuple[Any, ...]) -> dict[str, Any]:
+    destination, part, delivery, _, state, at, why, answer = row
+    return {
+        "destination": destination, "part": part, "delivery": delivery, "state": state.label, "at": _iso(at),
+        "reason": why or "", "answer": base64.b64encode(answer).decode() if answer else None,
+    }  # fmt: skip
+
+
+def _acknowledged(epoch: Epoch, receipts: list[tuple[Any, ...]]) -> str | None:
+    """The code that the sender was given: our own AA, or the authority's where its answer was relayed."""
+    if epoch.routing.answer_from is None:
+        return "AA"
+    for destination, _, _, _, state, _, why, answer in receipts:
+        if destination == epoch.routing.answer_from and answer and (why == "relayed" or state is State.REFUSED):
+            parsed = parse_ack(answer)
+            return parsed.code if parsed else None
+    return None
+
+
+def _epoch(book: ChannelBook, seq: int) -> Epoch:
+    return next(epoch for epoch in reversed(book.epochs) if epoch.first <= seq)
+
+
+def _iso(microseconds: int) -> str:
+    moment = datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,246 @@
+"""The ledger's rules as a state machine: whatever is stored, settled, failed, undone or lost in a crash, they hold.
+
+The model is the design's: a message has a state at each destination where work is due; what was claimed and not
+settled may have been sent; what was not claimed was not. It knows nothing of rows, frontiers or batches.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from engine.ledger.book import Book
+from engine.ledger.course import ChannelBook, Course
+from engine.ledger.model import FIRST_SETTLED, Message, Settlement, State
+from engine.ledger.routing import Epoch, Mode, Route, Routing
+from engine.ledger.sqlite.loading import Opened, open_ledger
+from engine.ledger.sqlite.reader import Reader
+from engine.ledger.sqlite.writer import Order, Reclaim, Writer
+
+WINDOWS = {"legacy": 1, "medplum": 4}
+ROUTING = Routing(
+    (
+        Route("legacy", "legacy", Mode.SEND, "channel"),
+        Route("medplum", "medplum", Mode.SEND, "patient"),
+    ),
+    None,
+)
+CHANNELS = ("north", "south")
+ENDS = (State.DELIVERED, State.CAPTURED, State.REFUSED)
+FAILURES = (State.RETRYING, State.UNKNOWN, State.DEAD, State.PARKED)
+
+
+class DiskFull(Exception):
+    """What a transaction that cannot be written looks like here."""
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Random life of a ledger with two channels and two destinations each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.path = self.folder / "ledger.db"
+        self.model: dict[tuple[str, str], dict[int, State]] = {}
+        self.stored = dict.fromkeys(CHANNELS, 0)
+        self.opened: Opened | None = None
+
+    @initialize()
+    def open(self) -> None:
+        self._open()
+        for id, name in enumerate(CHANNELS, 1):
+            book = ChannelBook(id, name, 0)
+            courses = [Course(book, at, route.destination, 1, False) for at, route in enumerate(ROUTING.routes, 1)]
+            rows = [("insert into destination values (?,?)", (c.id, c.name)) for c in courses if id == 1]
+            rows.append(("insert into channel values (?,?,0)", (id, name)))
+            self.channels[name] = book
+            self._arrange(book, courses)
+            epoch = Epoch(0, 0, "parallel", ROUTING, who="test", why="first")
+            self._write(
+                Order(
+                    lambda b, book=book, courses=courses, epoch=epoch: b.switch(book, epoch, courses), None, tuple(rows)
+                )
+            )
+            for course in courses:
+                self._write(Order(lambda b, course=course: b.pause(course, False)))
+                self.model[name, course.name] = {}
+
+    def _open(self) -> None:
+        self.opened = open_ledger(self.path)
+        self.channels = self.opened.channels
+        self.messages: dict[tuple[str, int], Message] = {}
+        self.book = Book(self.opened.term, self.opened.last_message)
+        self.writer = Writer(self.opened.connection, self.book, lambda _: None, lambda _: None, lambda _: None)
+        self.reader = Reader(self.path)
+        for book in self.channels.values():
+            self._arrange(book, book.courses)
+
+    def _arrange(self, book: ChannelBook, courses: list[Course]) -> None:
+        for course in courses:
+            course.window = WINDOWS[course.name]
+
+    def _write(self, *operations: object) -> None:
+        self.writer._transaction(list(operations))
+
+    def _courses(self) -> list[Course]:
+        return [course for book in self.channels.values() for course in book.courses]
+
+    def _message(self, course: Course, seq: int) -> Message:
+        name = course.channel.name
+        if (name, seq) not in self.messages:
+            id = self.reader.id_of(course.channel.id, seq)
+            assert id is not None
+            message = Message(course.channel, b"", 0)
+            message.id, message.seq, message.epoch = id, seq, 1
+            self.messages[name, seq] = message
+        course.ids[seq] = self.messages[name, seq].id
+        return self.messages[name, seq]
+
+    def _on_the_way(self) -> list[tuple[Course, int]]:
+        return [
+            (course, seq)
+            for course in self._courses()
+            for seq, state in self.model[course.channel.name, course.name].items()
+            if state is State.SENDING
+        ]
+
+    def _see_claims(self) -> None:
+        """What the model must learn from outside: which waiting messages were claimed."""
+        for course in self._courses():
+            states = self.model[course.channel.name, course.name]
+            for seq, state in states.items():
+                if state is State.WAITING and seq <= course.claim:
+                    states[seq] = State.SENDING
+                    self._message(course, seq)
+
+    # -- what may happen
+
+    @rule(batch=st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=6))
+    def store(self, batch: list[str]) -> None:
+        self._write(*(Message(self.channels[name], b"raw", 1, f"C{i}") for i, name in enumerate(batch)))
+        for name in batch:
+            self.stored[name] += 1
+            for destination in WINDOWS:
+                self.model[name, destination][self.stored[name]] = State.WAITING
+        self._see_claims()
+
+    @precondition(lambda self: self._on_the_way())
+    @rule(data=st.data())
+    def settle_some(self, data: st.DataObject) -> None:
+        chosen = data.draw(st.lists(st.sampled_from(self._on_the_way()), unique=True, min_size=1, max_size=5))
+        operations = []
+        for course, seq in chosen:
+            state = data.draw(st.sampled_from(ENDS + FAILURES))
+            operations.append(
+                Settlement(course, self._message(course, seq), state, 1, blocks=state is not State.PARKED)
+            )
+            self.model[course.channel.name, course.name][seq] = state
+        self._write(*operations)
+        self._see_claims()
+
+    @precondition(lambda self: any(course.open for course in self._courses()))
+    @rule(data=st.data())
+    def claim_anew(self, data: st.DataObject) -> None:
+        places = [(c, key) for c in self._courses() for key, work in c.open.items() if work.state is not State.SENDING]
+        if not places:
+            return
+        course, key = data.draw(st.sampled_from(places))
+        self._write(Reclaim(course, key))
+        self.model[course.channel.name, course.name][key[0]] = State.SENDING
+        self._message(course, key[0])
+
+    @rule(batch=st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3), data=st.data())
+    def fail_to_write(self, batch: list[str], data: st.DataObject) -> None:
+        """A transaction that cannot be written changes nothing, whatever it held."""
+        operations: list[object] = [Message(self.channels[name], b"raw", 1) for name in batch]
+        if self._on_the_way():
+            course, seq = data.draw(st.sampled_from(self._on_the_way()))
+            operations.append(
+                Settlement(course, self._message(course, seq), data.draw(st.sampled_from(ENDS + FAILURES)), 1)
+            )
+
+        def full(book: Book) -> None:
+            raise DiskFull
+
+        with pytest.raises(DiskFull):
+            self._write(*operations, Order(full))
+
+    @rule()
+    def crash(self) -> None:
+        """The process is gone: what was on the way may have been sent, and nothing else changes."""
+        self._close()
+        for states in self.model.values():
+            for seq, state in states.items():
+                if state is State.SENDING:
+                    states[seq] = State.UNKNOWN
+        self._open()
+        for course in self._courses():
+            self._write(Order(lambda b, course=course: b.pause(course, False)))
+        self._see_claims()
+
+    # -- what must hold
+
+    @invariant()
+    def every_message_is_in_the_state_it_was_put_in(self) -> None:
+        if not self.model:
+            return
+        for row in self.reader.balance(list(self.channels.values())):
+            expected: dict[str, int] = {}
+            for state in self.model[row["channel"], row["destination"]].values():
+                expected[state.label] = expected.get(state.label, 0) + 1
+            assert row["states"] == expected
+            assert row["stored"] == self.stored[row["channel"]]
+            assert row["balanced"]
+
+    @invariant()
+    def everything_kept_can_be_counted_again_from_the_rows(self) -> None:
+        if self.opened:
+            assert self.reader.rebuilt() == []
+
+    @invariant()
+    def no_more_is_claimed_than_may_be_on_the_way(self) -> None:
+        for course in self._courses():
+            states = self.model[course.channel.name, course.name]
+            on_the_way = [seq for seq, state in states.items() if state is State.SENDING]
+            fresh = [seq for seq in on_the_way if (seq, 1, 1) not in course.open]
+            assert len(fresh) <= course.window
+            if course.strict:
+                blocked = [s for s, state in states.items() if state in FAILURES and state is not State.PARKED]
+                assert not (fresh and [seq for seq in blocked if seq < fresh[0]])
+
+    @invariant()
+    def what_waits_is_above_every_claim(self) -> None:
+        for course in self._courses():
+            states = self.model[course.channel.name, course.name]
+            waiting = [seq for seq, state in states.items() if state is State.WAITING]
+            begun = [seq for seq, state in states.items() if state is not State.WAITING]
+            assert not waiting or not begun or max(begun) < min(waiting)
+            assert course.frontier <= course.claim <= self.stored[course.channel.name]
+
+    @invariant()
+    def the_ledger_never_stalls(self) -> None:
+        """Where nothing is on the way or in the way, the next message is claimed."""
+        for course in self._courses():
+            states = self.model[course.channel.name, course.name]
+            if all(state.value >= FIRST_SETTLED for state in states.values() if state is not State.WAITING):
+                assert course.claim == min(self.stored[course.channel.name], course.frontier + course.window)
+
+    def _close(self) -> None:
+        if self.opened:
+            self.reader.close()
+            self.opened.connection.close()
+            self.opened.lock.close()
+
+    def teardown(self) -> None:
+        self._close()
+        shutil.rmtree(self.folder)
+
+
+TestLedgerRules = LedgerMachine.TestCase
+TestLedgerRules.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
