@@ -25,14 +25,12 @@ class Decision:
 def decide(
     outcome: Outcome, tries: int, *, relayed: bool, waits_for_dead: bool, settle_time: float, jitter: float
 ) -> Decision:
-    """What becomes of a part after its attempt number `tries`.
+    """What becomes of a part that was not delivered, after its attempt number `tries`.
 
     relayed: the sender waits for this very answer, so that a "no" goes back to it and the matter is the sender's.
     settle_time: seconds after which an attempt without an answer is over; it is not repeated before.
     jitter: a number in [0, 1).
     """
-    if outcome.result is Result.DELIVERED:
-        return Decision(State.DELIVERED)
     negative = outcome.answer is not None and outcome.result in (Result.NEVER, Result.NOT_TAKEN, Result.REFUSED)
     if outcome.result is Result.REFUSED or (negative and relayed):
         return Decision(State.REFUSED)
@@ -46,7 +44,7 @@ def decide(
 
 def backoff(tries: int, after: float | None, jitter: float) -> float:
     """Seconds to wait: doubling from FIRST_WAIT to LONGEST_WAIT, ± 20 %, and never less than the peer asked for."""
-    wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(tries - 1, 10)) * (0.8 + 0.4 * jitter)
+    wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(tries - 1, 10)) * (0.8 + 0.4 * jitter)
     return max(wait, after or 0.0)
 
 

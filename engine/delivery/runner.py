@@ -17,7 +17,7 @@ from engine.delivery.work import Destination, Work
 from engine.ledger.course import Course
 from engine.ledger.interface import Ledger
 from engine.ledger.model import Message, OpenWork, Settlement, State
-from engine.ledger.outcome import Outcome
+from engine.ledger.outcome import Outcome, Result
 from engine.ledger.routing import Mode
 from engine.observe import delivery_events as events
 from engine.observe.events import emit
@@ -188,9 +188,11 @@ class Runner:
         if self.stopped:
             return  # it stays claimed, and is unknown to the next process
         course, message = self.course, work.message
-        breaker = self.destination.breaker
-        breaker.heard(outcome)
+        self.destination.breaker.heard(outcome)
         relayed = message.relayed and course is course.channel.relay
+        if outcome.result is Result.DELIVERED:
+            self._delivered_one(work, outcome, "relayed" if relayed and outcome.answer else outcome.reason)
+            return
         made = decision.decide(
             outcome, work.tries, relayed=relayed, waits_for_dead=self.destination.waits_for_dead,
             settle_time=self.destination.settle_time, jitter=decision.jitter(),
@@ -202,11 +204,7 @@ class Runner:
             tries=work.tries, blocks=made.blocks, part=work.part, delivery=work.delivery,
         )  # fmt: skip
         self._ledger.settle(settlement)
-        if made.state is State.DELIVERED:
-            self._delivered.n += 1
-            self._latency.observe((settlement.at - message.received) / 1e6)
-        else:
-            self._tell(work, made, outcome)
+        self._tell(work, made, outcome)
         if made.wait is not None:
             work.parked = True
             work.unknown = made.state is State.UNKNOWN
@@ -217,6 +215,16 @@ class Runner:
             work.parked = True
             self._park_followers(work)
         else:
+            self._leave_lane(work)
+
+    def _delivered_one(self, work: Work, outcome: Outcome, why: str) -> None:
+        now = self._clock()
+        settlement = Settlement(self.course, work.message, State.DELIVERED, now, why, outcome.answer)
+        settlement.part, settlement.delivery = work.part, work.delivery
+        self._ledger.settle(settlement)
+        self._delivered.n += 1
+        self._latency.observe((now - work.message.received) / 1e6)
+        if self._lanes:
             self._leave_lane(work)
 
     def _tell(self, work: Work, made: decision.Decision, outcome: Outcome) -> None:

@@ -186,10 +186,13 @@ class Port:
 
     def unstored(self, operation: Message | IntakeEvent) -> None:
         """The ledger cannot be written: no answer, and this connection waits."""
-        conn = operation.reply.conn if isinstance(operation, Message) and operation.reply else None
-        if conn is not None and conn not in self._stalled:
-            self._stalled.add(conn)
-            conn.pause()
+        if isinstance(operation, Message) and operation.reply:
+            reply: Reply = operation.reply
+            operation.reply = None
+            reply.conn.waive()
+            if reply.conn not in self._stalled:
+                self._stalled.add(reply.conn)
+                reply.conn.pause()
 
     def recovered(self) -> None:
         """The ledger can be written again."""
@@ -233,6 +236,9 @@ class Port:
             reply.conn.close()
         elif self.channel.ack.on_relay_timeout == "ae":
             reply.conn.send(self._answer(reply.head, LATE, self._clocks.now()))
+        else:
+            reply.conn.waive()
+        self._make_room(reply.conn)
 
     def _refuse(self, conn: Connection, head: Peek, payload: bytes, flaw: Flaw, now: int) -> None:
         emit(events.FrameRefused(self.channel.id, conn.peer, flaw.code, flaw.reason, len(payload)))

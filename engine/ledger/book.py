@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.ledger.course import SETTLED_STATES, ChannelBook, Course, Span, is_settled
-from engine.ledger.model import IntakeEvent, Message, OpenWork, Settlement, State
+from engine.ledger.course import SETTLED_STATES, ChannelBook, Course, Span
+from engine.ledger.model import FIRST_SETTLED, IntakeEvent, Message, OpenWork, Settlement, State
 from engine.ledger.routing import Epoch
 
 _MISSING = object()
@@ -49,12 +49,12 @@ class Book:
     def begin(self) -> None:
         self._stamp += 1
         self._saved: list[tuple[ChannelBook | Course, tuple[Any, ...]]] = []
-        self._log: list[tuple[dict[Any, Any], Any, Any]] = []
+        self._log: list[tuple[Any, Any, Any]] = []  # (table, key, what was there)
         self._first_message = self.last_message
         self._changes = Changes()
         self._counted: dict[ChannelBook, None] = {}
-        self._moved: dict[Course, set[int]] = {}  # course -> epochs whose row changes
-        self._looked: dict[Course, None] = {}  # courses that may claim more
+        self._moved: list[tuple[Course, int]] = []  # rows of `progress` to write: course, epoch
+        self._looked: list[Course] = []  # courses that may claim more
         self._open: dict[tuple[Course, tuple[int, int, int]], OpenWork | None] = {}
 
     def undo(self) -> None:
@@ -76,8 +76,7 @@ class Book:
         if channel.stamp != self._stamp:
             self._touch(channel)
             self._counted[channel] = None
-            for course in channel.courses:
-                self._looked[course] = None
+            self._look(channel)
         channel.seq = message.seq = channel.seq + 1
         self.last_message = message.id = self.last_message + 1
         message.epoch = channel.epochs[-1].number
@@ -94,34 +93,42 @@ class Book:
         )
 
     def settle(self, settlement: Settlement) -> None:
-        course, state, message = settlement.course, settlement.state, settlement.message
+        course, state, seq = settlement.course, settlement.state, settlement.seq
         if course.stamp != self._stamp:
             self._touch(course)
-        self._looked[course] = None
-        key = (settlement.seq, settlement.part, settlement.delivery)
-        work = course.open.get(key) if course.open else None
-        if work is None and not course.frontier < settlement.seq <= course.claim:
+        work = course.open.get((seq, settlement.part, settlement.delivery)) if course.open else None
+        if work is not None:
+            epoch = work.epoch
+        elif course.frontier < seq <= course.claim and seq not in course.done:
+            epoch = course.spans[0].epoch
+        else:
             raise LedgerRuleError(
-                f"{course.channel.name}/{settlement.seq} at {course.name}: neither open nor claimed"
-                f" (frontier {course.frontier}, claim {course.claim}), so it cannot become {state.label}"
+                f"{course.channel.name}/{seq} at {course.name}: neither open nor claimed (frontier {course.frontier},"
+                f" claim {course.claim}), so it cannot become {state.label}"
             )
-        epoch = work.epoch if work else course.spans[0].epoch
-        if is_settled(state):
+        if state >= FIRST_SETTLED:
             self._receipt(settlement, epoch)
-            course.count(epoch, state)
-            if work:
+            if work is not None:
                 self._close(course, work)
         else:
-            self._put_open(
-                course,
-                OpenWork(
-                    *key, message.id, epoch, state, settlement.due, settlement.tries, settlement.why, settlement.blocks
-                ),
-            )
+            self._open_again(settlement, epoch)
         if work is None:
-            self._leave_flight(course, settlement.seq, message.id)
-        self._mark(course, epoch)
-        self._answered(settlement)
+            self._leave_flight(course, seq, settlement.message.id)
+        if course.marked != epoch:
+            self._mark(course, epoch)
+        channel = course.channel
+        if course is channel.relay:
+            self._authority_spoke(settlement)
+        elif channel.refused and state is State.REFUSED:
+            self._no_heeded(channel, seq)
+
+    def _open_again(self, settlement: Settlement, epoch: int) -> None:
+        key = (settlement.seq, settlement.part, settlement.delivery)
+        opened = OpenWork(
+            *key, settlement.message.id, epoch, settlement.state, settlement.due, settlement.tries, settlement.why,
+            settlement.blocks,
+        )  # fmt: skip
+        self._put_open(settlement.course, opened)
 
     def claim_open(self, course: Course, key: tuple[int, int, int]) -> bool:
         """Claim one open part anew, singly. False when it is not there to be claimed."""
@@ -136,14 +143,12 @@ class Book:
     def release(self, channel: ChannelBook, seq: int) -> None:
         """The authority's answer is late: nothing waits for it any more."""
         self._drop(channel.awaiting, seq)
-        for course in channel.courses:
-            self._looked[course] = None
+        self._look(channel)
 
     def pause(self, course: Course, paused: bool) -> None:
         """Stop claiming on a course, or go on."""
         self._touch(course)
         course.paused = paused
-        self._looked[course] = None
 
     def event(self, event: IntakeEvent) -> None:
         message = event.message.id if event.message else None
@@ -178,9 +183,8 @@ class Book:
                 if len(course.spans) == 1:
                     course.claim = course.frontier = opened.first - 1
                     course.frontier_id = self.last_message
-                course.totals.setdefault(opened.number, [0] * SETTLED_STATES)
+                self._set(course.totals, opened.number, [0] * SETTLED_STATES)
                 self._mark(course, opened.number)
-            self._looked[course] = None
         channel.relay = channel.course(opened.routing.answer_from or "")
         self._counted[channel] = None
         self._changes.epochs.append(
@@ -195,8 +199,6 @@ class Book:
         """Claim what may be claimed; the transaction's rows, and the courses whose claim moved."""
         claimed = []
         for course in self._looked:
-            if course.stamp != self._stamp:
-                self._touch(course)
             if course.done:
                 self._pass_laggards(course)
             if course.advance():
@@ -204,51 +206,29 @@ class Book:
                 self._mark(course, course.spans[0].epoch)
         changes = self._changes
         changes.channels = [(channel.seq, channel.id) for channel in self._counted]
-        changes.progress = [row for course, epochs in self._moved.items() for row in self._progress(course, epochs)]
+        changes.progress = [self._progress(course, epoch) for course, epoch in self._moved]
         for (course, key), work in self._open.items():
             place = (course.channel.id, course.id, *key)
             if work is None:
                 changes.closed.append(place)
             else:
+                state = work.state.value
+                why, blocks = work.why, work.blocks
                 changes.opened.append(
-                    (
-                        *place,
-                        work.message,
-                        work.epoch,
-                        work.state.value,
-                        work.due,
-                        work.tries,
-                        self.term,
-                        work.why,
-                        work.blocks,
-                    )
+                    (*place, work.message, work.epoch, state, work.due, work.tries, self.term, why, blocks)
                 )
         return changes, claimed
 
-    def _progress(self, course: Course, epochs: set[int]) -> list[tuple[Any, ...]]:
-        rows = []
-        for epoch in epochs:
-            claim, frontier = course.claim, course.frontier
-            if course.spans and epoch != course.spans[0].epoch:
-                behind = next((span for span in course.spans if span.epoch == epoch), None)
-                if behind is not None:  # not begun
-                    claim = frontier = behind.first - 1
-                else:  # finished: only its totals still change
-                    last = next(later.first for later in course.channel.epochs if later.number == epoch + 1) - 1
-                    claim = frontier = last
-            rows.append(
-                (
-                    course.channel.id,
-                    course.id,
-                    epoch,
-                    claim,
-                    self.term,
-                    frontier,
-                    course.frontier_id,
-                    *course.totals[epoch],
-                )
-            )
-        return rows
+    def _progress(self, course: Course, epoch: int) -> tuple[Any, ...]:
+        claim, frontier = course.claim, course.frontier
+        if course.spans and epoch != course.spans[0].epoch:
+            behind = next((span for span in course.spans if span.epoch == epoch), None)
+            if behind is not None:  # not begun
+                claim = frontier = behind.first - 1
+            else:  # finished: only its totals still change
+                claim = frontier = next(later.first for later in course.channel.epochs if later.number == epoch + 1) - 1
+        totals = course.totals[epoch]
+        return (course.channel.id, course.id, epoch, claim, self.term, frontier, course.frontier_id, *totals)
 
     def _pass_laggards(self, course: Course) -> None:
         """The frontier jumps over what is still on the way below it, and that goes into `open_work` as sending."""
@@ -276,33 +256,37 @@ class Book:
             self._drop(course.ids, seq)
 
     def _receipt(self, settlement: Settlement, epoch: int) -> None:
-        course, message = settlement.course, settlement.message
+        course, message, state = settlement.course, settlement.message.id, settlement.state._value_
         self._changes.receipts.append(
-            (message.id, course.channel.id, settlement.seq, course.id, settlement.part, settlement.delivery, 1, epoch,
-             settlement.state.value, settlement.at, self.term, settlement.why or None, settlement.answer)
+            (message, course.channel.id, settlement.seq, course.id, settlement.part, settlement.delivery, 1, epoch,
+             state, settlement.at, self.term, settlement.why or None, settlement.answer)
         )  # fmt: skip
+        totals, at = course.totals[epoch], state - FIRST_SETTLED
+        self._log.append((totals, at, totals[at]))
+        totals[at] += 1
         if settlement.output is not None:
-            self._changes.captured.append((message.id, course.id, settlement.part, settlement.output))
+            self._changes.captured.append((message, course.id, settlement.part, settlement.output))
 
-    def _answered(self, settlement: Settlement) -> None:
-        """The authority has spoken, or the others have heeded its no."""
-        course, channel, seq = settlement.course, settlement.course.channel, settlement.seq
-        if course is channel.relay:
-            if not is_settled(settlement.state):
-                return
-            gated = [other for other in channel.courses if other.gated and other.spans]
-            if settlement.state is State.REFUSED and gated:
-                self._set(channel.refused, seq, len(gated))
-            if seq in channel.awaiting:
-                self._drop(channel.awaiting, seq)
-            for other in gated:
-                self._looked[other] = None
-        elif settlement.state is State.REFUSED and seq in channel.refused:
-            left = channel.refused[seq] - 1
-            if left:
-                self._set(channel.refused, seq, left)
-            else:
-                self._drop(channel.refused, seq)
+    def _authority_spoke(self, settlement: Settlement) -> None:
+        """Its no concerns the other courses too; in either case they need not wait for it any more."""
+        channel, seq = settlement.course.channel, settlement.seq
+        if settlement.state < FIRST_SETTLED:
+            return
+        gated = [other for other in channel.courses if other.gated and other.spans]
+        if settlement.state is State.REFUSED and gated:
+            self._set(channel.refused, seq, len(gated))
+        if seq in channel.awaiting:
+            self._drop(channel.awaiting, seq)
+        for other in gated:
+            self._touch(other)
+
+    def _no_heeded(self, channel: ChannelBook, seq: int) -> None:
+        """One of the other courses has come to a message that the authority refused."""
+        left = channel.refused.get(seq, 0) - 1
+        if left > 0:
+            self._set(channel.refused, seq, left)
+        else:
+            self._drop(channel.refused, seq)
 
     def _put_open(self, course: Course, work: OpenWork) -> None:
         old = course.open.get(work.key)
@@ -318,16 +302,23 @@ class Book:
         self._open[course, work.key] = None
 
     def _mark(self, course: Course, epoch: int) -> None:
-        epochs = self._moved.get(course)
-        if epochs is None:
-            self._moved[course] = {epoch}
-        else:
-            epochs.add(epoch)
+        if course.marked != epoch:
+            course.marked = epoch
+            self._moved.append((course, epoch))
+
+    def _look(self, channel: ChannelBook) -> None:
+        for course in channel.courses:
+            if course.stamp != self._stamp:
+                self._touch(course)
 
     def _touch(self, book: ChannelBook | Course) -> None:
-        if book.stamp != self._stamp:
-            book.stamp = self._stamp
-            self._saved.append((book, book.save()))
+        if book.stamp == self._stamp:
+            return
+        book.stamp = self._stamp
+        self._saved.append((book, book.save()))
+        if type(book) is Course:
+            book.marked = 0
+            self._looked.append(book)
 
     def _set(self, table: dict[Any, Any], key: Any, value: Any) -> None:
         self._log.append((table, key, table.get(key, _MISSING)))

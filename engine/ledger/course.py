@@ -12,10 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.ledger.model import FIRST_SETTLED, SETTLED, OpenWork, State
+from engine.ledger.model import SETTLED, OpenWork
 from engine.ledger.routing import Epoch, Route
 
-_INDEX = {state.value: at for at, state in enumerate(SETTLED)}
 SETTLED_STATES = len(SETTLED)
 
 
@@ -33,8 +32,8 @@ class Course:
     """A channel's way to one destination: what is claimed, settled and open there."""
 
     __slots__ = (
-        "blocked", "channel", "claim", "done", "frontier", "frontier_id", "gated", "id", "ids", "name", "open",
-        "paused", "runner", "sending", "spans", "stamp", "totals", "window",
+        "blocked", "channel", "claim", "done", "frontier", "frontier_id", "gated", "id", "ids", "marked", "name",
+        "open", "paused", "runner", "sending", "spans", "stamp", "totals", "window",
     )  # fmt: skip
 
     def __init__(self, channel: ChannelBook, id: int, name: str, window: int, gated: bool) -> None:
@@ -53,19 +52,15 @@ class Course:
         self.totals: dict[int, list[int]] = {}  # epoch -> settled by state, in the order of SETTLED
         self.spans: list[Span] = []  # what is still due, oldest first; the first one is the one at work
         self.stamp = 0
+        self.marked = 0  # of this transaction: the epoch whose row is to be written
         self.runner: Any = None  # the delivery loop's end of this course
 
     def save(self) -> tuple[Any, ...]:
-        totals = {epoch: counts[:] for epoch, counts in self.totals.items()}
-        return (
-            self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, totals, self.spans[:],
-        )  # fmt: skip
+        """The numbers that a transaction changes; what it puts into the tables, the book logs."""
+        return (self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, self.spans)
 
     def restore(self, saved: tuple[Any, ...]) -> None:
-        (
-            self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, self.totals,
-            self.spans,
-        ) = saved  # fmt: skip
+        self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, self.spans = saved
 
     @property
     def strict(self) -> bool:
@@ -103,16 +98,6 @@ class Course:
             self.claim = self.frontier = max(self.frontier, span.first - 1)
         return span
 
-    def count(self, epoch: int, state: State) -> None:
-        counts = self.totals.get(epoch)
-        if counts is None:
-            counts = self.totals[epoch] = [0] * SETTLED_STATES
-        counts[_INDEX[state]] += 1
-
-    def total(self, state: State) -> int:
-        at = _INDEX[state]
-        return sum(counts[at] for counts in self.totals.values())
-
 
 @dataclass(slots=True, eq=False)
 class ChannelBook:
@@ -136,7 +121,7 @@ class ChannelBook:
         return self.epochs[-1]
 
     def save(self) -> tuple[Any, ...]:
-        return (self.seq, self.epochs[:], self.relay, self.courses[:])
+        return (self.seq, self.epochs, self.relay, self.courses)
 
     def restore(self, saved: tuple[Any, ...]) -> None:
         self.seq, self.epochs, self.relay, self.courses = saved
@@ -156,7 +141,3 @@ class ChannelBook:
         """
         relay = self.relay
         return relay is not None and not relay.paused and relay.ahead() <= len(self.awaiting)
-
-
-def is_settled(state: State) -> bool:
-    return state.value >= FIRST_SETTLED

@@ -31,6 +31,7 @@ from engine.service.ways import Ways
 
 SWEEP = 0.2  # seconds between looks for late answers
 GRACE = 3.0  # seconds that what is on the way gets at the end
+COLLECT = (20_000, 20, 50)  # messages come and go without cycles; looking for some every 700 objects costs a tenth
 SOCKETS_A_TERM = 1 << 32  # connection numbers never repeat: the term is their upper half
 
 
@@ -75,7 +76,8 @@ class Service:
         await asyncio.gather(*(self._listen(port) for port in self.ports.values()))
         self._spawn(self._sweep(), "sweep")
         gc.collect()
-        gc.freeze()
+        gc.freeze()  # what was built lives as long as the process: no collection need look at it again
+        gc.set_threshold(*COLLECT)
 
     async def stop(self, reason: str = "asked to") -> None:
         emit(ServiceStopping(reason))

@@ -88,7 +88,8 @@ class Reader:
             opened.setdefault((destination, epoch), Counter())[State(state).label] += count
         names = dict(connection.execute("select id, name from destination"))
         rows = connection.execute(
-            f"select destination, epoch, claim, frontier, frontier_id, {_SETTLED} from progress where channel = ? order by epoch, destination",
+            f"select destination, epoch, claim, frontier, frontier_id, {_SETTLED} from progress"
+            " where channel = ? order by epoch, destination",
             (book.id,),
         ).fetchall()
         result = []

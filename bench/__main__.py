@@ -1,0 +1,232 @@
+"""The figures of the README: `make bench`, or `python -m bench NAME …` for some of them. JSON on stdout.
+
+Everything runs on this machine, the load generator and the sinks in processes of their own; their cost is inside every
+figure. Rates are medians of --rounds windows of --seconds each. The rate of fdatasync and the echo server without a
+store belong to the same run, since such machines drift.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Figures = dict[str, Any]
+
+
+@contextmanager
+def process(module: str, *arguments: str) -> Iterator[tuple[Figures, Callable[[], Figures]]]:
+    """A module that prints a ready line; the line, and a function that asks it for figures."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert running.stdin
+    assert running.stdout
+
+    def ask() -> Figures:
+        assert running.stdin
+        assert running.stdout
+        running.stdin.write("figures\n")
+        running.stdin.flush()
+        answer: Figures = json.loads(running.stdout.readline())
+        return answer
+
+    try:
+        line = running.stdout.readline()
+        if not line:
+            raise SystemExit(f"{module} did not start")
+        yield json.loads(line), ask
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+def load(ports: str, **options: Any) -> Figures:
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    found = subprocess.run(
+        [sys.executable, "-m", "bench.load.generator", "--ports", ports, *arguments], check=True, capture_output=True
+    )
+    answer: Figures = json.loads(found.stdout)
+    return answer
+
+
+def fdatasync() -> float:
+    """1.6 KB appended and synced, times a second."""
+    with tempfile.NamedTemporaryFile(dir=".") as file:
+        block, count, began = b"x" * 1600, 0, time.perf_counter()
+        while time.perf_counter() - began < 1.5:
+            os.write(file.fileno(), block)
+            os.fdatasync(file.fileno())
+            count += 1
+        return count / (time.perf_counter() - began)
+
+
+def median(rows: list[Figures], name: str) -> float:
+    return round(statistics.median(row[name] for row in rows), 2)
+
+
+def summed(rows: list[Figures], cpu: float | None = None) -> Figures:
+    result = {
+        "msg_per_s": median(rows, "per_second"),
+        "p50_ms": median(rows, "p50_ms"),
+        "p99_ms": median(rows, "p99_ms"),
+    }
+    if lost := sum(row["lost"] + row["wrong"] + row["refused"] for row in rows):
+        result["not_accepted"] = lost
+    if cpu is not None:
+        result["engine_cpu_us_per_msg"] = round(cpu / max(1, sum(row["accepted"] for row in rows)) * 1e6, 1)
+    return result
+
+
+class Bench:
+    def __init__(self, rounds: int, seconds: float) -> None:
+        self.rounds, self.seconds = rounds, seconds
+
+    def _service(self, *arguments: str, connections: int, **options: Any) -> Figures:
+        with process("bench.service", *arguments) as (ready, ask):
+            load(ready["ports"], connections=connections, seconds=0.5)
+            before = ask()
+            rows = [
+                load(ready["ports"], connections=connections, seconds=self.seconds, **options)
+                for _ in range(self.rounds)
+            ]
+            after = ask()
+            return summed(rows, after["cpu_s"] - before["cpu_s"]) | {"rss_mib": after["rss_mib"]}
+
+    def ingest(self) -> Figures:
+        """Durable, acknowledged, not delivered: 1, 50 and 250 channels, a connection each."""
+        result: Figures = {"fdatasync_per_s": round(fdatasync())}
+        for count in (1, 50, 250):
+            result[str(count)] = self._service(f"--channels={count}", connections=count)
+            if count > 1:
+                with process("bench.load.echo", f"--listeners={count}") as (ready, _):
+                    ports = ",".join(map(str, ready["ports"]))
+                    echo = [load(ports, connections=count, seconds=self.seconds) for _ in range(self.rounds)]
+                result[str(count)]["echo_per_s"] = median(echo, "per_second")
+                result[str(count)]["of_echo"] = round(result[str(count)]["msg_per_s"] / median(echo, "per_second"), 3)
+        result["fdatasync_per_s_after"] = round(fdatasync())
+        rate = (result["fdatasync_per_s"] + result["fdatasync_per_s_after"]) / 2
+        result["1"]["of_fdatasync"] = round(result["1"]["msg_per_s"] / rate, 3)
+        return result
+
+    def settling(self) -> Figures:
+        """The same while two instant destinations settle."""
+        return {
+            str(count): self._service(f"--channels={count}", "--out=instant", connections=count) for count in (50, 250)
+        }
+
+    def latency(self) -> Figures:
+        """Acknowledgement (`stored`) at 200 messages a second over 250 channels; nothing, and two destinations."""
+        return {
+            out: self._service("--channels=250", f"--out={out}", connections=250, rate=200)
+            for out in ("nothing", "instant")
+        }
+
+    def relay(self) -> Figures:
+        """The old engine's answer relayed: 1 and 250 channels, and 200 messages a second over 250."""
+        result: Figures = {"fdatasync_per_s": round(fdatasync())}
+        with process("bench.load.mllp_sink") as (sink, _):
+            way = ("--out=relay", f"--sink={sink['port']}")
+            direct = [load(str(sink["port"]), connections=1, seconds=2, rate=200)]
+            result["sink alone at 200/s"] = summed(direct)
+            for count in (1, 250):
+                result[str(count)] = self._service(f"--channels={count}", *way, connections=count)
+            result["250 at 200/s"] = self._service("--channels=250", *way, connections=250, rate=200)
+        result["1"]["of_fdatasync"] = round(result["1"]["msg_per_s"] / result["fdatasync_per_s"], 3)
+        return result
+
+    def fhir(self) -> Figures:
+        """A burst over 50 connections, mapped and delivered to the instant FHIR sink: until everything is settled."""
+        rows, cpu = [], []
+        with (
+            process("bench.load.fhir_sink") as (sink, _),
+            process("bench.service", "--channels=50", "--out=medplum", f"--sink={sink['port']}") as (ready, ask),
+        ):
+            load(ready["ports"], connections=50, seconds=10, count=2000, first=0)
+            self._settled(ask)
+            for _ in range(self.rounds):
+                before = ask()
+                load(ready["ports"], connections=50, seconds=60, count=6000)
+                after = self._settled(ask)
+                done = after["settled"] - before["settled"]
+                rows.append(done / (after["at"] - before["at"]))
+                cpu.append((after["cpu_s"] - before["cpu_s"]) / done * 1e6)
+        return {"msg_per_s": round(statistics.median(rows)), "engine_cpu_us_per_msg": round(statistics.median(cpu))}
+
+    def _settled(self, ask: Callable[[], Figures]) -> Figures:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            now = ask()
+            if now["settled"] >= now["stored"]:
+                return now
+            time.sleep(0.02)
+        raise SystemExit(f"not settled in time: {now}")
+
+    def growth(self) -> Figures:
+        """From the first 100,000 messages to the millionth, two destinations settling, 250 channels."""
+        rows = []
+        with process("bench.service", "--channels=250", "--out=instant") as (ready, ask):
+            for _ in range(10):
+                before = ask()
+                rows.append(load(ready["ports"], connections=250, seconds=120, count=100_000))
+                after = ask()
+                rows[-1]["cpu_us"] = (after["cpu_s"] - before["cpu_s"]) * 10
+            after = self._settled_twice(ask)
+        size = len(message())
+        return {
+            "msg_per_s_by_100000": [row["per_second"] for row in rows],
+            "engine_cpu_us_by_100000": [round(row["cpu_us"], 1) for row in rows],
+            "last_of_first": round(rows[-1]["per_second"] / rows[0]["per_second"], 3),
+            "file_bytes_per_message": round(after["file_bytes"] / after["stored"]),
+            "raw_bytes_per_message": size,
+            "above_raw_kb": round((after["file_bytes"] / after["stored"] - size) / 1000, 3),
+        }
+
+    def _settled_twice(self, ask: Callable[[], Figures]) -> Figures:
+        now = ask()
+        while now["settled"] < 2 * now["stored"]:
+            time.sleep(0.05)
+            now = ask()
+        return now
+
+    def mapping(self) -> Figures:
+        """A ten-segment ORU^R01 to JSON bytes, against python-hl7's parse of the same message; best of interleaved runs."""
+        from bench.mapping import figures
+
+        return figures()
+
+    def start(self) -> Figures:
+        """From exec to 250 ports accepting, and memory then: `interlock run` on 250 channel files."""
+        from bench.start import figures
+
+        return figures(self.rounds)
+
+
+def message() -> bytes:
+    from engine.simulate.messages import Messages
+
+    return Messages("oru", seed=1).message(1)
+
+
+def main() -> None:
+    names = [name for name in vars(Bench) if not name.startswith("_")]
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*names, []], help=f"of {', '.join(names)}; all unless given")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    options = parser.parse_args()
+    bench = Bench(options.rounds, options.seconds)
+    print(json.dumps({name: getattr(bench, name)() for name in options.names or names}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

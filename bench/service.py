@@ -1,0 +1,147 @@
+"""A service for the benchmarks, in a process of its own: N channels on free ports, one of four ways out.
+
+    python -m bench.service --channels 250 --out nothing|instant|relay|medplum [--sink PORT] [--ledger FILE]
+
+`nothing`: stored and acknowledged only. `instant`: two destinations in the same process that settle at once.
+`relay`: the legacy path to an MLLP sink, whose answer is relayed. `medplum`: mapped, and delivered to a FHIR sink.
+GET-like questions come on stdin, one a line: `figures` prints JSON with this process's CPU, memory and settled counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from engine.config.model import (
+    Ack,
+    Address,
+    Channel,
+    Configuration,
+    Destination,
+    Endpoint,
+    Legacy,
+    Listen,
+    Medplum,
+    Service,
+    Target,
+)
+from engine.delivery.breaker import Breaker
+from engine.delivery.work import Work
+from engine.ledger.outcome import Outcome, Result
+from engine.observe import events
+from engine.service.service import Service as Running
+from engine.service.ways import Ways
+
+DELIVERED = Outcome(Result.DELIVERED)
+
+
+class Instant:
+    """A destination that has everything at once."""
+
+    window = 1
+    waits_for_dead = True
+    settle_time = 0.0
+
+    def __init__(self) -> None:
+        self.breaker = Breaker("instant")
+
+    def lane(self, raw: bytes) -> bytes:
+        return b""
+
+    def send(self, work: Work) -> None:
+        work.done(work, DELIVERED)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class InstantWays(Ways):
+    def destination(self, channel: Channel, name: str, incarnation: str) -> Any:
+        return Instant()
+
+
+def channels(count: int, out: str, sink: int, first_port: int) -> tuple[Channel, ...]:
+    template = Channel(
+        "c", "bench", "bench", "results", {}, "bench", "UTC", "live", Listen(0, "127.0.0.1"), Ack("stored"), {},
+        None, None, None, "bench", {},
+    )  # fmt: skip
+    endpoint = Endpoint("sink", Address("127.0.0.1", sink or 1))
+    if out == "instant":
+        two = tuple(Destination(name, "mllp", endpoint, order_by="channel") for name in ("one", "two"))
+        template = replace(template, target=Target(None, two), listen=replace(template.listen, accepts=("ORU^R01",)))
+    elif out == "relay":
+        template = replace(template, phase="legacy", ack=Ack("authoritative"), legacy=Legacy(endpoint))
+    elif out == "medplum":
+        template = replace(template, target=Target("ORU_R01", (Destination("medplum", "medplum", None),)))
+    return tuple(
+        replace(template, id=f"c{n:04}", listen=replace(template.listen, port=first_port + n)) for n in range(count)
+    )
+
+
+def figures(service: Running) -> dict[str, Any]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    status = Path("/proc/self/status").read_text()
+    memory = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("Vm")}
+    books = service.ledger.channels.values()
+    return {
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "rss_mib": memory["VmRSS"],
+        "stored": sum(book.seq for book in books),
+        "settled": sum(sum(map(sum, course.totals.values())) for book in books for course in book.courses),
+        "file_bytes": service.ledger.path.stat().st_size,
+        "at": time.monotonic(),
+    }
+
+
+async def run(options: argparse.Namespace) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="interlock-bench-"))
+    ledger = Path(options.ledger) if options.ledger else folder / "ledger.db"
+    medplum = Medplum(f"http://127.0.0.1:{options.sink}", "bench", "bench") if options.out == "medplum" else None
+    settings = Service(folder, None, ledger, Address("127.0.0.1", 0), 0, medplum, folder)
+    configuration = Configuration(settings, channels(options.channels, options.out, options.sink, options.port), {})
+    service = Running(configuration, InstantWays(configuration) if options.out == "instant" else None)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.ended.set)
+    await service.start()
+    if service.failed_ports:
+        raise SystemExit(f"ports taken: {sorted(service.failed_ports)[:3]}")
+    print(
+        json.dumps({"ports": f"{options.port}-{options.port + options.channels - 1}", "ledger": str(ledger)}),
+        flush=True,
+    )
+    loop.add_reader(sys.stdin, lambda: (sys.stdin.readline(), print(json.dumps(figures(service)), flush=True)))
+    await service.ended.wait()
+    loop.remove_reader(sys.stdin)
+    await service.stop()
+    if not options.ledger:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.service", description=__doc__)
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--out", choices=["nothing", "instant", "relay", "medplum"], default="nothing")
+    parser.add_argument("--sink", type=int, default=0)
+    parser.add_argument("--port", type=int, default=21000, help="the first of the channels' ports")
+    parser.add_argument("--ledger", help="a ledger file to use and keep; a fresh one is made and removed else")
+    options = parser.parse_args()
+    events.LOG._stream = Path("/dev/null").open("w")  # one line per connection is not what is measured
+    uvloop.run(run(options))
+
+
+if __name__ == "__main__":
+    main()
