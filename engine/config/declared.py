@@ -34,6 +34,7 @@ from engine.config.kinds import (
 REFERENCE = Text("the name of an endpoint in endpoints.yaml, or host:port", r"[A-Za-z0-9_.:\[\]-]{1,255}")
 MESSAGE_TYPE = Text("a message type such as ORU^R01", r"[A-Z][A-Z0-9]{2}\^[A-Z][A-Z0-9]{2}(\^[A-Z0-9_]{3,7})?")
 SYSTEM = Text("a URI, such as https://acme.example/mrn or urn:oid:1.2.3", r"[a-z][a-z0-9+.-]*:\S+")
+IDENTITIES = ("patient", "visit", "placer", "filler", "practitioner", "organization")  # what the shipped mappings read
 FIELD_PATH = Text("a field such as OBR-3.1", r"[A-Z][A-Z0-9]{2}-[0-9]{1,3}(\.[0-9]{1,2}){0,2}")
 WEEKDAY = Choice(("mon", "tue", "wed", "thu", "fri", "sat", "sun"))
 ORDER_BY = Choice(("channel", "patient"))
@@ -186,7 +187,9 @@ CHANNEL = Table(
         "listen": Field(LISTEN, "the port that the vendor sends to", required=True),
         "feed": Field(WORD, "feed", refused="listen: this version has no feeds yet"),
         "ack": Field(ACK, "whose answer the sender gets"),
-        "identity": Field(MapOf(SYSTEM), "the namespaces of the partner's identifiers", default={}),
+        "identity": Field(
+            MapOf(SYSTEM, IDENTITIES), "the systems of identifiers that come without an authority", default={}
+        ),
         "legacy": Field(LEGACY, "the way to the old engine"),
         "target": Field(TARGET, "the new way"),
         "rollback": Field(

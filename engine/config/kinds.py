@@ -198,10 +198,10 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
-    """A table whose keys are free, or from `known`; each value is of one kind."""
+    """A table whose keys are free; each value is of one kind. A key that is almost a `usual` one is a mistake."""
 
     value: Kind
-    known: tuple[str, ...] = ()
+    usual: tuple[str, ...] = ()
 
     def read(self, node: Node, findings: Findings) -> dict[str, Any] | _Bad:
         if not isinstance(node, MappingNode):
@@ -209,8 +209,9 @@ class MapOf:
             return BAD
         out = {}
         for key_node, key, value in _each(node, findings):
-            if self.known and key not in self.known:
-                findings.problem(key_node, f"the unknown key '{key}'", _unknown(key, self.known))
+            close = get_close_matches(key.lower(), self.usual, 1, 0.75)
+            if close and key not in self.usual:
+                findings.problem(key_node, f"the key '{key}', which nothing reads", f"'{close[0]}'")
                 continue
             read = self.value.read(value, findings)
             if read is not BAD:
@@ -218,9 +219,6 @@ class MapOf:
         return out
 
     def schema(self) -> Schema:
-        if self.known:
-            each = self.value.schema()
-            return {"type": "object", "properties": dict.fromkeys(self.known, each), "additionalProperties": False}
         return {"type": "object", "additionalProperties": self.value.schema()}
 
 

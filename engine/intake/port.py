@@ -26,6 +26,7 @@ from engine.observe.events import emit
 
 MOST_UNANSWERED = 256  # of one connection; then it is read no further until half of them are answered
 NOISE_KEPT = 4096  # bytes of each stretch of noise
+NOISE_EVENTS = 16  # stretches of noise kept of one connection
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Port:
         self._late_after = channel.legacy.endpoint.ack_timeout if channel.legacy else 0.0
         self._stalled: set[Connection] = set()
         self._full: set[Connection] = set()
+        self._noisy: dict[Connection, int] = {}
         self._answers = 0
         self.listener = Listener(
             channel.listen.address,
@@ -112,6 +114,7 @@ class Port:
     def closed(self, conn: Connection) -> None:
         self._stalled.discard(conn)
         self._full.discard(conn)
+        self._noisy.pop(conn, None)
         emit(events.PeerClosed(self.channel.id, conn.peer, conn.number))
 
     def frame(self, conn: Connection, payload: bytes) -> None:
@@ -138,7 +141,10 @@ class Port:
 
     def noise(self, conn: Connection, data: bytes) -> None:
         emit(events.Noise(self.channel.id, conn.peer, len(data)))
-        self._keep(conn, "noise", "bytes outside of a frame", data[:NOISE_KEPT], len(data))
+        kept = self._noisy.get(conn, 0)
+        if kept < NOISE_EVENTS:  # a peer that only sends garbage must not fill the ledger; the metric counts all of it
+            self._noisy[conn] = kept + 1
+            self._keep(conn, "noise", "bytes outside of a frame", data[:NOISE_KEPT], len(data))
 
     def too_large(self, conn: Connection, head: bytes, size: int) -> None:
         emit(events.FrameTooLarge(self.channel.id, conn.peer, size))

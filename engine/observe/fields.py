@@ -55,7 +55,9 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
 
 def cleared(name: str, value: object) -> object:
     """The value if it has its field's shape, else `(withheld)`. Numbers and None pass."""
-    if value is None or isinstance(value, int | float):
+    if isinstance(value, float):
+        return round(value, 3)
+    if value is None or isinstance(value, int):
         return value
     shape = FIELDS.get(name)
     if shape is not None and isinstance(value, str) and shape.fullmatch(value):

@@ -40,6 +40,15 @@ class ServiceStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigNoted(Event):
+    """A key of the configuration that is right and that this version does not act upon yet; `reason` has its place."""
+
+    reason: str
+    level: ClassVar[Level | None] = "warning"
+    said: ClassVar[str] = "{reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class EpochOpened(Event):
     channel: str
     phase: str

@@ -65,13 +65,13 @@ class Ways:
     def destination(self, channel: Channel, name: str, incarnation: str) -> Way | None:
         """The way to a destination of a channel; None where the configuration no longer has it."""
         if name == LEGACY:
-            return self._mllp(channel.legacy.endpoint, waits_for_dead=False) if channel.legacy else None
+            return self._mllp(channel, channel.legacy.endpoint, waits_for_dead=False) if channel.legacy else None
         target = channel.target
         found = next((each for each in target.destinations if each.name == name), None) if target else None
         if found is None or target is None:
             return None
         if found.kind == "mllp" and found.endpoint:
-            return self._mllp(found.endpoint, waits_for_dead=True)
+            return self._mllp(channel, found.endpoint, waits_for_dead=True)
         return self._medplum(channel, found, incarnation)
 
     @property
@@ -84,11 +84,11 @@ class Ways:
         for project in self.projects.values():
             await project.close()
 
-    def _mllp(self, endpoint: Endpoint, *, waits_for_dead: bool) -> Way:
+    def _mllp(self, channel: Channel, endpoint: Endpoint, *, waits_for_dead: bool) -> Way:
         breaker = self._breakers.get(endpoint.name)
         if breaker is None:
             breaker = self._breakers[endpoint.name] = Breaker(endpoint.name)
-        return MllpDestination(endpoint, breaker, waits_for_dead=waits_for_dead)
+        return MllpDestination(channel.id, endpoint, breaker, waits_for_dead=waits_for_dead)
 
     def _medplum(self, channel: Channel, destination: Destination, incarnation: str) -> Way:
         name = destination.project or "medplum"

@@ -79,8 +79,7 @@ class Project:
             work.done(work, Outcome(Result.NEVER, f"the mapping failed: {_place(error)}"))
             return
         try:
-            since = asyncio.get_running_loop().time() - work.since
-            outcome = await self._deliverer.deliver(output, attempt.tag, unknown=work.unknown, since=since)
+            outcome = await self._deliverer.deliver(output, attempt.tag, unknown=work.unknown, since=work.since)
         except asyncio.CancelledError:
             raise
         except Exception as error:

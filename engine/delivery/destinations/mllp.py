@@ -13,6 +13,8 @@ from engine.delivery.work import Work
 from engine.hl7.ack import parse_ack
 from engine.ledger.outcome import Outcome, Result
 from engine.mllp.client import Answered, Client, Lost, NotSent, Reply
+from engine.observe.delivery_events import StrayAnswer
+from engine.observe.events import emit
 
 POSITIVE = frozenset({"AA", "CA"})
 FINAL = frozenset({"AR", "CR"})  # must not be repeated as it is (HL7 table 0008)
@@ -27,12 +29,16 @@ class MllpDestination:
     window = 1
     settle_time = 0.0  # with the socket closed, nothing more can come of an attempt
 
-    def __init__(self, endpoint: Endpoint, breaker: Breaker, *, waits_for_dead: bool) -> None:
+    def __init__(self, channel: str, endpoint: Endpoint, breaker: Breaker, *, waits_for_dead: bool) -> None:
         if endpoint.mllp is None:
             raise ValueError(f"endpoint {endpoint.name} has no mllp address")
         self.breaker = breaker
         self.waits_for_dead = waits_for_dead
-        self._client = Client(endpoint.mllp, connect_timeout=endpoint.connect_timeout)
+        self._client = Client(
+            endpoint.mllp,
+            connect_timeout=endpoint.connect_timeout,
+            stray=lambda data: emit(StrayAnswer(channel, endpoint.name, len(data))),
+        )
         self._timeout = endpoint.ack_timeout
 
     def lane(self, raw: bytes) -> bytes:

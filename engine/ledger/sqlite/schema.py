@@ -24,7 +24,8 @@ PRAGMAS = (
 TABLES = """
 create table ledger (                  -- one row
   only integer primary key check (only = 1),
-  version integer not null, incarnation text not null, term integer not null);
+  version integer not null, incarnation text not null, term integer not null,
+  touched integer not null);           -- counts the trials whether the file can be written
 
 create table message (
   id       integer primary key,        -- given by the writer, one rising sequence over all channels
@@ -112,7 +113,7 @@ PUT_OPEN = (
 )
 DELETE_OPEN = "delete from open_work where channel = ? and destination = ? and seq = ? and part = ? and delivery = ?"
 
-TOUCH = "update ledger set term = term"  # the smallest transaction that writes
+TOUCH = "update ledger set touched = touched + 1"  # the smallest transaction that really writes
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -126,5 +127,5 @@ def connect(path: str) -> sqlite3.Connection:
 
 def create(connection: sqlite3.Connection, incarnation: str) -> None:
     """Make the tables in an empty file, in one transaction. `incarnation`: letters, digits and dashes."""
-    row = f"insert into ledger values (1, {VERSION}, '{incarnation}', 0);"
+    row = f"insert into ledger values (1, {VERSION}, '{incarnation}', 0, 0);"
     connection.executescript(f"begin immediate; {TABLES} {row} commit;")

@@ -1,0 +1,40 @@
+"""Installs the sandbox's packages with npm: the npm of a Node on PATH that is new enough, else the wheel's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SANDBOX = Path(__file__).resolve().parents[1] / "sandbox"
+sys.path.insert(0, str(SANDBOX))
+
+import start  # noqa: E402
+
+
+def npm(node: str) -> list[str]:
+    """The npm that belongs to this Node: inside its installation or beside it, else the one of PATH."""
+    folder = Path(node).resolve().parent
+    inside = folder.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    for program in (inside, (folder / "npm").resolve()):
+        if program.is_file() and program.suffix == ".js":
+            return [node, str(program)]
+    found = shutil.which("npm")
+    if found is None:
+        sys.exit("there is a Node but no npm: install npm, or a Node 20 or newer that brings it")
+    return [found]
+
+
+def main() -> None:
+    node = start.node()
+    if node is None:
+        sys.exit(start.problem())
+    path = str(Path(node).parent) + os.pathsep + os.environ.get("PATH", "")
+    command = [*npm(node), "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+    sys.exit(subprocess.run(command, cwd=SANDBOX, env={**os.environ, "PATH": path}).returncode)
+
+
+if __name__ == "__main__":
+    main()

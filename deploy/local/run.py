@@ -1,0 +1,206 @@
+"""Everything a newcomer needs, on this machine: a Medplum sandbox, a stand-in old engine, and the service between them.
+
+Started by `make run`; another settings file than the sample's may be named. With INTERLOCK_MEDPLUM__BASE_URL set (and
+INTERLOCK_MEDPLUM__CLIENT_ID and …__CLIENT_SECRET) the service talks to that server, and no sandbox is started. Whatever
+was started here ends with this process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from engine.config.loading import load
+from engine.config.model import Address, Channel, Configuration
+from engine.config.problem import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+OLD_ENGINE = "old-engine"  # the endpoint that the stand-in plays
+OWN_MEDPLUM = "INTERLOCK_MEDPLUM__BASE_URL"
+START_S = 60.0
+STOP_S = 10.0
+
+
+class Ended(Exception):
+    """A part ended by itself; the sentence says which."""
+
+
+class Parts:
+    """The processes started here, each in a session of its own, so that Ctrl-C ends them in our order."""
+
+    def __init__(self) -> None:
+        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def start(self, name: str, command: list[str], ready: Address) -> None:
+        """Start one and wait until it listens."""
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+        self._running.append((name, process))
+        deadline = time.monotonic() + START_S
+        while not _listens(ready):
+            self.check()
+            if time.monotonic() > deadline:
+                raise Ended(f"{name} does not listen on {ready} after {START_S:.0f} s")
+            time.sleep(0.05)
+
+    def check(self) -> None:
+        for name, process in self._running:
+            if process.poll() is not None:
+                raise Ended(f"{name} ended by itself, with status {process.returncode}; its last words are above")
+
+    def stop(self) -> None:
+        """The service first, so that it ends while its destinations are still there."""
+        for _, process in reversed(self._running):
+            if process.poll() is None:
+                process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _listens(address: Address) -> bool:
+    try:
+        socket.create_connection((address.host, address.port), 0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _taken(address: Address) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError:
+            return True
+    return False
+
+
+def _old_engine(configuration: Configuration) -> Address:
+    endpoint = configuration.endpoints.get(OLD_ENGINE)
+    if endpoint is None or endpoint.mllp is None:
+        sys.exit(f"endpoints.yaml has no '{OLD_ENGINE}', which the stand-in would play")
+    return endpoint.mllp
+
+
+def _sandbox(configuration: Configuration) -> Address | None:
+    """Where the sandbox is to listen; None where a Medplum server is given."""
+    medplum = configuration.service.medplum
+    if medplum is None or os.environ.get(OWN_MEDPLUM):
+        return None
+    url = urlsplit(medplum.base_url)
+    return Address(url.hostname or "127.0.0.1", url.port or 80)
+
+
+def _check_ports(configuration: Configuration, sandbox: Address | None) -> None:
+    """All ports that are taken, before anything starts."""
+    wanted = [("the stand-in old engine", _old_engine(configuration)), ("http", configuration.service.http)]
+    wanted += [("the sandbox", sandbox)] if sandbox else []
+    wanted += [(f"listen of {channel.source}", channel.listen.address) for channel in configuration.channels]
+    taken = [
+        f"port {address.port} is taken by another process, but {who} wants it"
+        for who, address in wanted
+        if _taken(address)
+    ]
+    if taken:
+        sys.exit("\n".join([*taken, "End that process, or change the port. Is another `make run` going on?"]))
+
+
+def _configuration(settings: Path) -> Configuration:
+    try:
+        return load(settings)
+    except ConfigError as error:
+        sys.exit(str(error))
+
+
+def _welcome(configuration: Configuration, sandbox: Address | None) -> str:
+    service = configuration.service
+    medplum = service.medplum.base_url if service.medplum else "-"
+    lines = [
+        "",
+        f"  {'Medplum sandbox' if sandbox else 'Medplum':<24}{medplum}",
+        f"  {'stand-in old engine':<24}{_old_engine(configuration)}",
+        f"  {'interlock':<24}http://{service.http}/metrics",
+        *(f"    {channel.id:<22}port {channel.listen.port}, {channel.phase}" for channel in configuration.channels),
+        "",
+        "In a second terminal:",
+        "",
+        f"  cd {ROOT}",
+        *(f"  .venv/bin/interlock {rest}" for rest in _first_steps(configuration.channels)),
+        "",
+        "Ctrl-C ends all of it. What happens now is logged below.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _first_steps(channels: tuple[Channel, ...]) -> list[str]:
+    ports = {channel.id: channel.listen.port for channel in channels}
+    return [
+        f"send samples/order.hl7 --to 127.0.0.1:{ports.get('acme-orders', 6101)}",
+        f"send samples/result.hl7 --to 127.0.0.1:{ports.get('acme-results', 6102)}",
+        "status",
+        "messages",
+        "show acme-results/1",
+    ]
+
+
+def _start(parts: Parts, configuration: Configuration, settings: Path, sandbox: Address | None) -> None:
+    python = sys.executable
+    if sandbox:
+        script = str(ROOT / "deploy" / "sandbox" / "start.py")
+        parts.start("the sandbox", [python, script, "--port", str(sandbox.port), "--transactions", "on"], sandbox)
+    old_engine = _old_engine(configuration)
+    command = [python, "-m", "engine.simulate.old_engine", "--port", str(old_engine.port)]
+    parts.start("the stand-in old engine", command, old_engine)
+    command = [python, "-c", "from engine.cli.main import main; main()", "run", "--config", str(settings)]
+    parts.start("interlock", command, configuration.service.http)
+
+
+def _on_signal(number: int, _: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _until_the_end(parts: Parts, pause: Callable[[float], None] = time.sleep) -> None:
+    while True:
+        parts.check()
+        pause(0.3)
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, _on_signal)
+    signal.signal(signal.SIGHUP, _on_signal)
+    settings = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "interlock.yaml"
+    configuration = _configuration(settings)
+    sandbox = _sandbox(configuration)
+    _check_ports(configuration, sandbox)
+    parts = Parts()
+    status = 0
+    try:
+        _start(parts, configuration, settings, sandbox)
+        print(_welcome(configuration, sandbox), flush=True)
+        _until_the_end(parts)
+    except KeyboardInterrupt:
+        print("\nending", flush=True)
+    except Ended as ended:
+        print(f"\n{ended}", file=sys.stderr, flush=True)
+        status = 1
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it behind
+        parts.stop()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What the API wants to know of a running service: the questions, and the shapes of their answers.
+
+`Reading` is implemented over the ledger; the API never sees SQL. Times are ISO 8601 in UTC with a `Z`; ages are
+seconds; bytes of messages and answers are base64, since they may be in any character set.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypedDict
+
+
+class DestinationStatus(TypedDict):
+    """One destination of a channel, the legacy path (`legacy`) among them.
+
+    mode: what its newest epoch says: send, capture, defer, mirror or off.
+    counts: messages by state, only states that have any; all epochs together.
+    frontier, claim: sequence numbers. open: messages not settled. oldest_s: age of the oldest of them.
+    breaker: why nothing is sent there at the moment; None while it is closed.
+    balanced: stored = settled + open, counted from both sides.
+    """
+
+    name: str
+    kind: str
+    mode: str
+    counts: dict[str, int]
+    frontier: int
+    claim: int
+    open: int
+    oldest_s: float | None
+    breaker: str | None
+    balanced: bool
+
+
+class ChannelStatus(TypedDict):
+    """One channel as it is now. address: host:port of its listener; peers: host:port of who is connected."""
+
+    id: str
+    connection: str
+    title: str
+    phase: str
+    listening: bool
+    address: str
+    peers: list[str]
+    stored: int
+    last_received: str | None
+    destinations: list[DestinationStatus]
+
+
+class Status(TypedDict):
+    """The whole service. writable: the ledger took its last transaction; balanced: of every channel and destination."""
+
+    version: str
+    started: str
+    incarnation: str
+    term: int
+    ledger: str
+    writable: bool
+    balanced: bool
+    channels: list[ChannelStatus]
+
+
+class ChannelInfo(TypedDict):
+    """One channel as configured. source: its file."""
+
+    id: str
+    connection: str
+    title: str
+    direction: str
+    owner: str
+    labels: dict[str, str]
+    phase: str
+    address: str
+    source: str
+
+
+class MessageRow(TypedDict):
+    """One message in a list. states: destination → state, where work is due."""
+
+    channel: str
+    seq: int
+    received: str
+    control_id: str | None
+    type: str
+    size: int
+    phase: str
+    states: dict[str, str]
+
+
+class ReceiptRow(TypedDict):
+    """What became of a part of a message at a destination, one step. answer: base64 of what the peer said."""
+
+    destination: str
+    part: int
+    delivery: int
+    state: str
+    at: str
+    reason: str
+    answer: str | None
+
+
+class MessageDetail(MessageRow):
+    """One message with its history. raw: base64 of the bytes as received; left empty for who may not read them.
+
+    acknowledged: the code the sender was given; None while it waits or where the answer was silence.
+    """
+
+    connection_number: int
+    epoch: int
+    acknowledged: str | None
+    raw: str
+    receipts: list[ReceiptRow]
+
+
+class Readiness(TypedDict):
+    """ready: all ports that should be open are, and the ledger can be written. Destinations never count.
+
+    listeners: channel → '' or why its port is not open. destinations: endpoint → '' or why nothing is sent.
+    """
+
+    ready: bool
+    ledger: str
+    listeners: dict[str, str]
+    destinations: dict[str, str]
+
+
+class Reading(Protocol):
+    """The questions. Each answer is of one moment; the shapes named here are what a plain dict must hold."""
+
+    async def status(self) -> dict[str, Any]:
+        """A `Status`."""
+        ...
+
+    async def channels(self) -> list[dict[str, Any]]:
+        """A `ChannelInfo` each."""
+        ...
+
+    async def messages(
+        self, *, channel: str | None, before: int | None, limit: int, control_id: str | None
+    ) -> list[dict[str, Any]]:
+        """A `MessageRow` each, newest first. before: only sequence numbers below it. control_id: equal to it."""
+        ...
+
+    async def message(self, channel: str, seq: int) -> dict[str, Any] | None:
+        """A `MessageDetail`, or None where there is no such message."""
+        ...
+
+    async def readiness(self) -> dict[str, Any]:
+        """A `Readiness`."""
+        ...

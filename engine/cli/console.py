@@ -1,0 +1,84 @@
+"""How the command line speaks: exit statuses, sentences on standard error, tables, JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+DONE, REFUSED, USAGE = 0, 1, 2
+
+
+class Stop(Exception):
+    """Ends the command with a sentence on standard error and an exit status."""
+
+    def __init__(self, sentence: str, status: int = REFUSED) -> None:
+        self.sentence = sentence
+        self.status = status
+        super().__init__(sentence)
+
+
+def usage(sentence: str) -> NoReturn:
+    raise Stop(sentence, USAGE)
+
+
+def out(text: str = "") -> None:
+    sys.stdout.write(text + "\n")
+
+
+def err(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def out_json(value: Any) -> None:
+    """One line of JSON."""
+    import orjson
+
+    out(orjson.dumps(value).decode())
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """Aligned columns, two spaces apart; columns named in `right` stand flush right."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = (
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for name, cell, width in zip(head, row, widths, strict=True)
+        )
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(head), *map(line, rows)])
+
+
+def age(seconds: float | None) -> str:
+    """A duration for people: 0.4 s, 12 s, 3 min, 2 h, 5 d; a dash for none."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def since(moment: str | None, now: datetime | None = None) -> str:
+    """The age of an ISO time."""
+    if not moment:
+        return "-"
+    then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return age(((now or datetime.now(UTC)) - then).total_seconds())
+
+
+def clock(moment: str) -> str:
+    """An ISO time in the reader's own zone, to the millisecond."""
+    local = datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone()
+    return local.strftime("%Y-%m-%d %H:%M:%S.") + f"{local.microsecond // 1000:03d}"
+
+
+def bytes_shown(size: int) -> str:
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1000:.1f} KB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"

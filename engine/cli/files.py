@@ -1,0 +1,197 @@
+"""The verbs about files of messages: map, send. Neither needs a running service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.console import REFUSED, USAGE, Stop, err, out, out_json, usage
+from engine.cli.options import SETTINGS_FILE, Config
+from engine.cli.running import placed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.config.model import Address, Channel, Configuration
+    from engine.mapping.library import Context, Library
+
+
+def map_files(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="HL7 v2 messages; - is standard input.")],
+    channel: Annotated[str | None, typer.Option(help="Map as this channel does.", metavar="ID")] = None,
+    mapping: Annotated[str | None, typer.Option(help="Use this mapping.", metavar="NAME")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Tell on standard error what the mapping left out.")] = False,
+    config: Config = SETTINGS_FILE,
+    json: Annotated[bool, typer.Option("--json", help="Always so: the output is JSON.")] = False,
+) -> None:
+    """Map messages to FHIR R4, one JSON bundle a line."""
+    if channel and mapping:
+        usage("--channel and --mapping do not go together: the channel names its mapping")
+    mapper = _Mapper(config, channel, mapping, trace)
+    failed = 0
+    for file in files:
+        received = _received(file)
+        for number, raw in _messages(file):
+            failed += not mapper.map(str(file), number, raw, received)
+    if failed:
+        raise typer.Exit(REFUSED)
+
+
+def _messages(file: Path) -> Iterator[tuple[int, bytes]]:
+    """(number in the file from 1, message)"""
+    from engine.mapping.read import split_messages
+
+    for number, (_, raw) in enumerate(split_messages(_read(file)), 1):
+        yield number, raw
+
+
+def _received(file: Path) -> int:
+    """µs since 1970 when a file's messages count as received: its last change, so that the output stays the same."""
+    import time
+
+    return file.stat().st_mtime_ns // 1000 if file.is_file() else time.time_ns() // 1000
+
+
+def _read(file: Path) -> bytes:
+    import sys
+
+    if str(file) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Stop(f"{file} cannot be read: {error.strerror}", USAGE) from None
+
+
+class _Mapper:
+    """What `map` needs, found once for all messages."""
+
+    def __init__(self, config: Path, channel: str | None, mapping: str | None, trace: bool) -> None:
+        configuration = _configuration(config, required=channel is not None)
+        self._channel = _channel(configuration, channel)
+        name = mapping or (self._channel.target.mapping if self._channel and self._channel.target else None)
+        self._library = _library(configuration.service.mappings if configuration else None)
+        self._mapping = _named(self._library, name) if name else None
+        self._trace = trace
+        self._seq = 0
+
+    def map(self, file: str, number: int, raw: bytes, received: int) -> bool:
+        """Print the bundle, or the error on standard error; True where it was mapped."""
+        from engine.fhir.single import single
+        from engine.hl7.peek import peek
+        from engine.mapping.library import Unmappable
+
+        self._seq += 1
+        header = peek(raw)
+        if not header.ok:
+            return self._fail(file, number, header.problem or "no MSH", "MSH", "a message that begins with MSH")
+        mapping = self._mapping or self._library.for_message(header.type, header.trigger)
+        if mapping is None:
+            wanted = "ORU^R01, ORM^O01, OML^O21 or a mapping of your own; or say --mapping NAME"
+            return self._fail(file, number, f"no mapping for {header.type}^{header.trigger}", "MSH-9", wanted)
+        try:
+            output = mapping.run(raw, self._context(received))
+        except Unmappable as error:
+            return self._fail(file, number, error.code, error.where, error.wanted)
+        out_json(single(output))
+        if self._trace:
+            for diagnostic in output.diagnostics:
+                err(f"{file}: message {number}: {diagnostic}")
+        return True
+
+    def _context(self, received: int) -> Context:
+        from engine.mapping.library import Context
+
+        channel = self._channel
+        return Context(
+            channel=channel.id if channel else "map",
+            connection=channel.connection if channel else "map",
+            identity=channel.identity if channel else {},
+            timezone=channel.timezone if channel else "UTC",
+            encoding=channel.listen.encoding if channel else "auto",
+            received=received,
+            incarnation="map",
+            seq=self._seq,
+        )
+
+    def _fail(self, file: str, number: int, found: str, where: str, wanted: str) -> bool:
+        import orjson
+
+        error = {"error": found, "where": where, "expected": wanted, "file": file, "message": number}
+        err(orjson.dumps(error).decode())
+        return False
+
+
+def _configuration(config: Path, *, required: bool) -> Configuration | None:
+    """The configuration; where there is none and none is needed, the shipped mappings do."""
+    from engine.config.loading import load
+    from engine.config.problem import ConfigError
+
+    if not required and not config.is_file():
+        return None
+    try:
+        return load(config)
+    except ConfigError as error:
+        if required:
+            raise Stop(f"the configuration has problems:\n{error}") from None
+        return None
+
+
+def _channel(configuration: Configuration | None, name: str | None) -> Channel | None:
+    if name is None or configuration is None:
+        return None
+    for channel in configuration.channels:
+        if channel.id == name:
+            return channel
+    known = ", ".join(channel.id for channel in configuration.channels)
+    raise Stop(f"there is no channel '{name}'; there are {known}", USAGE)
+
+
+def _library(site: Path | None) -> Library:
+    from engine.config.shipped import shipped_mappings
+    from engine.mapping.library import Library
+    from engine.mapping.problems import MappingError
+
+    try:
+        return Library.load(shipped_mappings(), site)
+    except MappingError as error:
+        told = "\n".join(map(str, placed(error.problems)))
+        raise Stop(f"the mappings have problems:\n{told}") from None
+
+
+def _named(library: Any, name: str) -> Any:
+    try:
+        return library.mapping(name)
+    except KeyError:
+        raise Stop(f"there is no mapping '{name}'", USAGE) from None
+
+
+def send(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="HL7 v2 messages; - is standard input.")],
+    to: Annotated[str, typer.Option("--to", metavar="HOST:PORT", help="Where to send them.")],
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each answer.", min=0.1)] = 30.0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, one answer a line.")] = False,
+) -> None:
+    """Send messages over MLLP and show the answers."""
+    from engine.cli.sending import Conversation, as_sent, told
+    from engine.config.kinds import address
+
+    target: Address | None = address(to)
+    if target is None:
+        usage(f"--to {to}: wanted is host:port, such as 127.0.0.1:6101")
+    worst = 0
+    with Conversation(target, timeout) as conversation:  # one connection: order is part of the test
+        count = 0
+        for number, raw in _messages(file):
+            answer = conversation.exchange(number, as_sent(raw))
+            out_json(answer.values()) if json else out(told(answer))
+            worst = max(worst, 0 if answer.accepted else REFUSED)
+            count += 1
+            if not answer.open:
+                break
+    if not count:
+        raise Stop(f"{file} holds no message: none of its lines begins with MSH", USAGE)
+    if worst:
+        raise typer.Exit(worst)

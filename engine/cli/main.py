@@ -1,0 +1,63 @@
+"""The command `interlock`. Exit status: 0 done, 1 refused or unhealthy, 2 wrong usage.
+
+Each verb lives in a file of its family and imports what it needs when it runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("TYPER_USE_RICH", "0")  # plain words, and a start-up without it
+
+import typer
+
+from engine.cli import files, messages, running
+from engine.cli.console import DONE, REFUSED, Stop, err
+
+app = typer.Typer(
+    name="interlock",
+    help="Replaces an HL7 v2 interface engine under live traffic, one connection at a time.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(running.run)
+app.command("validate")(running.validate)
+app.command("status")(running.status)
+app.command("messages")(messages.messages)
+app.command("show")(messages.show)
+app.command("map")(files.map_files)
+app.command("send")(files.send)
+
+
+def version(value: bool) -> None:
+    if value:
+        from engine.cli.console import out
+        from engine.cli.version import installed_version
+
+        out(f"interlock {installed_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Show the version and end."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The entry point: every expected failure is one sentence on standard error."""
+    try:
+        status = app(standalone_mode=True)
+    except Stop as stop:
+        err(f"interlock: {stop.sentence}")
+        sys.exit(stop.status)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `interlock messages | head`
+        sys.exit(REFUSED)
+    sys.exit(status or DONE)

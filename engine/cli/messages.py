@@ -1,0 +1,160 @@
+"""The verbs about messages in the ledger: messages, show."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from engine.cli.console import REFUSED, Stop, bytes_shown, clock, out, out_json, table, usage
+from engine.cli.options import SETTINGS_FILE, Config, Json
+
+
+def messages(
+    config: Config = SETTINGS_FILE,
+    channel: Annotated[str | None, typer.Option(help="Only this channel.", metavar="ID")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=1000)] = 20,
+    before: Annotated[int | None, typer.Option(help="Only sequence numbers below (with --channel).", min=1)] = None,
+    control_id: Annotated[str | None, typer.Option(help="Only this control id (MSH-10).")] = None,
+    json: Json = False,
+) -> None:
+    """List messages and their states, newest first."""
+    if before is not None and channel is None:
+        usage("--before counts within a channel: give --channel too")
+    if before is not None and control_id is not None:
+        usage("--before and --control-id do not go together")
+    rows = _search(config, control_id, channel, limit) if control_id else _newest(config, channel, limit, before)
+    if json:
+        out_json(rows)
+    else:
+        out(_listed(rows) if rows else "no messages")
+
+
+def _newest(config: Any, channel: str | None, limit: int, before: int | None) -> list[dict[str, Any]]:
+    from engine.cli.service_client import ask
+
+    query = f"?limit={limit}"
+    query += f"&channel={quote(channel)}" if channel else ""
+    query += f"&before={before}" if before else ""
+    rows: list[dict[str, Any]] = ask(config, f"/api/v1/messages{query}")
+    return rows
+
+
+def _search(config: Any, control_id: str, channel: str | None, limit: int) -> list[dict[str, Any]]:
+    from engine.cli.service_client import ask
+
+    wanted = {"control_id": control_id, "limit": limit} | ({"channel": channel} if channel else {})
+    rows: list[dict[str, Any]] = ask(config, "/api/v1/messages/search", wanted)
+    return rows
+
+
+def _listed(rows: list[dict[str, Any]]) -> str:
+    head = ["MESSAGE", "RECEIVED", "TYPE", "CONTROL ID", "SIZE", "STATE"]
+    lines = [
+        [
+            f"{row['channel']}/{row['seq']}",
+            clock(row["received"]),
+            row["type"],
+            row["control_id"] or "-",
+            bytes_shown(row["size"]),
+            ", ".join(f"{name} {state}" for name, state in row["states"].items()) or "-",
+        ]
+        for row in rows
+    ]
+    return table(head, lines, right=("SIZE",))
+
+
+def show(
+    what: Annotated[list[str], typer.Argument(help="CHANNEL/SEQ, or CHANNEL SEQ, or a control id (MSH-10).")],
+    config: Config = SETTINGS_FILE,
+    json: Json = False,
+) -> None:
+    """Show one message and what became of it."""
+    found = _found(what, config)
+    if isinstance(found, list):
+        out_json(found) if json else out(_listed(found))
+        raise Stop(f"{len(found)} messages have that control id: show one of them as CHANNEL/SEQ", REFUSED)
+    if json:
+        out_json(found)
+    else:
+        out(_told(found))
+
+
+def _found(what: list[str], config: Any) -> dict[str, Any] | list[dict[str, Any]]:
+    """The message, or the messages where several have the control id."""
+    from engine.cli.service_client import Missing
+
+    if len(what) == 2 and what[1].isdigit():
+        return _one(config, what[0], int(what[1]))
+    if len(what) != 1:
+        usage("wanted: interlock show CHANNEL/SEQ, or CHANNEL SEQ, or a control id")
+    channel, slash, seq = what[0].rpartition("/")
+    if slash and seq.isdigit():
+        try:
+            return _one(config, channel, int(seq))
+        except Missing as missing:
+            rows = _search(config, what[0], None, 20)  # a control id may look like that too
+            if not rows:
+                raise missing
+    else:
+        rows = _search(config, what[0], None, 20)
+    if not rows:
+        raise Stop("no message has that control id")
+    return _one(config, rows[0]["channel"], rows[0]["seq"]) if len(rows) == 1 else rows
+
+
+def _one(config: Any, channel: str, seq: int) -> dict[str, Any]:
+    from engine.cli.service_client import Missing, ask
+
+    try:
+        found: dict[str, Any] = ask(config, f"/api/v1/messages/{quote(channel, safe='')}/{seq}")
+    except Missing:
+        raise Missing(f"there is no message {channel}/{seq}; see `interlock messages`") from None
+    return found
+
+
+def _told(found: dict[str, Any]) -> str:
+    answered = found["acknowledged"] or "not yet"
+    lines = [
+        f"{found['channel']}/{found['seq']}  {found['type']}  control id {found['control_id'] or '-'}",
+        f"received      {clock(found['received'])}, {bytes_shown(found['size'])}, "
+        f"connection {_connection(found['connection_number'])}",
+        f"acknowledged  {answered}",
+        f"phase         {found['phase']} (epoch {found['epoch']})",
+        "",
+    ]
+    for name, state in found["states"].items():
+        lines.append(f"{name}: {state}")
+        lines += [
+            f"    {text}" for receipt in found["receipts"] if receipt["destination"] == name for text in _step(receipt)
+        ]
+    return "\n".join([*lines, "", *_segments(base64.b64decode(found["raw"]))])
+
+
+def _connection(number: int) -> str:
+    """The service's term and the number in it: 3.17."""
+    return f"{number >> 32}.{number & 0xFFFFFFFF}"
+
+
+def _step(receipt: dict[str, Any]) -> list[str]:
+    part = f" part {receipt['part']}" if receipt["part"] > 1 else ""
+    delivery = f" delivery {receipt['delivery']}" if receipt["delivery"] > 1 else ""
+    reason = f"  {receipt['reason']}" if receipt["reason"] else ""
+    at = clock(receipt["at"]) if receipt["at"] else "now"
+    when = f"again at {at}" if receipt["state"] == "retrying" else at
+    lines = [f"{when}  {receipt['state']}{part}{delivery}{reason}"]
+    if receipt["answer"]:
+        lines += ["    " + text for text in _segments(base64.b64decode(receipt["answer"]))]
+    return lines
+
+
+def _segments(raw: bytes) -> list[str]:
+    """The bytes a segment a line, for a terminal: no control character gets through to it."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    lines = text.replace("\r\n", "\r").replace("\n", "\r").rstrip("\r").split("\r")
+    return ["".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in lines]

@@ -1,0 +1,86 @@
+"""The process of `interlock run`: the service, its HTTP port, and the signals that end both.
+
+The vendors' ports come first: what only HTTP needs is imported when they are open, and the garbage collector, which
+finds nothing while everything is being built, waits until then. The HTTP port opens last and closes first: who finds
+it open finds a service that works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from engine.cli.console import DONE, REFUSED, Stop
+from engine.cli.version import installed_version
+from engine.config.model import Configuration
+from engine.ledger.sqlite.loading import LedgerError
+from engine.observe.events import LOG, emit
+from engine.observe.service_events import ServiceStarted, ServiceStopped
+from engine.service.service import Service
+from engine.service.view import View
+
+if TYPE_CHECKING:
+    from engine.api.application import Server
+
+
+def run(configuration: Configuration) -> int:
+    """Run until SIGTERM, SIGINT or a defect that leaves no choice; the exit status. Stops with a sentence."""
+    try:
+        return uvloop.run(_run(configuration))
+    except LedgerError as error:
+        raise Stop(str(error)) from None
+    finally:
+        LOG.flush()
+
+
+async def _run(configuration: Configuration) -> int:
+    begun = time.monotonic()
+    service = Service(configuration)
+    reasons = _on_signals(service.ended)
+    await service.start()
+    gc.enable()
+    reason = "the HTTP port cannot be had"
+    try:
+        server = await _serve(service, configuration)
+        try:
+            http = str(configuration.service.http)
+            emit(ServiceStarted(installed_version(), len(configuration.channels), http, time.monotonic() - begun))
+            await service.ended.wait()
+            reason = reasons[0] if reasons else "defect"
+        finally:
+            await server.close()
+    finally:
+        stopping = time.monotonic()
+        await service.stop(reason)
+        emit(ServiceStopped(time.monotonic() - stopping))
+    return REFUSED if service.fatal else DONE
+
+
+async def _serve(service: Service, configuration: Configuration) -> Server:
+    from engine.api.application import serve
+
+    version = installed_version()
+    try:
+        return await serve(View(service, version), configuration.service, version)
+    except OSError as error:
+        raise Stop(f"http {configuration.service.http} cannot be had: {os.strerror(error.errno or 0)}") from None
+
+
+def _on_signals(ended: asyncio.Event) -> list[str]:
+    """Set `ended` at a signal; the list holds its name then."""
+    reasons: list[str] = []
+
+    def end(name: str) -> None:
+        reasons.append(name)
+        ended.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number.name)
+    return reasons

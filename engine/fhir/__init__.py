@@ -1,0 +1,1 @@
+"""FHIR R4 delivery: what a mapping made becomes resources of a Medplum project, once and only once."""

@@ -1,0 +1,61 @@
+"""What a mapping hands to a delivery: FHIR R4 resources with their references still open.
+
+An entry's `reference` is one dict, shared by everything in the output that points at the entry. Making all of those
+references concrete is therefore one assignment: `entry.reference["reference"] = "Patient/<id>"`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Resource = dict[str, Any]
+Role = Literal["anchor", "fact", "provenance"]
+Policy = Literal["create", "fill", "overwrite"]
+Key = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One resource of an output.
+
+    name: what the mapping calls it ('patient', 'observation').
+    resource: FHIR R4 JSON without an id.
+    reference: {"reference": "urn:uuid:…"}, the one dict that every reference to this entry uses.
+    role: an `anchor` is shared with other messages, a `fact` is this message's own, a `provenance` tells of both.
+    key: business identifiers (system, value), best first; the first is the condition. Never without a system.
+    policy: what an update of an existing anchor may change: nothing, empty fields only, or all this message knows.
+    """
+
+    name: str
+    resource: Resource
+    reference: dict[str, str]
+    role: Role
+    key: Key
+    policy: Policy
+
+    @property
+    def type(self) -> str:
+        """The FHIR resource type."""
+        kind: str = self.resource["resourceType"]
+        return kind
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """Something a mapping could not carry over as it stood: ids, codes and paths only, never patient data.
+
+    code: stable and short ('unknown-code'). where: an HL7 path ('OBX[3]-5'). wanted: what would have been right.
+    """
+
+    code: str
+    where: str
+    wanted: str = ""
+
+
+@dataclass(slots=True)
+class Output:
+    """The resources of one message, in dependency order as far as the mapping knows one."""
+
+    entries: list[Entry] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)

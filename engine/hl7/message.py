@@ -1,0 +1,140 @@
+"""A message as segments, fields, repetitions, components and subcomponents, each split only when it is asked for.
+
+Nothing is checked here and nothing is lost: `Message(text).text` is the text. Absent is None, empty is "", and HL7's
+explicit null is `NULL` (`""`, two quotes: the sender wants the value gone, 2.5.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.hl7.escape import STANDARD, Delimiters, unescape
+
+NULL = '""'
+HEADERS = frozenset({"MSH", "FHS", "BHS"})
+"""Segments whose first field is the field separator itself."""
+_EDGE = "\r\n\x0b\x1c\x00 \t\ufeff"
+
+
+def split_segments(text: str) -> list[str]:
+    """The segments of a message, without empty ones.
+
+    They end with CR (2.5.2). LF and CRLF are understood too, but a LF stays inside its field where the message uses CR.
+    """
+    text = text.strip(_EDGE)
+    if "\n" not in text:
+        lines = text.split("\r")
+    elif "\r" not in text:
+        lines = text.split("\n")
+    else:
+        lines = [line.strip("\n") for line in text.split("\r")]
+    return lines if all(lines) else [line for line in lines if line]
+
+
+def delimiters_of(text: str) -> Delimiters:
+    """MSH-1 and MSH-2 of a text that begins with MSH. A fifth encoding character (2.9, truncation) plays no part."""
+    if text.startswith("MSH|^~\\&"):
+        return STANDARD
+    field = text[3:4] or "|"
+    rest = text[4:12].split(field, 1)[0].split("\r", 1)[0]
+    component, repetition, mark, sub = (*rest[:4], *("",) * 4)[:4]
+    return Delimiters(field, component or "^", repetition, mark, sub)
+
+
+class Segment:
+    """One segment. Field 0 is its name; in MSH, field 1 is the separator, as the standard counts."""
+
+    __slots__ = ("_fields", "delimiters", "raw")
+
+    def __init__(self, raw: str, delimiters: Delimiters = STANDARD) -> None:
+        self.raw = raw
+        self.delimiters = delimiters
+        self._fields: list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """`PID`."""
+        return self.raw[:3]
+
+    @property
+    def fields(self) -> list[str]:
+        """The raw fields."""
+        if self._fields is None:
+            fields = self.raw.split(self.delimiters.field)
+            if fields[0] in HEADERS:
+                fields.insert(1, self.delimiters.field)
+            self._fields = fields
+        return self._fields
+
+    def repetitions(self, number: int) -> list[str]:
+        """The raw repetitions of a field; none where it is absent or empty."""
+        fields = self.fields
+        if number >= len(fields) or not fields[number]:
+            return []
+        if self.name in HEADERS and number <= 2:
+            return [fields[number]]
+        mark = self.delimiters.repetition
+        return fields[number].split(mark) if mark else [fields[number]]
+
+    def get(self, number: int, repetition: int = 1, component: int = 0, subcomponent: int = 0) -> str | None:
+        """One value, unescaped if it is a leaf; a component of 0 is the whole repetition. All count from 1.
+
+        A whole repetition or component that has parts comes raw, since unescaping would make new delimiters of it.
+        """
+        found = self.repetitions(number)
+        if repetition > len(found):
+            return None
+        value = found[repetition - 1]
+        if self.name in HEADERS and number <= 2:
+            return value
+        _, split, _, _, sub = self.delimiters
+        for index, mark in ((component, split), (subcomponent, sub)):
+            if index:
+                parts = value.split(mark) if mark else [value]
+                if index > len(parts):
+                    return None
+                value = parts[index - 1]
+        if split in value or (sub and sub in value):
+            return value
+        return unescape(value, self.delimiters)
+
+
+class Message:
+    """A message's segments in order."""
+
+    __slots__ = ("delimiters", "lines", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.lines = split_segments(text)
+        self.delimiters = delimiters_of(self.lines[0]) if self.lines else STANDARD
+
+    def __iter__(self) -> Iterator[Segment]:
+        return (Segment(line, self.delimiters) for line in self.lines)
+
+    def segments(self, name: str) -> list[Segment]:
+        """All segments of a name."""
+        return [Segment(line, self.delimiters) for line in self.lines if line.startswith(name)]
+
+    def get(self, path: str) -> str | None:
+        """The value at `PID-5.1`, `OBX[2]-5[1].1.2`: of the first segment and repetition unless numbered."""
+        segment, field, repetition, component, sub, nth = parse_path(path)
+        found = self.segments(segment)
+        return found[nth - 1].get(field, repetition, component, sub) if nth <= len(found) else None
+
+
+def parse_path(path: str) -> tuple[str, int, int, int, int, int]:
+    """`OBX[2]-5[1].1.2` → (OBX, field 5, repetition 1, component 1, subcomponent 2, second OBX). Raises ValueError."""
+    head, mark, tail = path.partition("-")
+    segment, nth = _numbered(head)
+    if not mark or len(segment) != 3:
+        raise ValueError(f"{path} is no path; write SEG-field[.component[.subcomponent]]")
+    field, *parts = tail.split(".")
+    number, repetition = _numbered(field)
+    component, sub = ([int(part) for part in parts] + [0, 0])[:2]
+    return segment, int(number), repetition, component, sub, nth
+
+
+def _numbered(text: str) -> tuple[str, int]:
+    name, mark, index = text.partition("[")
+    return name, int(index.rstrip("]")) if mark else 1

@@ -1,0 +1,66 @@
+"""The command as a whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.cli.conftest import Interlock
+
+COMMAND = [sys.executable, "-c", "from engine.cli.main import main; main()"]
+
+
+def test_help_lists_every_verb_in_one_line(interlock: Interlock) -> None:
+    result = interlock("--help")
+    assert result.status == 0
+    verbs = result.out.partition("Commands:")[2].split("\n")
+    assert [line.split()[0] for line in verbs if line.strip()] == [
+        "run",
+        "validate",
+        "status",
+        "messages",
+        "show",
+        "map",
+        "send",
+    ]
+    assert "..." not in result.out.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("words", [["frobnicate"], ["status", "--wrong"], ["show"], ["messages", "--limit", "0"]])
+def test_wrong_usage_is_2(words: list[str], interlock: Interlock) -> None:
+    assert interlock(*words).status == 2
+
+
+@pytest.mark.parametrize("verb", ["run", "validate", "status", "messages", "show", "map", "send"])
+def test_every_verb_has_help_and_json(verb: str, interlock: Interlock) -> None:
+    result = interlock(verb, "--help")
+    assert result.status == 0
+    assert "--json" in result.out
+
+
+def test_help_starts_quickly_and_without_rich() -> None:
+    def seconds() -> float:
+        begun = time.perf_counter()
+        subprocess.run([*COMMAND, "--help"], check=True, capture_output=True, timeout=20)
+        return time.perf_counter() - begun
+
+    assert min(seconds() for _ in range(3)) < 0.6, "the goal is 0.3 s on a quiet machine"
+    script = (
+        "import sys; from engine.cli import main; print([m for m in ('rich', 'aiohttp', 'yaml') if m in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=20)
+    assert loaded.stdout == "[]\n"
+
+
+def test_a_reader_that_went_away_is_no_traceback() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    process = subprocess.run(
+        [*COMMAND, "validate", "--schema"], stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=20
+    )
+    os.close(theirs)
+    assert "Traceback" not in process.stderr

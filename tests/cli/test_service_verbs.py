@@ -1,0 +1,169 @@
+"""status, messages, show: what a person sees, what a script gets, and every way it can fail."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.cli.conftest import Interlock
+from tests.support.told import Told, destination, detail, row, status
+
+
+def test_status_shows_a_line_for_each_destination(interlock: Interlock, service: Told) -> None:
+    result = interlock("status")
+    lines = result.out.splitlines()
+    assert result.status == 0
+    assert lines[0].endswith("ledger /srv/var/interlock.db: writable, balanced")
+    assert lines[2:] == [
+        "CHANNEL  PHASE     PORT  PEERS  STORED  LAST  DESTINATION  ROUTE  DONE  OPEN  OLDEST",
+        "acme     parallel  6101      1       3     -  legacy       send      3     0       -",
+        "                                              medplum      send      3     0       -",
+    ]
+
+
+def test_status_says_what_is_wrong_and_ends_with_1(interlock: Interlock, service: Told) -> None:
+    counts = {"delivered": 1, "dead": 1, "retrying": 1}
+    bad = destination("medplum", counts=counts, open=2, oldest_s=200.0, breaker="HTTP 403", balanced=False)
+    service.state = status(writable=False, balanced=False)
+    service.state["channels"][0] |= {"destinations": [bad], "listening": False}
+    result = interlock("status")
+    assert result.status == 1
+    assert result.out.splitlines()[3:] == [
+        "acme     parallel  closed      1       3     -  medplum      send      1     2   3 min  "
+        "1 dead, 1 retrying, nothing is sent: HTTP 403, DOES NOT BALANCE",
+        "the ledger cannot be written: nothing is acknowledged (see the runbook: ledger not writable)",
+        "the ledger does not balance: a message is counted on one side only (see the runbook)",
+        "acme: its port 0.0.0.0:6101 is not open",
+        "acme → medplum: nothing is sent, HTTP 403",
+        "acme → medplum: 1 message dead, a person is wanted",
+    ]
+
+
+def test_status_for_scripts_is_what_the_service_told(interlock: Interlock, service: Told) -> None:
+    assert orjson.loads(interlock("status", "--json").out) == service.state
+
+
+def test_messages_are_a_table(interlock: Interlock, service: Told) -> None:
+    service.rows = [row(12), row(1)]
+    assert interlock("messages").out.splitlines() == [
+        "MESSAGE  RECEIVED                 TYPE     CONTROL ID    SIZE  STATE",
+        "acme/12  2026-11-02 14:15:00.123  ORU^R01  MSG-1       1.5 KB  legacy delivered, medplum retrying",
+        "acme/1   2026-11-02 14:15:00.123  ORU^R01  MSG-1       1.5 KB  legacy delivered, medplum retrying",
+    ]
+
+
+def test_no_messages_are_said_so(interlock: Interlock, service: Told) -> None:
+    service.rows = []
+    assert interlock("messages").out == "no messages\n"
+    assert interlock("messages", "--json").out == "[]\n"
+
+
+def test_messages_pass_on_what_is_asked(interlock: Interlock, service: Told) -> None:
+    interlock("messages", "--channel", "acme", "--limit", "3", "--before", "9")
+    interlock("messages", "--control-id", "A/B", "--channel", "acme")
+    assert [asked for _, asked in service.asked] == [
+        {"channel": "acme", "before": 9, "limit": 3, "control_id": None},
+        {"channel": "acme", "before": None, "limit": 20, "control_id": "A/B"},
+    ]
+
+
+@pytest.mark.parametrize("words", [("acme/1",), ("acme", "1"), ("MSG-1",)])
+def test_show_finds_a_message_by_number_and_by_control_id(
+    words: tuple[str, ...], interlock: Interlock, service: Told
+) -> None:
+    result = interlock("show", *words)
+    assert result.status == 0
+    assert result.out.splitlines() == [
+        "acme/1  ORU^R01  control id MSG-1",
+        "received      2026-11-02 14:15:00.123, 1.5 KB, connection 3.17",
+        "acknowledged  AA",
+        "phase         parallel (epoch 1)",
+        "",
+        "legacy: delivered",
+        "    2026-11-02 14:15:00.200  delivered  relayed",
+        "        MSA|AA|1",
+        "medplum: retrying",
+        "",
+        "MSH|",
+    ]
+
+
+def test_show_for_scripts(interlock: Interlock, service: Told) -> None:
+    assert orjson.loads(interlock("show", "acme/1", "--json").out) == detail(1)
+
+
+def test_a_control_id_that_several_messages_have_lists_them(interlock: Interlock, service: Told) -> None:
+    service.rows = [row(1), row(2)]
+    result = interlock("show", "MSG-1")
+    assert result.status == 1
+    assert "acme/1" in result.out
+    assert "acme/2" in result.out
+    assert result.err == "interlock: 2 messages have that control id: show one of them as CHANNEL/SEQ\n"
+
+
+def test_show_says_when_there_is_no_such_message(interlock: Interlock, service: Told) -> None:
+    service.rows = []
+    assert interlock("show", "acme/9").err == "interlock: there is no message acme/9; see `interlock messages`\n"
+    assert interlock("show", "NOPE").err == "interlock: no message has that control id\n"
+    assert interlock("show", "NOPE").status == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("show", "a", "b", "c"), "wanted: interlock show CHANNEL/SEQ, or CHANNEL SEQ, or a control id"),
+        (("messages", "--before", "3"), "--before counts within a channel: give --channel too"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_2(
+    words: tuple[str, ...], sentence: str, interlock: Interlock, service: Told
+) -> None:
+    result = interlock(*words)
+    assert (result.status, result.err) == (2, f"interlock: {sentence}\n")
+
+
+def test_no_settings_file_is_told(interlock: Interlock) -> None:
+    result = interlock("status")
+    assert result.status == 2
+    assert result.err.startswith("interlock: interlock.yaml:1:1: found a file that cannot be read")
+
+
+def test_a_service_that_never_ran_is_told(interlock: Interlock, settings: int, tmp_path: Path) -> None:
+    result = interlock("status")
+    assert result.status == 1
+    assert result.err == (
+        f"interlock: the service of interlock.yaml is not running (no {tmp_path}/var/interlock.token): "
+        "start it with `interlock run`\n"
+    )
+
+
+def test_a_service_that_ended_is_told(interlock: Interlock, settings: int, tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var/interlock.token").write_text("old\n")
+    assert interlock("status").err == (
+        f"interlock: nothing answers at 127.0.0.1:{settings}: start the service with `interlock run`\n"
+    )
+
+
+def test_the_token_of_another_service_is_told(interlock: Interlock, service: Told, tmp_path: Path) -> None:
+    (tmp_path / "var/interlock.token").write_text("other\n")
+    assert "does not know the token beside" in interlock("status").err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_token_that_may_not_be_read_is_told(interlock: Interlock, service: Told, tmp_path: Path) -> None:
+    (tmp_path / "var/interlock.token").chmod(0)
+    assert "only the user that runs the service may" in interlock("status").err
+
+
+def test_control_characters_of_a_message_do_not_reach_the_terminal(
+    interlock: Interlock, service: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def message(channel: str, seq: int) -> dict[str, object]:
+        return detail(1) | {"raw": "TVNIfBtbMzFt/w=="}  # MSH| ESC [31m 0xFF
+
+    monkeypatch.setattr(service, "message", message)
+    assert interlock("show", "acme/1").out.splitlines()[-1] == "MSH|\\x1b[31mÿ"

@@ -1,0 +1,88 @@
+"""validate: every problem of every file, and the exit status scripts rely on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+from tests.cli.conftest import Interlock
+
+CHANNEL = """\
+id: acme
+connection: acme
+direction: results
+timezone: UTC
+listen: {port: 6101}
+target: {destinations: [{medplum: {}}]}
+gate: {min_match: 0.99}
+"""
+
+
+def write(folder: Path, channel: str = CHANNEL) -> None:
+    (folder / "channels").mkdir(exist_ok=True)
+    (folder / "interlock.yaml").write_text("medplum: {base_url: http://m.example, client_id: a, client_secret: b}\n")
+    (folder / "channels/acme.yaml").write_text(channel)
+
+
+def test_files_that_are_right(interlock: Interlock, tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "channels/beta.yaml").write_text(CHANNEL.replace("6101", "6102").replace("id: acme", "id: beta"))
+    result = interlock("validate")
+    assert result.status == 0
+    assert result.out.splitlines() == [
+        "channels/acme.yaml:7:1: note: gate is checked; this version has no gate yet (and 1 more place)",
+        "2 channels: every file is right",
+    ]
+
+
+def test_problems_are_lines_and_1(interlock: Interlock, tmp_path: Path) -> None:
+    write(tmp_path, CHANNEL.replace("6101", "0") + "idd: 1\n")
+    result = interlock("validate")
+    assert result.status == 1
+    lines = result.out.splitlines()
+    assert lines[0] == "channels/acme.yaml:5:16: found the number 0; expected a port from 1 to 65535"
+    assert lines[1].startswith(
+        "channels/acme.yaml:8:1: found the unknown key 'idd' in a channel; expected 'id', perhaps"
+    )
+    assert lines[2:] == ["2 problems in 1 file"]
+
+
+def test_problems_for_scripts(interlock: Interlock, tmp_path: Path) -> None:
+    write(tmp_path, CHANNEL.replace("6101", "0"))
+    result = interlock("validate", "--json")
+    assert result.status == 1
+    told = orjson.loads(result.out)
+    assert told["ok"] is False
+    assert told["problems"] == [
+        {
+            "file": "channels/acme.yaml",
+            "line": 5,
+            "column": 16,
+            "found": "the number 0",
+            "expected": "a port from 1 to 65535",
+        }
+    ]
+
+
+def test_mistakes_in_the_sites_mappings_are_told_with_those_of_the_channels(
+    interlock: Interlock, tmp_path: Path
+) -> None:
+    write(tmp_path, CHANNEL.replace("6101", "0"))
+    (tmp_path / "interlock.yaml").write_text("mappings: own\n" + (tmp_path / "interlock.yaml").read_text())
+    (tmp_path / "own/messages").mkdir(parents=True)
+    (tmp_path / "own/messages/BAD.yaml").write_text("nonsense: 1\n")
+    lines = interlock("validate").out.splitlines()
+    assert any(line.startswith("own/messages/BAD.yaml:1:") for line in lines)
+    assert any(line.startswith("channels/acme.yaml:5:16:") for line in lines)
+
+
+def test_the_schemas_can_be_had(interlock: Interlock) -> None:
+    assert set(orjson.loads(interlock("validate", "--schema").out)["$defs"]) == {"channel", "endpoints", "settings"}
+
+
+def test_run_refuses_what_validate_refuses(interlock: Interlock, tmp_path: Path) -> None:
+    write(tmp_path, CHANNEL.replace("6101", "0"))
+    result = interlock("run")
+    assert result.status == 1
+    assert "found the number 0" in result.out

@@ -1,0 +1,60 @@
+"""A small configuration that is right, for tests that spoil one thing in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.config import loading
+from engine.config.model import Configuration
+
+SETTINGS = "medplum: {base_url: http://127.0.0.1:8104, client_id: app, client_secret: pass}\n"
+
+ENDPOINTS = """\
+old-engine: {mllp: "10.0.0.5:6661"}
+acme-emr: {mllp: "10.0.0.6:6662", on_unknown: resend}
+"""
+
+CHANNEL = """\
+id: acme
+connection: acme
+direction: results
+timezone: America/Chicago
+listen: {port: 6101}
+legacy: {mllp: old-engine}
+"""
+
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes a file of the configuration; the rest of it is right already."""
+    monkeypatch.chdir(tmp_path)
+    shipped = tmp_path / "shipped"
+    monkeypatch.setattr(loading, "shipped_mappings", lambda: shipped)
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    write("shipped/messages/oru_r01.yaml", "")
+    write("shipped/messages/orm_o01.yaml", "")
+    write("interlock.yaml", SETTINGS)
+    write("channels/endpoints.yaml", ENDPOINTS)
+    write("channels/acme.yaml", CHANNEL)
+    return write
+
+
+@pytest.fixture
+def load(write: Write) -> Callable[..., Configuration]:
+    """Loads the configuration, with the environment given and no other."""
+
+    def load(**environment: str) -> Configuration:
+        return loading.load(Path("interlock.yaml"), environment)
+
+    return load

@@ -1,0 +1,419 @@
+"""Every mistake, word for word: where it stands, what was found, what would be right. One bad file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.config.loading import load as load_file
+from engine.config.problem import ConfigError
+from tests.config.conftest import CHANNEL, Write
+
+
+def problems(**environment: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_file(Path("interlock.yaml"), environment)
+    return [str(problem) for problem in caught.value.problems]
+
+
+HEAD = "id: acme\nconnection: acme\ndirection: results\ntimezone: UTC\n"
+NO_LEGACY = HEAD + "listen: {port: 6101}\n"
+ENDPOINT_OR_ADDRESS = "a name in channels/endpoints.yaml, or host:port"
+LISTEN_KEYS = "port, host, allow, accepts, encoding, max_bytes, frame_timeout, tls"
+
+CHANNELS: dict[str, tuple[str, str]] = {
+    "a misspelt key": (
+        CHANNEL + "onwer: me\n",
+        "7:1: found the unknown key 'onwer' in a channel; expected 'owner', perhaps (one of id, connection, title, "
+        "direction, labels, owner, timezone, phase, listen, feed, ack, identity, legacy, target, rollback, "
+        "silence_alert, compare, gate, window, duplicates, emit)",
+    ),
+    "a misspelt key further in": (
+        HEAD + "listen: {port: 6101, acepts: [ORU^R01]}\nlegacy: {mllp: old-engine}\n",
+        f"5:22: found the unknown key 'acepts' in listen; expected 'accepts', perhaps (one of {LISTEN_KEYS})",
+    ),
+    "a key that is like no other": (
+        HEAD + "listen: {port: 6101, zzzz: 1}\nlegacy: {mllp: old-engine}\n",
+        f"5:22: found the unknown key 'zzzz' in listen; expected one of {LISTEN_KEYS}",
+    ),
+    "a key that stands there twice": (
+        CHANNEL + "id: other\n",
+        "7:1: found the key 'id' a second time (first at channels/acme.yaml:1); expected it once",
+    ),
+    "a key that is missing": (
+        "connection: acme\ndirection: results\ntimezone: UTC\nlisten: {port: 6101}\nlegacy: {mllp: old-engine}\n",
+        "1:1: found a channel without 'id'; expected id: its name, for ever: the ledger knows the channel by it",
+    ),
+    "a key without a value counts as missing": (
+        "id:\nconnection: acme\ndirection: results\ntimezone: UTC\nlisten: {port: 6101}\nlegacy: {mllp: old-engine}\n",
+        "1:1: found a channel without 'id'; expected id: its name, for ever: the ledger knows the channel by it",
+    ),
+    "a list where a table is wanted": (
+        HEAD + "listen: [6101]\nlegacy: {mllp: old-engine}\n",
+        "5:9: found a list; expected listen, with keys such as port, host, allow",
+    ),
+    "a word where a list is wanted": (
+        HEAD + "listen: {port: 6101, allow: 10.0.0.0/8}\nlegacy: {mllp: old-engine}\n",
+        "5:29: found '10.0.0.0/8'; expected a list",
+    ),
+    "a number where text is wanted": (
+        CHANNEL + "owner: 5\n",
+        "7:8: found the number 5; expected text",
+    ),
+    "a yes that YAML takes for true": (
+        CHANNEL + "owner: yes\n",
+        "7:8: found the yes-or-no value yes; expected text",
+    ),
+    "a port out of range": (
+        HEAD + "listen: {port: 66101}\nlegacy: {mllp: old-engine}\n",
+        "5:16: found the number 66101; expected a port from 1 to 65535",
+    ),
+    "a port that is no number": (
+        HEAD + "listen: {port: mllp}\nlegacy: {mllp: old-engine}\n",
+        "5:16: found 'mllp'; expected a port from 1 to 65535",
+    ),
+    "a port in quotes": (
+        HEAD + "listen: {port: '6101'}\nlegacy: {mllp: old-engine}\n",
+        "5:16: found '6101'; expected a port from 1 to 65535",
+    ),
+    "the port of http": (
+        HEAD + "listen: {port: 8600}\nlegacy: {mllp: old-engine}\n",
+        "5:16: found port 8600, which http of the settings has too; expected a port of its own",
+    ),
+    "an unknown direction": (
+        CHANNEL.replace("results", "result"),
+        "3:12: found 'result'; expected 'results', perhaps (one of orders, results, adt, query)",
+    ),
+    "an unknown phase": (
+        CHANNEL + "phase: paralel\n",
+        "7:8: found 'paralel'; expected 'parallel', perhaps (one of outside, legacy, parallel, live)",
+    ),
+    "a first phase retired": (
+        CHANNEL + "phase: retired\n",
+        "7:8: found 'retired'; expected one of outside, legacy, parallel, live: "
+        "a channel is retired from live, never begun so",
+    ),
+    "phase legacy without an old engine": (
+        NO_LEGACY + "phase: legacy\ntarget: {destinations: [{medplum: {}}]}\n",
+        "6:8: found phase legacy in a channel without legacy:; expected outside or live, or legacy: with mllp:",
+    ),
+    "phase parallel without an old engine": (
+        NO_LEGACY + "phase: parallel\ntarget: {destinations: [{medplum: {}}]}\n",
+        "6:8: found phase parallel in a channel without legacy:; expected outside or live, or legacy: with mllp:",
+    ),
+    "phase parallel without a target": (
+        CHANNEL + "phase: parallel\n",
+        "7:8: found phase parallel in a channel without target:; expected target: with destinations:",
+    ),
+    "no old engine and no target": (
+        NO_LEGACY,
+        "1:1: found phase live in a channel without target:; expected target: with destinations:",
+    ),
+    "phase live with an old engine and without a way back": (
+        CHANNEL + "phase: live\ntarget: {destinations: [{medplum: {}}]}\n",
+        "7:8: found phase live in a channel with legacy: and without rollback:; "
+        "expected rollback: {replay: guarded | undelivered | all | none}, which has no default",
+    ),
+    "rollback without replay": (
+        CHANNEL + "rollback: {until: 72h}\n",
+        "7:11: found rollback without 'replay'; expected replay: what a rollback sends to the old engine again",
+    ),
+    "a live endpoint that does not say what becomes of unknown messages": (
+        NO_LEGACY + "target: {destinations: [{mllp: old-engine}]}\n",
+        "6:32: found the endpoint 'old-engine' without on_unknown: in a channel that is live; "
+        "expected on_unknown: resend, or on_unknown: park, in endpoints.yaml",
+    ),
+    "an unknown endpoint": (
+        HEAD + "listen: {port: 6101}\nlegacy: {mllp: old-engin}\n",
+        f"6:16: found the unknown endpoint 'old-engin'; expected 'old-engine', perhaps ({ENDPOINT_OR_ADDRESS})",
+    ),
+    "an unknown mapping": (
+        CHANNEL + "target: {mapping: oru_r1, destinations: [{medplum: {}}]}\n",
+        "7:19: found the unknown mapping 'oru_r1'; expected 'oru_r01', perhaps (one of orm_o01, oru_r01)",
+    ),
+    "a target without destinations": (
+        CHANNEL + "target: {destinations: []}\n",
+        "7:24: found an empty list; expected at least one destination, such as medplum: {}",
+    ),
+    "a destination of no kind": (
+        CHANNEL + "target: {destinations: [{name: x}]}\n",
+        "7:25: found a destination without medplum: or mllp:; expected one of the two",
+    ),
+    "a destination of two kinds": (
+        CHANNEL + "target: {destinations: [{medplum: {}, mllp: acme-emr}]}\n",
+        "7:25: found a destination with both medplum: and mllp:; expected one of the two",
+    ),
+    "two destinations of one name": (
+        CHANNEL + "target: {destinations: [{medplum: {}}, {medplum: {}}]}\n",
+        "7:40: found a destination named 'medplum', as another one is; expected a name: of its own",
+    ),
+    "an unknown time zone": (
+        CHANNEL.replace("Chicago", "Chicgo"),
+        "4:11: found 'America/Chicgo'; expected 'America/Chicago', perhaps (an IANA time zone)",
+    ),
+    "a duration without a unit": (
+        HEAD + "listen: {port: 6101, frame_timeout: 30}\nlegacy: {mllp: old-engine}\n",
+        "5:37: found the number 30; expected a duration such as 30s, 10m or 72h",
+    ),
+    "a size that is none": (
+        HEAD + "listen: {port: 6101, max_bytes: 32 megs}\nlegacy: {mllp: old-engine}\n",
+        "5:33: found '32 megs'; expected a size such as 512KiB or 32MiB",
+    ),
+    "a network with bits beyond its prefix": (
+        HEAD + "listen: {port: 6101, allow: [10.20.0.1/16]}\nlegacy: {mllp: old-engine}\n",
+        "5:30: found '10.20.0.1/16'; expected '10.20.0.0/16' (bits beyond the prefix must be 0)",
+    ),
+    "a network that is none": (
+        HEAD + "listen: {port: 6101, allow: [10.20.0.0.0]}\nlegacy: {mllp: old-engine}\n",
+        "5:30: found '10.20.0.0.0'; expected a network such as 10.20.0.0/16",
+    ),
+    "a message type without its trigger": (
+        HEAD + "listen: {port: 6101, accepts: [ORU]}\nlegacy: {mllp: old-engine}\n",
+        "5:32: found 'ORU'; expected a message type such as ORU^R01",
+    ),
+    "a character set that nobody knows": (
+        HEAD + "listen: {port: 6101, encoding: utf-9}\nlegacy: {mllp: old-engine}\n",
+        "5:32: found 'utf-9'; expected auto, or a character set such as utf-8 or latin-1",
+    ),
+    "an identifier system that is no URI": (
+        CHANNEL + "identity: {patient: mrn}\n",
+        "7:21: found 'mrn'; expected a URI, such as https://acme.example/mrn or urn:oid:1.2.3",
+    ),
+    "a misspelt identity": (
+        CHANNEL + "identity: {placr: 'https://a.example/p'}\n",
+        "7:12: found the key 'placr', which nothing reads; expected 'placer'",
+    ),
+    "an id with a blank": (
+        CHANNEL.replace("id: acme", "id: acme results"),
+        "1:5: found 'acme results'; expected letters, digits, '-', '_' and '.', at most 64",
+    ),
+    "a secret that is not there": (
+        CHANNEL + "owner: ${OWNER}\n",
+        "7:8: found ${OWNER}, which is not set; expected the environment variable OWNER",
+    ),
+    "broken YAML": (
+        "id: [acme\n",
+        "2:1: found broken YAML (did not find expected ',' or ']'); expected valid YAML",
+    ),
+    "two documents in a file": (
+        "id: acme\n---\nid: other\n",
+        "2:1: found broken YAML (but found another document); expected valid YAML",
+    ),
+    "an empty file": ("", "1:1: found an empty file; expected at least one key"),
+    "a list for a channel": (
+        "- id: acme\n",
+        "1:1: found a list; expected a channel, with keys such as id, connection, title",
+    ),
+}
+
+LATER: dict[str, tuple[str, str]] = {
+    "a feed": (CHANNEL + "feed: lis\n", "7:1: found 'feed'; expected listen: this version has no feeds yet"),
+    "taps": (
+        CHANNEL.replace("{mllp: old-engine}", "{mllp: old-engine, taps: [{listen: 7201, forward: acme-emr}]}"),
+        "6:28: found 'taps'; expected no taps: this version does not compare the old engine's output yet",
+    ),
+    "TLS": (
+        HEAD + "listen: {port: 6101, tls: {}}\nlegacy: {mllp: old-engine}\n",
+        "5:22: found 'tls'; expected no tls: this version listens without TLS only",
+    ),
+    "a mapping with overrides": (
+        CHANNEL + "target: {mapping: {use: oru_r01, override: {a: b}}, destinations: [{medplum: {}}]}\n",
+        "7:34: found 'override'; expected no override: this version uses mappings as they are",
+    ),
+    "a v2 mapping": (
+        CHANNEL + "target: {destinations: [{mllp: acme-emr, mapping: x}]}\n",
+        "7:42: found 'mapping'; expected no mapping: this version sends MLLP messages as they came",
+    ),
+    "answers of a destination": (
+        CHANNEL + "ack: {from: acme-emr}\n",
+        "7:13: found 'acme-emr'; expected one of authoritative, stored",
+    ),
+    "duplicates": (
+        CHANNEL + "duplicates: {window: 10m}\n",
+        "7:1: found 'duplicates'; expected no duplicates: this version stores and delivers every repeat",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [*CHANNELS, *LATER])
+def test_a_mistake_in_a_channel_is_told_with_its_place_and_what_is_right(case: str, write: Write) -> None:
+    text, told = (CHANNELS | LATER)[case]
+    write("channels/acme.yaml", text)
+    assert problems() == [f"channels/acme.yaml:{told}"]
+
+
+ENDPOINTS: dict[str, tuple[str, str]] = {
+    "no address": (
+        "old-engine: {connections: 2}\n",
+        "1:13: found an endpoint without 'mllp'; expected mllp: host:port",
+    ),
+    "an address without a port": (
+        "old-engine: {mllp: 10.0.0.5}\n",
+        "1:20: found '10.0.0.5'; expected host:port, such as 127.0.0.1:6661",
+    ),
+    "an unknown way": (
+        "old-engine: {mllp: '10.0.0.5:6661', on_unknown: ask}\n",
+        "1:49: found 'ask'; expected one of resend, park",
+    ),
+    "a rate": (
+        "old-engine: {mllp: '10.0.0.5:6661', rate: 5}\n",
+        "1:37: found 'rate'; expected no rate: this version sends as fast as the endpoint answers",
+    ),
+    "one address under two names": (
+        "old-engine: {mllp: '10.0.0.5:6661'}\nsame: {mllp: '10.0.0.5:6661'}\n",
+        "2:14: found 10.0.0.5:6661, which 'old-engine' has too; "
+        "expected one name for each address, so that all channels share one sender",
+    ),
+    "a list of endpoints": ("- old-engine\n", "1:1: found a list; expected a table of endpoints by name"),
+}
+
+
+@pytest.mark.parametrize("case", ENDPOINTS)
+def test_a_mistake_in_endpoints_is_told(case: str, write: Write) -> None:
+    text, told = ENDPOINTS[case]
+    write("channels/endpoints.yaml", text)
+    write("channels/acme.yaml", NO_LEGACY + "target: {destinations: [{medplum: {}}]}\n")
+    assert problems() == [f"channels/endpoints.yaml:{told}"]
+
+
+def test_an_endpoint_with_a_mistake_is_not_unknown_to_its_channels_as_well(write: Write) -> None:
+    write("channels/endpoints.yaml", "old-engine: {mllp: nowhere}\n")
+    assert len(problems()) == 1
+
+
+SETTINGS: dict[str, tuple[str, str]] = {
+    "PostgreSQL": (
+        "ledger: postgresql://db/interlock\n",
+        "1:9: found 'postgresql://db/interlock'; expected sqlite:///var/interlock.db: "
+        "this version keeps its ledger in SQLite, PostgreSQL comes later",
+    ),
+    "a ledger that is a path": (
+        "ledger: var/interlock.db\n",
+        "1:9: found 'var/interlock.db'; expected sqlite:///FILE, such as sqlite:///var/interlock.db",
+    ),
+    "workers": (
+        "workers: 2\n",
+        "1:10: found the number 2; expected 0: this version delivers in the process that receives",
+    ),
+    "the FHIR path in the base URL": (
+        "medplum: {base_url: http://m.example/fhir/R4, client_id: a, client_secret: b}\n",
+        "1:21: found 'http://m.example/fhir/R4'; expected http(s)://host without /fhir/R4",
+    ),
+    "no client secret": (
+        "medplum: {base_url: http://m.example, client_id: a}\n",
+        "1:10: found medplum without 'client_secret'; expected client_secret: of the ClientApplication; "
+        "write ${NAME}, not the secret",
+    ),
+    "an unset secret": (
+        "medplum: {base_url: http://m.example, client_id: a, client_secret: '${SECRET}'}\n",
+        "1:68: found ${SECRET}, which is not set; expected the environment variable SECRET",
+    ),
+    "a bad http": ("http: 8600\n", "1:7: found the number 8600; expected host:port, such as 127.0.0.1:6661"),
+    "a misspelt setting": (
+        "chanels: ./channels\n",
+        "1:1: found the unknown key 'chanels' in the settings; expected 'channels', perhaps "
+        "(one of channels, mappings, ledger, http, workers, medplum)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_a_mistake_in_the_settings_is_told(case: str, write: Write) -> None:
+    text, told = SETTINGS[case]
+    write("interlock.yaml", text)
+    assert problems() == [f"interlock.yaml:{told}"]
+
+
+def test_a_folder_that_is_not_there_is_told(write: Write, tmp_path: Path) -> None:
+    write("interlock.yaml", "channels: ./chanels\n")
+    assert problems() == [f"interlock.yaml:1:11: found no folder {tmp_path}/chanels; expected a folder of channels"]
+
+
+def test_a_missing_settings_file_is_told(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "interlock.yaml").unlink()
+    found = "found a file that cannot be read (No such file or directory)"
+    assert problems() == [f"interlock.yaml:1:1: {found}; expected a readable YAML file"]
+
+
+def test_a_folder_without_channels_is_told(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "channels/acme.yaml").unlink()
+    assert problems() == ["channels:1:1: found no channel files; expected at least one, such as acme-results.yaml"]
+
+
+def test_bytes_that_are_not_utf_8_are_told(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "channels/acme.yaml").write_bytes(b"id: \xff\xfe\xfa\n")
+    told = "channels/acme.yaml:1:1: found bytes that are not UTF-8 text; expected a YAML file in UTF-8"
+    assert problems() == [told]
+
+
+def test_a_misspelt_environment_variable_is_told(write: Write) -> None:
+    assert problems(INTERLOCK_MEDPLUM__BASEURL="http://m.example") == [
+        "environment INTERLOCK_MEDPLUM__BASEURL:1:1: found a variable that is no setting; "
+        "expected 'INTERLOCK_MEDPLUM__BASE_URL', perhaps (one of INTERLOCK_CHANNELS, INTERLOCK_MAPPINGS, "
+        "INTERLOCK_LEDGER, INTERLOCK_HTTP, INTERLOCK_WORKERS, INTERLOCK_MEDPLUM__BASE_URL, "
+        "INTERLOCK_MEDPLUM__CLIENT_ID, INTERLOCK_MEDPLUM__CLIENT_SECRET, INTERLOCK_MEDPLUM__TIME_LIMIT)"
+    ]
+
+
+def test_a_wrong_value_of_the_environment_names_its_variable(write: Write) -> None:
+    told = "environment INTERLOCK_HTTP:1:1: found 'nowhere'; expected host:port, such as 127.0.0.1:6661"
+    assert problems(INTERLOCK_HTTP="nowhere") == [told]
+
+
+def test_a_medplum_destination_wants_a_medplum_server(write: Write) -> None:
+    write("interlock.yaml", "http: 127.0.0.1:8600\n")
+    write("channels/acme.yaml", CHANNEL + "target: {destinations: [{medplum: {}}]}\n")
+    assert problems() == [
+        "channels/acme.yaml:7:35: found a medplum destination without a Medplum server; "
+        "expected medplum: {base_url, client_id, client_secret} in the settings"
+    ]
+
+
+def test_an_id_that_two_channels_have_is_told_with_both_places(write: Write) -> None:
+    write("channels/beta.yaml", CHANNEL.replace("6101", "6102"))
+    assert problems() == [
+        "channels/beta.yaml:1:5: found the id 'acme' a second time (first at channels/acme.yaml:1); "
+        "expected an id of its own for each channel"
+    ]
+
+
+@pytest.mark.parametrize("hosts", [("0.0.0.0", "0.0.0.0"), ("0.0.0.0", "10.0.0.1"), ("10.0.0.1", "10.0.0.1")])
+def test_two_channels_on_one_port_clash(hosts: tuple[str, str], write: Write) -> None:
+    write("channels/acme.yaml", CHANNEL.replace("port: 6101", f"port: 6101, host: {hosts[0]}"))
+    write("channels/beta.yaml", CHANNEL.replace("id: acme", "id: beta").replace("6101", f"6101, host: {hosts[1]}"))
+    assert problems() == [
+        "channels/beta.yaml:5:16: found port 6101, which the channel 'acme' has too; expected a port of its own"
+    ]
+
+
+def test_one_port_on_two_addresses_is_no_clash(write: Write, load: Callable[..., object]) -> None:
+    write("channels/acme.yaml", CHANNEL.replace("port: 6101", "port: 6101, host: 10.0.0.1"))
+    write("channels/beta.yaml", CHANNEL.replace("id: acme", "id: beta").replace("6101", "6101, host: 10.0.0.2"))
+    assert load()
+
+
+def test_all_problems_of_all_files_are_told_at_once(write: Write) -> None:
+    write("interlock.yaml", "workers: 1\n")
+    write("channels/endpoints.yaml", "old-engine: {}\n")
+    write("channels/acme.yaml", CHANNEL.replace("6101", "0") + "owner: 5\nidd: x\n")
+    write("channels/beta.yaml", "id: [\n")
+    files = [told.split(":")[0] for told in problems()]
+    assert files == [
+        *["channels/acme.yaml"] * 3,
+        "channels/beta.yaml",
+        "channels/endpoints.yaml",
+        "interlock.yaml",
+    ]
+
+
+def test_a_mistake_in_the_defaults_shows_once_and_in_their_file(write: Write) -> None:
+    write("channels/beta.yaml", CHANNEL.replace("6101", "6102").replace("id: acme", "id: beta"))
+    write("channels/defaults.yaml", "ack: {on_relay_timeout: hang}\n")
+    assert problems() == ["channels/defaults.yaml:1:25: found 'hang'; expected one of silent, close, ae"]
+
+
+def test_a_secret_is_never_shown_filled_in(write: Write) -> None:
+    write("interlock.yaml", "http: '${SECRET}'\n")
+    assert "hunter2" not in problems(SECRET="hunter2")[0]

@@ -1,0 +1,47 @@
+"""What an answer over MLLP means for the message it should belong to."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.delivery.destinations.mllp import classify
+from engine.ledger.outcome import Result
+
+
+def answer(code: str, id: str = "X1", error: str = "") -> bytes:
+    err = f"ERR||PID^1|{error}|E\r" if error else ""
+    return f"MSH|^~\\&|L|L|E|E|20260101||ACK|9|P|2.5.1\rMSA|{code}|{id}\r{err}".encode()
+
+
+@pytest.mark.parametrize(
+    ("payload", "result"),
+    [
+        (answer("AA"), Result.DELIVERED),
+        (answer("CA"), Result.DELIVERED),
+        (answer("AE"), Result.NOT_TAKEN),
+        (answer("CE"), Result.NOT_TAKEN),
+        (answer("AE", error="207"), Result.NOT_TAKEN),
+        (answer("AE", error="206"), Result.NOT_TAKEN),
+        (answer("AE", error="101"), Result.NEVER),
+        (answer("AE", error="200"), Result.NEVER),
+        (answer("AR"), Result.NEVER),
+        (answer("CR"), Result.NEVER),
+        (answer("AA", id="X2"), Result.UNKNOWN),
+        (answer("AR", id="X2"), Result.UNKNOWN),
+        (answer("AA", id=""), Result.UNKNOWN),
+        (b"", Result.UNKNOWN),
+        (b"hello", Result.UNKNOWN),
+        (b"MSH|^~\\&|L|L|E|E|20260101||ORU^R01|9|P|2.5.1\rPID|1", Result.UNKNOWN),
+    ],
+)
+def test_the_answers_class(payload: bytes, result: Result):
+    assert classify(payload, "X1").result is result
+
+
+def test_a_message_without_a_control_id_takes_any_acknowledgement():
+    assert classify(answer("AA", id="whatever"), None).result is Result.DELIVERED
+
+
+def test_a_reason_repeats_no_text_of_the_answer():
+    payload = answer("AE", error="101").replace(b"|E\r", b"|E||||DOE^JANE\r")
+    assert "DOE" not in classify(payload, "X1").reason
