@@ -10,7 +10,7 @@ from engine.api.problems import place_of
 from engine.api.reading import Reading
 from engine.observe.delivery_events import OLDEST, OPEN
 from engine.observe.events import emit
-from engine.observe.ledger_events import UNBALANCED
+from engine.observe.ledger_events import UNBALANCED, LedgerUnbalanced
 from engine.observe.service_events import Fault
 
 OPEN_STATES = ("waiting", "sending", "retrying", "unknown", "parked", "dead")
@@ -46,4 +46,6 @@ def show(status: dict[str, Any]) -> None:
             for state in OPEN_STATES:
                 OPEN.of(*where, state).n = destination["counts"].get(state, 0)
             OLDEST.of(*where).n = destination["oldest_s"] or 0.0
+            if not destination["balanced"] and not UNBALANCED.of(*where).n:
+                emit(LedgerUnbalanced(*where))
             UNBALANCED.of(*where).n = int(not destination["balanced"])

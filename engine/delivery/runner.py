@@ -117,6 +117,7 @@ class Runner:
             return
         while self._taken < course.claim and not self.stopped:
             if not held or held[0].seq != self._taken + 1:
+                self._reading = True
                 self._spawn(self._read())
                 return
             message = held.popleft()
@@ -131,7 +132,6 @@ class Runner:
         task.add_done_callback(self._tasks.discard)
 
     async def _read(self) -> None:
-        self._reading = True
         try:
             after = max(self._taken, self.course.frontier)
             self._taken = after

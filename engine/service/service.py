@@ -158,8 +158,11 @@ class Service:
             if settlement.message.reply is not None and settlement.course is settlement.course.channel.relay:
                 self._guarded(ports[settlement.course.channel.name].settled, settlement)
         for course in commit.claimed:
-            if course.runner is not None:
-                self._guarded(course.runner.pump)
+            try:
+                if course.runner is not None:
+                    course.runner.pump()
+            except Exception as error:
+                self._fault(error)
         for course, key, granted in commit.reclaimed:
             self._guarded(course.runner.granted, key, granted)
         for event in commit.events:

@@ -1,0 +1,603 @@
+"""Rows as Python: each row becomes a few straight lines that read a value, convert it and set an element.
+
+A later row never overwrites what an earlier one has set; to a repeating element it adds. Constants never stand alone:
+inside an element they are written once something else was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.mapping.convert import CONVERSIONS
+from engine.mapping.expression import Else, Name, Path, Template, Text, This, Value, paths
+from engine.mapping.files import Files
+from engine.mapping.functions import Functions
+from engine.mapping.model import (
+    Assign,
+    Build,
+    Constant,
+    First,
+    Include,
+    Map,
+    Nothing,
+    Row,
+    Switch,
+    Use,
+    When,
+)
+from engine.mapping.problems import Place, Problems
+from engine.mapping.schema import Element, Schema
+from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Raw, Scope
+from engine.mapping.targets import Found, Targets
+from engine.mapping.values import Values
+from engine.mapping.writer import Module, Writer
+
+WHOLE = frozenset({"string", "markdown"})
+"""Types that take a value as it stands; the others take its first leaf."""
+
+_FAR = 4  # components; rows behind it are skipped together where a value is shorter
+
+
+class Emitter:
+    """Compiles rows and maps of one module. Every map that is used is kept in `used`, for the version."""
+
+    def __init__(self, files: Files, schema: Schema, module: Module, problems: Problems) -> None:
+        self.files, self.schema, self.module, self.problems = files, schema, module, problems
+        self.values = Values(module, problems)
+        self.used: dict[str, Any] = {}
+        self.functions = Functions(self)
+        self.targets = Targets(files, schema, module, problems, self.used)
+
+    # -- rows
+
+    def rows(self, rows: tuple[Row, ...], scope: Scope, out: Writer) -> None:
+        """All rows: constants inside an element last, under the condition that it is not empty."""
+        constants = [row for row in rows if isinstance(row, Constant)]
+        for least, some in _far(rows if scope.root else [row for row in rows if not isinstance(row, Constant)], scope):
+            if least:
+                with out.block(f"if n > {least - 1}:"):
+                    for row in some:
+                        self.row(row, scope, out)
+            else:
+                for row in some:
+                    self.row(row, scope, out)
+        if constants and not scope.root:
+            with out.block(f"if {scope.target}:"):
+                for row in constants:
+                    self.row(row, scope, out)
+
+    def row(self, row: Row, scope: Scope, out: Writer) -> None:
+        """One row. Its variables are free again behind it: a function with thousands of them is slow to enter."""
+        mark = self.module.mark()
+        self._row(row, scope, out)
+        self.module.release(mark)
+
+    def _row(self, row: Row, scope: Scope, out: Writer) -> None:
+        match row:
+            case Assign():
+                self._guarded(row, scope, out, lambda inner: self._assign(row, scope, inner))
+            case Constant():
+                self._guarded(row, scope, out, lambda inner: self._constant(row, scope, inner))
+            case Build():
+                self._guarded(row, scope, out, lambda inner: self._build(row, scope, inner))
+            case Nothing():
+                for value in row.values:
+                    self.values.raw(value, scope)
+            case Switch():
+                self._switch(row, scope, out)
+            case First():
+                self._first(row, scope, out)
+            case Include():
+                self._include(row, scope, out)
+            case When():
+                with out.block(f"if {self.values.condition(row.condition, scope)}:"):
+                    self.rows(row.rows, scope, out)
+
+    def _guarded(
+        self, row: Assign | Constant | Build, scope: Scope, out: Writer, emit: Callable[[Writer], None]
+    ) -> None:
+        out(f"# {row.place.line}: {row.text}")
+        if row.when is None:
+            emit(out)
+            return
+        with out.block(f"if {self.values.condition(row.when, scope)}:"):
+            emit(out)
+
+    def _switch(self, row: Switch, scope: Scope, out: Writer) -> None:
+        name = self.module.temporary()
+        out(f"{name} = {self.values.text(row.value, scope)}")
+        word, before, after = "if", set(scope.written), set(scope.written)
+        for codes, rows in row.cases:
+            test = f"{name} == {codes[0]!r}" if len(codes) == 1 else f"{name} in {codes!r}"
+            with out.block(f"{word} {test}:"):
+                self._alone(rows, before, after, scope, out)
+            word = "elif"
+        if row.otherwise:
+            with out.block("else:"):
+                self._alone(row.otherwise, before, after, scope, out)
+        scope.written |= after
+
+    def _alone(self, rows: tuple[Row, ...], before: set[str], after: set[str], scope: Scope, out: Writer) -> None:
+        """Rows that no others run beside: what those write is no concern of theirs."""
+        scope.written.clear()
+        scope.written.update(before)
+        self.rows(rows, scope, out)
+        after |= scope.written
+
+    def _first(self, row: First, scope: Scope, out: Writer) -> None:
+        """Each option in turn, as long as the object has not grown."""
+        name = self.module.temporary()
+        before, after = set(scope.written), set(scope.written)
+        out(f"{name} = len({scope.target})")
+        for index, option in enumerate(row.options):
+            if index == 0:
+                self._alone((option,), before, after, scope, out)
+                continue
+            with out.block(f"if len({scope.target}) == {name}:"):
+                scope.written.clear()
+                scope.written.update(before)
+                self.row(option, scope, out)
+                after |= scope.written
+        scope.written |= after
+
+    def _include(self, row: Include, scope: Scope, out: Writer) -> None:
+        found = self.map(row.name, row.place)
+        if found:
+            self.rows(found.rows, scope, out)
+
+    # -- one row
+
+    def _constant(self, row: Constant, scope: Scope, out: Writer) -> None:
+        found = self.targets.resolve(row.target, scope)
+        if found:
+            self.targets.store(found, scope, self._literal(row, found[-1][1]), out, fresh=False)
+
+    def _literal(self, row: Constant, element: Element) -> str:
+        system = ""
+        if row.system:
+            system = self.files.systems.get(row.system, "")
+            if not system:
+                self.problems.unknown(row.place, "system", row.system, self.files.systems)
+            self.used[f"system {row.system}"] = system
+        code = row.code
+        if element.codes is not None and code not in element.codes:
+            self.problems.unknown(row.place, f"code of {element.name}", code, element.codes)
+        coding = {"system": system, "code": code} | ({"display": row.display} if row.display else {})
+        if element.type == "CodeableConcept":
+            return self.module.constant({"coding": [coding]} if row.system else {"text": code})
+        if element.type == "Coding":
+            return self.module.constant(coding)
+        if element.type == "boolean":
+            return repr(code == "true")
+        if element.type in ("integer", "positiveInt", "unsignedInt", "decimal"):
+            return repr(float(code) if "." in code else int(code))
+        if not element.primitive:
+            self.problems.add(row.place, f"a constant for {element.type}", "rows under the path, one for each element")
+        if element.type == "uri":
+            return repr(system or self.files.systems.get(code, code))
+        return repr(code)
+
+    def _build(self, row: Build, scope: Scope, out: Writer) -> None:
+        found = self.targets.resolve(row.target, scope)
+        if found:
+            self._object(row.rows, row.needs, found, scope, out)
+
+    def _object(self, rows: tuple[Row, ...], needs: tuple[str, ...], found: Found, scope: Scope, out: Writer) -> None:
+        name = self.module.temporary()
+        out(f"{name} = {{}}")
+        inner = scope.inside(name, found[-1][1].type, root="")
+        self.rows(rows, inner, out)
+        self.needed(needs, found[-1][1].type, rows)
+        with out.block(f"if {self.whole(name, needs)}:"):
+            self.targets.store(found, scope, name, out)
+
+    def needed(self, needs: tuple[str, ...], type: str, rows: tuple[Row, ...]) -> None:
+        """Check the names of `needs`."""
+        for name in needs:
+            if self.schema.element(type, name) is None and name not in self.schema.required(type):
+                place = next((row.place for row in rows), Place("", 1, 1))
+                self.problems.unknown(place, f"element of {type}", name, self.schema.types.get(type, {}))
+
+    def whole(self, name: str, needs: tuple[str, ...]) -> str:
+        """The condition that an object is worth keeping."""
+        return " and ".join(f'"{need}" in {name}' for need in needs) or name
+
+    def _assign(self, row: Assign, scope: Scope, out: Writer) -> None:
+        link = self._link(row.values[0], scope) if len(row.values) == 1 else None
+        if not row.target.steps:
+            self._merge(row, scope, out)
+            return
+        found = self.targets.resolve(row.target, scope)
+        if not found:
+            return
+        if link:
+            self._refer(row.values[0], link, found, scope, out)
+        elif row.decide:
+            self._decide(row, found, scope, out)
+        elif len(row.values) > 1:
+            self.problems.add(row.place, "several values", "decide and the name of a decision table")
+        elif row.rows:
+            self._walk(row, found, scope, out)
+        elif isinstance(row.values[0], Name) and row.values[0].name == "received":
+            self.targets.store(found, scope, self.values.raw(row.values[0], scope).code, out)  # an instant already
+        else:
+            self._convert(row, found, scope, out)
+
+    def _link(self, value: Value, scope: Scope) -> str | None:
+        if not isinstance(value, Name) or (value.name in scope.names and not value.how):
+            return None
+        return scope.entry(value.name, value.how)
+
+    def _refer(self, value: Value, code: str, found: Found, scope: Scope, out: Writer) -> None:
+        assert isinstance(value, Name)
+        element = found[-1][1]
+        if element.type != "Reference":
+            self.problems.add(value.place, f"{value.name}, a resource", f"a value; {element.name} takes {element.type}")
+            return
+        top = scope.root or "r"
+        if value.how == "every":
+            with out.block(f"if {code}:"):
+                self.targets.store(found, scope, code, out, extend=True)
+        elif value.how == "each":
+            with out.block(f"if {code}:"):
+                self.targets.store(
+                    found, scope, f"[e.reference if e.key else link({top}, e) for e in {code}]", out, extend=True
+                )
+        elif value.how == "first":
+            with out.block(f"if {code}:"):
+                self.targets.store(found, scope, f"link({top}, {code}[0])", out)
+        else:
+            with out.block(f"if {code} is not None:"):
+                self.targets.store(found, scope, f"{code}.reference if {code}.key else link({top}, {code})", out)
+
+    def _decide(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
+        assert row.decide is not None
+        name, place = row.decide
+        decision = self.files.decisions.get(name)
+        if decision is None:
+            self.problems.unknown(place, "decision", name, self.files.decisions)
+            return
+        if len(row.values) != len(decision.inputs):
+            self.problems.add(
+                row.place, f"{len(row.values)} values", f"{len(decision.inputs)}: {', '.join(decision.inputs)}"
+            )
+            return
+        self.used[f"decision {name}"] = decision.source
+        element = found[-1][1]
+        for result, at in [(r, p) for _, r, p in decision.rows] + [(decision.otherwise, decision.place)]:
+            if result and element.codes is not None and result not in element.codes:
+                self.problems.unknown(at, f"code of {element.name}", result, element.codes)
+        rows = self.module.constant([(cells, result) for cells, result, _ in decision.rows], "D")
+        memo = f"M_{rows}"
+        self.module.namespace[memo] = {}
+        cells = self.module.temporary()
+        value = self.module.temporary()
+        texts = ", ".join(self.values.text(value, scope) for value in row.values)
+        out(f"{cells} = ({texts},)")
+        out(f"{value} = {memo}.get({cells})")
+        with out.block(f"if {value} is None:"):
+            out(f"{value} = decide({rows}, {decision.otherwise!r}, {cells}, {memo})")
+        with out.block(f"if {value}:"):
+            if element.type == "boolean":
+                self.targets.store(found, scope, f'{value} == "true"', out)
+            else:
+                self.targets.store(found, scope, value, out)
+
+    def _walk(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
+        """One element for each repetition, filled by rows."""
+        raw = self.values.raw(row.values[0], scope)
+        walked = row.values[0]
+        many = any(element.many for _, element, _ in found)
+
+        def fill(one: Raw) -> None:
+            name = self.module.temporary()
+            out(f"{name} = {{}}")
+            inner = scope.inside(name, found[-1][1].type, this=one, root="")
+            if isinstance(walked, Path) and not walked.component:
+                inner.walked = scope.walked | {(walked.owner, walked.field): one.code}
+            self.rows(row.rows, inner, out)
+            self.needed(row.needs, found[-1][1].type, row.rows)
+            with out.block(f"if {self.whole(name, row.needs)}:"):
+                self.targets.store(found, scope, name, out)
+
+        self._each(raw, many, out, fill)
+
+    def _each(self, raw: Raw, many: bool, out: Writer, fill: Callable[[Raw], None]) -> None:
+        """For all repetitions where the target repeats, else for the first."""
+        name = self.module.temporary()
+        if raw.level == FIELD and many:
+            value = self.module.temporary()
+            with out.block(f"if {value} := {raw.code}:"):
+                loop = (
+                    f"X.repetitions({value})"
+                    if self.module.full
+                    else f'{value}.split("~") if "~" in {value} else ({value},)'
+                )
+                with out.block(f"for {name} in {loop}:"):
+                    if self.module.full:
+                        fill(Raw(name, REPETITION))
+                    else:
+                        with out.block(f"if {name}:"):
+                            fill(Raw(name, REPETITION))
+            return
+        one = self.values.repetition(raw)
+        if raw.level == FIELD:
+            with out.block(f"if {name} := {raw.code}:"):
+                if self.module.full:
+                    out(f"{name} = X.first({name})")
+                else:
+                    with out.block(f'if "~" in {name}:'):
+                        out(f"{name} = first({name})")
+                fill(Raw(name, REPETITION))
+            return
+        with out.block(f"if {name} := {one.code}:"):
+            fill(Raw(name, one.level))
+
+    def _convert(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
+        element = found[-1][1]
+        raw = self.values.raw(row.values[0], scope)
+        many = any(one.many for _, one, _ in found)
+        if row.use:
+            self._each(raw, many, out, lambda one: self._mapped(row, one, found, scope, out))
+        elif row.table and not element.primitive:
+            self._each(raw, many, out, lambda one: self._tabled(row, one, found, scope, out))
+        elif not element.primitive:
+            fitting = [f"as {m.name}" for m in self.files.maps.values() if m.target == element.type]
+            wanted = "one of " + ", ".join(sorted(fitting)) if fitting else "rows that fill it"
+            self.problems.add(row.place, f"{row.target} of type {element.type} without a map", wanted)
+        else:
+            self._each(raw, many, out, lambda one: self._primitive(row, one, found, scope, out))
+
+    def _primitive(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:
+        element = found[-1][1]
+        name = self.module.temporary()
+        text = self.values.leaf(one, element.type in WHOLE, scope)
+        if row.table:
+            if text == f"head({one.code})" and one.code.isidentifier():
+                text = f"{one.code} if {one.code}.isalnum() else {text}"
+            out(f"{name} = {text}")
+            with out.block(f"if {name}:"):
+                self._looked_up(row, name, found, scope, out)
+            return
+        if element.codes is not None:
+            self.problems.add(
+                row.place, f"{row.target} straight from a field", "table or decide: only some codes are allowed here"
+            )
+            return
+        wanted, function = CONVERSIONS[element.type]
+        where = ", ".join(map(_shown, row.values))
+        if element.type in WHOLE and one.level != TEXT and not self.module.full:
+            out(f"{name} = {text}")
+            with out.block(f"if not {name}.isprintable():"):
+                out(f"{name} = as_string({name}, X)")
+            with out.block(f"if {name}:"):
+                self.targets.store(found, scope, name, out)
+            return
+        self.module.namespace[f"as_{element.type}"] = function
+        given = self.module.temporary()
+        if text == f"head({one.code})" and one.code.isidentifier():
+            out(f"{given} = {one.code} if {one.code}.isalnum() else head({one.code})")
+        else:
+            out(f"{given} = {text}")
+        with out.block(f"if {given}:"):
+            known = "X.times.get" if scope.owner else "known_time"
+            cached = f"{known}({given}) or " if element.type == "dateTime" else ""
+            out(f"{name} = {cached}as_{element.type}({given}, X)")
+            with out.block(f"if {name} is not None:"):
+                self.targets.store(found, scope, name, out)
+            with out.block("else:"):
+                out(f'X.note("not-{element.type}", {where!r}, {wanted!r})')
+
+    def _looked_up(self, row: Assign, name: str, found: Found, scope: Scope, out: Writer) -> None:
+        element = found[-1][1]
+        table = self.table(row, element)
+        if table is None:
+            return
+        codes = {code: target for code, (target, _) in table.codes.items()}
+        other = table.otherwise[0] if table.otherwise else None
+        const = self.module.constant(codes, "C")
+        value = self.module.temporary()
+        out(f"{value} = {const}.get({name})")
+        with out.block(f"if {value} is None:"):
+            if table.otherwise is None:
+                out(f'X.note("unknown-code", {_shown(row.values[0])!r}, "a code of {table.name}")')
+            out(f"{value} = {other!r}")
+        with out.block(f"if {value}:"):
+            self.targets.store(found, scope, value, out)
+
+    def _tabled(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:
+        """A Coding or CodeableConcept from a table alone."""
+        element = found[-1][1]
+        table = self.table(row, element)
+        if table is None:
+            return
+        if element.type not in ("Coding", "CodeableConcept"):
+            self.problems.add(row.place, f"a table for {element.type}", "as and a map")
+            return
+        out_codes = {}
+        for code, (target, display) in table.codes.items():
+            coding = {"system": table.system, "code": target} | ({"display": display} if display else {})
+            if target:
+                out_codes[code] = coding if element.type == "Coding" else {"coding": [coding]}
+        const = self.module.constant(out_codes, "C")
+        name = self.module.temporary()
+        value = self.module.temporary()
+        out(f"{name} = {self.values.leaf(one, False, scope)}")
+        out(f"{value} = {const}.get({name})")
+        with out.block(f"if {value} is not None:"):
+            self.targets.store(found, scope, value, out)
+        if table.otherwise:
+            system = {"system": table.system, "code": table.otherwise[0]}
+            whole = system if element.type == "Coding" else {"coding": [system]}
+            with out.block(f"elif {name}:"):
+                self.targets.store(found, scope, self.module.constant(whole), out)
+        elif element.type == "CodeableConcept":
+            with out.block(f"elif {name}:"):
+                self.targets.store(found, scope, f'{{"text": {name}}}', out)
+
+    def table(self, row: Assign, element: Element) -> Any:
+        """The row's table, its codes checked against the element's required ones."""
+        assert row.table is not None
+        name, place = row.table
+        table = self.files.tables.get(name)
+        if table is None:
+            self.problems.unknown(place, "table", name, self.files.tables)
+            return None
+        self.used[f"table {name}"] = table.source
+        if element.codes is not None:
+            for code, (target, _) in table.codes.items():
+                if target and target not in element.codes:
+                    self.problems.unknown(table.places[code], f"code of {element.name}", target, element.codes)
+        return table
+
+    def _mapped(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:
+        element = found[-1][1]
+        assert row.use is not None
+        call = self._called(row.use, one, element, scope)
+        if call is None:
+            return
+        value = self.module.temporary()
+        if row.table:
+            table = self.table(row, element)
+            if table is None:
+                return
+            codes = {
+                code: {"system": table.system, "code": t} | ({"display": d} if d else {})
+                for code, (t, d) in table.codes.items()
+                if t
+            }
+            const = self.module.constant(codes, "C")
+            call = f"translated({call}, {const}, {self.values.leaf(one, False, scope)})"
+            memo = self.module.cache(f"{row.use.name} {const}") if self._shared(row.use, one, scope) else ""
+            if memo:
+                out(f"{value} = {memo}.get({one.code})")
+                with out.block(f"if {value} is None:"):
+                    out(f"{value} = X.keep({memo}, {one.code}, {call})")
+                with out.block(f"if {value} is not None:"):
+                    self.targets.store(found, scope, value, out)
+                return
+        elif self._shared(row.use, one, scope):
+            call = f"{self.module.cache(row.use.name)}.get({one.code}) or {call}"
+        out(f"{value} = {call}")
+        with out.block(f"if {value} is not None:"):
+            self.targets.store(found, scope, value, out)
+
+    def _shared(self, use: Use, one: Raw, scope: Scope) -> bool:
+        """Whether what the map makes of a value may be looked up in its cache right here."""
+        found = self.files.maps.get(use.name)
+        if found is None or not found.cached or found.takes or self.schema.is_resource(found.target):
+            return False
+        return not scope.owner and one.level == REPETITION and not self.module.full
+
+    def _called(self, use: Use, one: Raw, element: Element | None, scope: Scope) -> str | None:
+        found = self.map(use.name, use.place)
+        if found is None:
+            return None
+        resource = self.schema.is_resource(found.target)
+        if resource and scope.owner and scope.cached:
+            self.problems.add(use.place, f"{use.name}, a resource, inside a cached map", "cached left out there")
+        if element is not None:
+            fits = found.target == element.type or (resource and element.type == "Reference")
+            if not fits:
+                self.problems.add(
+                    use.place, f"{use.name}, which makes {found.target}", f"a map that makes {element.type}"
+                )
+                return None
+            if resource and element.targets and found.target not in element.targets:
+                wanted = " or ".join(element.targets)
+                self.problems.add(use.place, f"{use.name}, a {found.target}", f"a map that makes {wanted}")
+                return None
+        if len(use.arguments) != len(found.takes):
+            self.problems.add(
+                use.place,
+                f"{use.name} with {len(use.arguments)} arguments",
+                f"{len(found.takes)}: {', '.join(found.takes) or 'none'}",
+            )
+            return None
+        marks = self._marks(one, scope)
+        arguments = [self.values.text(argument, scope) for argument in use.arguments]
+        return f"{self.functions.function(found)}({', '.join([one.code, 'X', *marks, *arguments])})"
+
+    def _marks(self, one: Raw, scope: Scope) -> tuple[str, str]:
+        if one.level == COMPONENT:
+            if scope.owner:
+                return "T", "NUL"
+            return ("X.delimiters.subcomponent or NUL", "NUL") if self.module.full else ('"&"', "NUL")
+        if one.level == TEXT:
+            return "NUL", "NUL"
+        if scope.owner:
+            return "S", "T"
+        if self.module.full:
+            return "X.delimiters.component", "X.delimiters.subcomponent or NUL"
+        return '"^"', '"&"'
+
+    def _merge(self, row: Assign, scope: Scope, out: Writer) -> None:
+        """`-> .`: what a map makes becomes part of the object itself."""
+        if row.use is None or len(row.values) != 1:
+            self.problems.add(row.place, ".", "a FHIR path, or as and a map whose elements are to be taken over")
+            return
+        used = row.use
+        raw = self.values.repetition(self.values.raw(row.values[0], scope))
+        name, value = self.module.temporary(), self.module.temporary()
+        out(f"{name} = {raw.code}")
+        with out.block(f"if {name}:"):
+            call = self._called(used, Raw(name, raw.level), None, scope)
+            found = self.files.maps.get(used.name)
+            if call is None or found is None:
+                return
+            if found.target != scope.type:
+                self.problems.add(
+                    used.place, f"{used.name}, which makes {found.target}", f"a map that makes {scope.type}"
+                )
+                return
+            out(f"{value} = {call}")
+            with out.block(f"if {value} is not None:"):
+                out(f"{scope.target}.update({value})")
+
+    def map(self, name: str, place: Place) -> Map | None:
+        """A map by name, noted as used."""
+        found = self.files.maps.get(name)
+        if found is None:
+            self.problems.unknown(place, "map", name, self.files.maps)
+            return None
+        self.used[f"map {name}"] = found.source
+        return found
+
+
+def _far(rows: Sequence[Row], scope: Scope) -> list[tuple[int, list[Row]]]:
+    """Neighbouring rows that read only far components of a data type, with the first of those: most values end before.
+
+    0 stands before rows that are always to be run.
+    """
+    out: list[tuple[int, list[Row]]] = []
+    for row in rows:
+        least = _least(row) if scope.owner and not scope.root else 0
+        least = least if least >= _FAR else 0
+        if out and bool(out[-1][0]) == bool(least):
+            out[-1] = (min(out[-1][0], least), [*out[-1][1], row])
+        else:
+            out.append((least, [row]))
+    return out
+
+
+def _least(row: Row) -> int:
+    """The lowest component that a row needs; 0 where that is not plain to see."""
+    if isinstance(row, Build):
+        return min((_least(one) for one in row.rows if not isinstance(one, Constant)), default=0)
+    if not isinstance(row, Assign) or row.rows or len(row.values) != 1:
+        return 0
+    if not isinstance(row.values[0], Path | Else):
+        return 0  # a function may make something of nothing
+    found = [path.field for path in paths(row.values[0]) if path.dotted]
+    return min(found, default=0)
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Else):
+        return " else ".join(map(_shown, value.options))
+    if isinstance(value, This | Name | Text | Template):
+        return "this"
+    return value.function

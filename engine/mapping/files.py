@@ -1,0 +1,274 @@
+"""Reads the files of a mapping folder into data: maps, tables, decisions, messages, named systems and extensions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from engine.hl7.group import Node, Slot
+from engine.mapping.expression import Condition, Value
+from engine.mapping.model import Block, Decision, Key, Map, MessageMap, Table
+from engine.mapping.problems import Problems, guess
+from engine.mapping.rows import RowReader
+from engine.mapping.source import Source, fields, read, texts
+
+FOLDERS = ("messages", "segments", "datatypes", "tables")
+_NAME = re.compile(r"([A-Z][A-Z0-9]*)\[([A-Za-z]+(?:\.[A-Za-z]+)*)(?:-[A-Za-z0-9-]+)?\]")
+_SLOT = re.compile(r"([A-Z][A-Z0-9_]*)([?*+]?)(?:\s+after\s+([A-Z_0-9]+))?")
+_KINDS = ("map", "table", "decision", "message", "systems", "extensions")
+_MAP_KEYS = ("map", "takes", "beside", "needs", "rows", "cached", "name", "key", "update", "display", "target")
+_BLOCK_KEYS = ("like", "name", "for", "make", "role", "update", "when", "from", "rows", "key", "keyless", "let")
+
+
+@dataclass(slots=True)
+class Files:
+    """Everything that was read, by name. A later folder wins by name."""
+
+    maps: dict[str, Map] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    messages: dict[str, MessageMap] = field(default_factory=dict)
+    systems: dict[str, str] = field(default_factory=dict)
+    extensions: dict[str, str] = field(default_factory=dict)
+
+
+def read_folder(folder: Path, into: Files, problems: Problems) -> None:
+    """Add a folder's files to `into`. The examples are not mappings and are left alone."""
+    if not folder.is_dir():
+        return
+    reader = _Reader(into, problems)
+    for path in sorted(folder.rglob("*.yaml")):
+        if path.relative_to(folder).parts[0] != "examples":
+            for source in read(path, str(path), problems):
+                reader.document(source)
+
+
+class _Reader:
+    def __init__(self, files: Files, problems: Problems) -> None:
+        self.files, self.problems = files, problems
+        self.rows = RowReader(problems)
+        self.seen: set[str] = set()
+
+    def document(self, source: Source) -> None:
+        keys = [key for key, _ in source.pairs() if key.text in _KINDS]
+        if not keys:
+            first = source.pairs()[0][0] if source.pairs() else source
+            found = f"unknown key {first.text}" if first.text else f"a {source.kind}"
+            self.problems.add(first.place, found, "one of map, table, decision, message, systems, extensions")
+            return
+        getattr(self, f"_{keys[0].text}")(source)
+
+    def _once(self, kind: str, name: Source) -> None:
+        if f"{kind} {name.text}" in self.seen:
+            self.problems.add(name.place, f"{kind} {name.text} twice", "each once in a folder")
+        self.seen.add(f"{kind} {name.text}")
+
+    def _systems(self, source: Source) -> None:
+        self.files.systems |= {
+            key.text: value.text
+            for key, value in fields(source, "systems", ("systems",), ("systems",), self.problems)["systems"].pairs()
+        }
+
+    def _extensions(self, source: Source) -> None:
+        got = fields(source, "extensions", ("extensions",), ("extensions",), self.problems)
+        self.files.extensions |= {key.text: value.text for key, value in got["extensions"].pairs()}
+
+    def _map(self, source: Source) -> None:
+        got = fields(source, "map", _MAP_KEYS, ("map", "rows"), self.problems)
+        name = got.get("map")
+        if name is None or "rows" not in got:
+            return
+        match = _NAME.fullmatch(name.text)
+        if match is None:
+            self.problems.add(name.place, name.text, "a name like PID[Patient] or OBX[Observation-Value]")
+            return
+        self._once("map", name)
+        display = got.get("display")
+        target = got["target"].text if "target" in got else match[2]
+        self.files.maps[name.text] = Map(
+            name.text,
+            match[1],
+            target,
+            _words(got.get("takes")),
+            _words(got.get("beside")),
+            _words(got.get("needs")),
+            self.rows.rows(got["rows"]),
+            "cached" in got and got["cached"].text == "true",
+            got["name"].text if "name" in got else target.lower(),
+            self._keys(got.get("key")),
+            self._word(got, "update", ("create", "fill", "overwrite"), "fill"),
+            self.rows.value(display) if display else None,
+            source,
+            name.place,
+            name.place.file,
+        )
+
+    def _keys(self, source: Source | None) -> tuple[Key, ...]:
+        found = (self.rows.key(item) for item in texts(source))
+        return tuple(key for key in found if key is not None)
+
+    def _word(self, got: dict[str, Source], key: str, known: tuple[str, ...], default: str) -> str:
+        if key not in got:
+            return default
+        if got[key].text not in known:
+            self.problems.add(got[key].place, f"{key} {got[key].text}", guess(got[key].text, known, key))
+        return got[key].text
+
+    def _table(self, source: Source) -> None:
+        got = fields(
+            source, "table", ("table", "title", "system", "codes", "otherwise"), ("table", "codes"), self.problems
+        )
+        if "table" not in got or "codes" not in got:
+            return
+        self._once("table", got["table"])
+        codes, places = {}, {}
+        for key, value in got["codes"].pairs():
+            if key.text in codes:
+                self.problems.add(key.place, f"code {key.text} twice", "each code once")
+            codes[key.text], places[key.text] = _coded(value), value.place
+        otherwise = _coded(got["otherwise"]) if "otherwise" in got else None
+        if "otherwise" in got:
+            places[""] = got["otherwise"].place
+        system = got["system"].text if "system" in got else ""
+        name = got["table"].text
+        self.files.tables[name] = Table(name, system, codes, places, otherwise, source, got["table"].place)
+
+    def _decision(self, source: Source) -> None:
+        known = ("decision", "title", "inputs", "rows", "otherwise")
+        got = fields(source, "decision", known, ("decision", "inputs", "rows", "otherwise"), self.problems)
+        if len(got) < 4:
+            return
+        self._once("decision", got["decision"])
+        inputs = _words(got["inputs"])
+        rows = []
+        for row in got["rows"].items():
+            cells = row.items()
+            if len(cells) != len(inputs) + 1:
+                self.problems.add(
+                    row.place, f"{len(cells)} cells", f"{len(inputs) + 1}: {', '.join(inputs)} and the result"
+                )
+                continue
+            rows.append((tuple(_words(cell) for cell in cells[:-1]), cells[-1].text, cells[-1].place))
+        name = got["decision"].text
+        self.files.decisions[name] = Decision(
+            name, inputs, tuple(rows), got["otherwise"].text, source, got["otherwise"].place
+        )
+
+    def _message(self, source: Source) -> None:
+        known = ("message", "title", "accepts", "groups", "resources", "let")
+        got = fields(source, "message", known, ("message", "accepts", "groups", "resources"), self.problems)
+        if len(got) < 4 or not {"groups", "resources", "message", "accepts"} <= got.keys():
+            return
+        self._once("message", got["message"])
+        name = got["message"].text
+        blocks: dict[str, Block] = {}
+        for key, value in got["resources"].pairs():
+            block = self._block(key, value, blocks)
+            if block is not None:
+                blocks[key.text] = block
+        root = self._node(name, got["groups"])
+        self.files.messages[name] = MessageMap(
+            name,
+            _words(got["accepts"]),
+            root,
+            list(blocks.values()),
+            source,
+            got["message"].place,
+            self._lets(got["let"]) if "let" in got else (),
+        )
+
+    def _node(self, name: str, source: Source) -> Node:
+        node = Node(name)
+        for item in source.items():
+            head, body = item.pairs()[0] if item.pairs() else (item, None)
+            match = _SLOT.fullmatch(head.text)
+            if match is None:
+                self.problems.add(
+                    head.place, head.text or f"a {head.kind}", "a segment or group: PID, NTE*, VISIT?, with its members"
+                )
+                continue
+            count = match[2]
+            child = self._node(match[1], body) if body is not None else None
+            node.slots.append(
+                Slot(
+                    match[1],
+                    count in ("*", "+") and bool(count),
+                    count in ("?", "*") and bool(count),
+                    match[3] or "",
+                    child,
+                )
+            )
+        return node
+
+    def _block(self, key: Source, source: Source, before: dict[str, Block]) -> Block | None:
+        needed = () if any(k.text == "like" for k, _ in source.pairs()) else ("for", "make", "role")
+        got = fields(source, f"resource {key.text}", _BLOCK_KEYS, needed, self.problems)
+        if not set(needed) <= got.keys():
+            return None
+        if "like" in got:
+            return self._like(key, got, before)
+        base = Block(
+            key.text,
+            key.text,
+            (got["for"].text, got["for"].place),
+            (got["make"].text, got["make"].place),
+            self._word(got, "role", ("anchor", "fact", "provenance"), ""),
+            "create",
+            None,
+            (),
+            (),
+            (),
+            "drop",
+            (),
+            key.place,
+        )
+        return self._overlay(base, got)
+
+    def _like(self, key: Source, got: dict[str, Source], before: dict[str, Block]) -> Block | None:
+        like = got["like"]
+        if like.text not in before:
+            self.problems.unknown(like.place, "resource", like.text, before)
+            return None
+        base = before[like.text]
+        return self._overlay(replace(base, id=key.text, place=key.place), got)
+
+    def _overlay(self, base: Block, got: dict[str, Source]) -> Block:
+        """The block with what this file says on top; rows add to the base's, all else replaces it."""
+        changes: dict[str, object] = {}
+        if "for" in got:
+            changes["scope"] = (got["for"].text, got["for"].place)
+        if "make" in got:
+            changes["make"] = (got["make"].text, got["make"].place)
+        if "name" in got:
+            changes["entry"] = got["name"].text
+        if "from" in got:
+            changes["maps"] = tuple((item.text, item.place) for item in texts(got["from"]))
+        if "rows" in got:
+            changes["rows"] = base.rows + self.rows.rows(got["rows"])
+        if "key" in got:
+            changes["keys"] = self._keys(got["key"])
+        if "let" in got:
+            changes["lets"] = base.lets + self._lets(got["let"])
+        if "when" in got:
+            changes["when"] = self._when(got["when"])
+        changes["role"] = self._word(got, "role", ("anchor", "fact", "provenance"), base.role)
+        changes["update"] = self._word(got, "update", ("create", "fill", "overwrite"), base.update)
+        changes["keyless"] = self._word(got, "keyless", ("contain", "drop"), base.keyless)
+        return replace(base, **changes)  # type: ignore[arg-type]
+
+    def _when(self, source: Source) -> Condition | None:
+        return self.rows.condition(source.text, source.place if source.plain else source.place.shifted(1))
+
+    def _lets(self, source: Source) -> tuple[tuple[str, Value], ...]:
+        found = [(key.text, self.rows.value(value)) for key, value in source.pairs()]
+        return tuple((name, value) for name, value in found if value is not None)
+
+
+def _words(source: Source | None) -> tuple[str, ...]:
+    return tuple(item.text for item in texts(source))
+
+
+def _coded(source: Source) -> tuple[str, str]:
+    parts = _words(source)
+    return (parts[0] if parts else "", parts[1] if len(parts) > 1 else "")

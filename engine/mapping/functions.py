@@ -1,0 +1,126 @@
+"""Data type maps as Python functions: one for each map, written when it is first used.
+
+A map of a resource makes a party: an entry of its own, once for each message, or where nothing identifies it a display.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from engine.mapping.model import Map
+from engine.mapping.scope import REPETITION, TEXT, Raw, Scope
+from engine.mapping.writer import Writer
+
+if TYPE_CHECKING:
+    from engine.mapping.emit import Emitter
+
+
+class Functions:
+    """Writes the functions of an emitter's module."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+
+    def function(self, found: Map) -> str:
+        """The name of the Python function that a map becomes, written on first use."""
+        name = found.name.replace("[", "_").replace("]", "").replace("-", "_").replace(".", "_")
+        if found.name not in self.emitter.module.names:
+            self.emitter.module.names[found.name] = name
+            out = Writer()
+            if self.emitter.schema.is_resource(found.target):
+                self._party(found, name, out)
+            else:
+                self._plain(found, name, out)
+            self.emitter.module.functions.append("\n".join(out.lines))
+        return name
+
+    def _scope(self, found: Map) -> Scope:
+        names = {name: Raw(f"p_{name}", TEXT) for name in found.takes}
+        return Scope(
+            "r",
+            found.target,
+            lambda path: None,
+            list,
+            lambda name, how: None,
+            list,
+            owner=found.owner + ".",
+            cached=found.cached,
+            names=names,
+            this=Raw("v", REPETITION),
+        )
+
+    def _signature(self, found: Map, name: str) -> str:
+        return f"def {name}({', '.join(['v', 'X', 'S', 'T', *(f'p_{n}' for n in found.takes)])}):"
+
+    def _plain(self, found: Map, name: str, out: Writer) -> None:
+        self.emitter.needed(found.needs, found.target, found.rows)
+        with out.block(self._signature(found, name)):
+            if found.cached:
+                out(f"cache = X.coded[{found.name!r}]")
+                out("key = v if S == '^' else v + S")
+                with out.block("if key in cache:"):
+                    out("return cache[key]")
+                out("noted = len(X.diagnostics)")
+            out("c = v.split(S)")
+            out("n = len(c)")
+            out("r = {}")
+            self.emitter.rows(found.rows, self._scope(found), out)
+            whole = self.emitter.whole("r", found.needs)
+            out(f"r = r if {whole} else None" if found.needs else "r = r or None")
+            if found.cached:
+                with out.block("if len(X.diagnostics) == noted:"):
+                    out("X.keep(cache, key, r)")
+            out("return r")
+
+    def _party(self, found: Map, name: str, out: Writer) -> None:
+        """A map of a resource: makes it once for each message, and gives the reference to it."""
+        scope = self._scope(found)
+        scope.root = "r"
+        with out.block(self._signature(found, name)):
+            out(f"known = X.parties.get(({name!r}, v))")
+            with out.block("if known is not None:"):
+                out("return known")
+            if found.cached:
+                out(f"made = X.coded[{found.name!r}].get(v)")
+                with out.block("if made is not None:"):
+                    out(f"return X.again({name!r}, v, {found.entry!r}, {found.update!r}, made)")
+                out("noted = len(X.diagnostics)")
+            out("c = v.split(S)")
+            out("n = len(c)")
+            out(f'r = {{"resourceType": {found.target!r}}}')
+            self.emitter.rows(found.rows, scope, out)
+            self.keys(found.keys, scope, out, first=False)
+            with out.block("if key:"):
+                if found.cached:
+                    with out.block("if len(X.diagnostics) == noted:"):
+                        out(f"X.keep(X.coded[{found.name!r}], v, (dict(r), key))")
+                out(f"known = X.anchor({found.entry!r}, r, {found.update!r}, key).reference")
+            with out.block("else:"):
+                display = self.emitter.values.text(found.display, scope, True) if found.display else '""'
+                out(f"known = {display}")
+                with out.block("if not known:"):
+                    out("return None")
+                out('known = {"display": known}')
+            out(f"X.parties[{name!r}, v] = known")
+            out("return known")
+
+    def keys(self, keys: tuple[Any, ...], scope: Scope, out: Writer, first: bool) -> None:
+        """`key` becomes the resource's identifiers to be found by; the first way that yields one is taken."""
+        out("key = ()")
+        for index, key in enumerate(keys):
+            with out.block("if not key:" if index else "if True:"):
+                if key.value is None:
+                    out(f"key = identifiers({scope.target}, {key.type!r})")
+                    continue
+                out(f"k = {self.emitter.values.text(key.value, scope)}")
+                with out.block("if k:"):
+                    local = f"X.local({key.system!r})" if scope.owner else self.emitter.module.local(key.system)
+                    out(f"key = (({local}, k),)")
+                    if not first:
+                        element = self.emitter.schema.element(scope.type, "identifier")
+                        if element is not None:
+                            one = '{"system": key[0][0], "value": k}'
+                            if element.many:
+                                out(f'{scope.target}.setdefault("identifier", []).append({one})')
+                            else:
+                                out(f'{scope.target}.setdefault("identifier", {one})')

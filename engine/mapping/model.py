@@ -1,0 +1,214 @@
+"""What mapping files say, as data: rows, maps, tables, decisions, messages. Read, but no name looked up yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.hl7.group import Node
+from engine.mapping.expression import Condition, Template, Text, Value
+from engine.mapping.problems import Place
+from engine.mapping.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a FHIR path. url: for `extension(name)`, the name or quoted url."""
+
+    name: str
+    url: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A FHIR path relative to what the rows fill. Empty for `.`, the thing itself."""
+
+    steps: tuple[Step, ...]
+    place: Place
+
+    def __str__(self) -> str:
+        return ".".join(f"{s.name}({s.url})" if s.url else s.name for s in self.steps) or "."
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """`as CX[Identifier]('patient')`: a map or a built-in, with arguments."""
+
+    name: str
+    arguments: tuple[Value, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """`PID-8 -> gender table AdministrativeSex when …`, perhaps with rows of its own."""
+
+    values: tuple[Value, ...]
+    target: Target
+    use: Use | None
+    table: tuple[str, Place] | None
+    decide: tuple[str, Place] | None
+    when: Condition | None
+    rows: tuple[Row, ...]
+    needs: tuple[str, ...]
+    place: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """`status = final`, `type = participation#ATND "attender"`. system is `` for a plain value."""
+
+    target: Target
+    system: str
+    code: str
+    display: str
+    when: Condition | None
+    place: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """`valueQuantity needs value:` with rows that fill it."""
+
+    target: Target
+    rows: tuple[Row, ...]
+    needs: tuple[str, ...]
+    when: Condition | None
+    place: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """`PID-1 -> nothing`: read by a person, and deliberately not mapped."""
+
+    values: tuple[Value, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """`switch OBX-2:` with rows by code; `else` for the rest."""
+
+    value: Value
+    cases: tuple[tuple[tuple[str, ...], tuple[Row, ...]], ...]
+    otherwise: tuple[Row, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """`first:` rows of which the first that yields something is taken."""
+
+    options: tuple[Row, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """`include OBX[Value]`: the rows of another map, here."""
+
+    name: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """`when …:` with rows that share the condition."""
+
+    condition: Condition
+    rows: tuple[Row, ...]
+    place: Place
+
+
+Row = Assign | Constant | Build | Nothing | Switch | First | Include | When
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A way to identify a resource: by its identifiers (of a type), or a template in a system of the connection's."""
+
+    system: str
+    type: str
+    value: Text | Template | None
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A segment's or data type's map. Of a resource, it also says how that is found again."""
+
+    name: str
+    owner: str
+    target: str
+    takes: tuple[str, ...]
+    beside: tuple[str, ...]
+    needs: tuple[str, ...]
+    rows: tuple[Row, ...]
+    cached: bool
+    entry: str
+    keys: tuple[Key, ...]
+    update: str
+    display: Value | None
+    source: Source
+    place: Place
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Code → (code, display)."""
+
+    name: str
+    system: str
+    codes: dict[str, tuple[str, str]]
+    places: dict[str, Place]
+    otherwise: tuple[str, str] | None
+    source: Source
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Rows of cells, the first that fits decides. A cell is `any`, `valued`, `empty`, or codes."""
+
+    name: str
+    inputs: tuple[str, ...]
+    rows: tuple[tuple[tuple[tuple[str, ...], ...], str, Place], ...]
+    otherwise: str
+    source: Source
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A resource of a message: where it is made from, of what, and what it is known by."""
+
+    id: str
+    entry: str
+    scope: tuple[str, Place]
+    make: tuple[str, Place]
+    role: str
+    update: str
+    when: Condition | None
+    maps: tuple[tuple[str, Place], ...]
+    rows: tuple[Row, ...]
+    keys: tuple[Key, ...]
+    keyless: str
+    lets: tuple[tuple[str, Value], ...]
+    place: Place
+
+
+@dataclass(slots=True)
+class MessageMap:
+    """A message structure: what it is called on the wire, its groups, its resources in the order of the output."""
+
+    name: str
+    accepts: tuple[str, ...]
+    root: Node
+    blocks: list[Block]
+    source: Source
+    place: Place
+    lets: tuple[tuple[str, Value], ...] = field(default=())

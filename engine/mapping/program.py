@@ -1,0 +1,419 @@
+"""A message map as one Python function: the groups become nested loops, each resource a stretch of straight lines.
+
+Only groups that repeat make a scope of their own; what occurs once is reached by its path. Names are lexical: from
+inside a group, the resources and segments of the groups around it can be seen. `each x` and `first x` are those made
+under the nearest group around both.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.hl7.group import Node
+from engine.mapping.emit import Emitter
+from engine.mapping.expression import Path, paths
+from engine.mapping.model import Block, Map, MessageMap
+from engine.mapping.problems import Place, Problems, guess
+from engine.mapping.schema import Schema
+from engine.mapping.scope import Raw, Scope
+from engine.mapping.writer import Writer
+
+_AROUND = re.compile(
+    r"(?:e|h|n|all)_\w+|cache\d+|local\d+|known_time|lines|[gh]\d+|group|i|MSH|[A-Z][A-Z0-9_]*_\d+[xy]?"
+)
+"""The variables that `run` sets for the resources inside it."""
+
+
+@dataclass(slots=True)
+class Area:
+    """A scope: the message, or a group that repeats. Slots and child areas are known by dotted names."""
+
+    id: int
+    name: str
+    parent: Area | None
+    segments: dict[str, tuple[tuple[int, ...], bool]] = field(default_factory=dict)
+    children: dict[str, tuple[tuple[int, ...], Area]] = field(default_factory=dict)
+    single: set[str] = field(default_factory=set)
+    widths: dict[str, int] = field(default_factory=dict)
+    fetched: dict[str, str] = field(default_factory=dict)
+
+    def chain(self) -> list[Area]:
+        """This area and those around it, innermost first."""
+        return [self, *(self.parent.chain() if self.parent else [])]
+
+    def slot(self, name: str) -> tuple[str, tuple[int, ...], bool] | None:
+        """A segment's slot by its name or the end of its dotted name."""
+        for dotted, (path, many) in self.segments.items():
+            if dotted == name or dotted.endswith("." + name):
+                return dotted, path, many
+        return None
+
+
+def areas(root: Node) -> list[Area]:
+    """All areas of a grammar, the message's own first."""
+    out = [Area(0, root.name, None)]
+    _fill(out[0], root, (), "", out)
+    return out
+
+
+def _fill(area: Area, node: Node, path: tuple[int, ...], prefix: str, out: list[Area]) -> None:
+    for index, slot in enumerate(node.slots):
+        here, name = (*path, index), prefix + slot.name
+        if slot.node is None:
+            area.segments.setdefault(name, (here, slot.many))
+        elif slot.many:
+            child = Area(len(out), slot.name, area)
+            out.append(child)
+            area.children[name] = (here, child)
+            _fill(child, slot.node, (), "", out)
+        else:
+            area.single.add(slot.name)
+            _fill(area, slot.node, here, name + ".", out)
+
+
+class Program:
+    """Compiles one message map with an emitter."""
+
+    def __init__(self, message: MessageMap, emitter: Emitter, schema: Schema, problems: Problems) -> None:
+        self.message, self.emitter, self.schema, self.problems = message, emitter, schema, problems
+        self.areas = areas(message.root)
+        self.collected: set[tuple[str, int]] = set()
+        self.homes: dict[str, tuple[Area, str]] = {}
+        self.done: set[str] = set()
+        self.functions: dict[str, str] = {}
+        self.lets: dict[str, tuple[Area, Raw]] = {}
+        self.seen_blocks = [block for block in message.blocks if self._home(block)]
+
+    def emit(self) -> None:
+        """Write the function `run`. Twice, as the first pass finds out what is collected for whom."""
+        module = self.emitter.module
+        for _ in range(2):
+            fetched = {name for area in self.areas for name in area.fetched.values()}
+            module.hoisted = frozenset(key for key, count in module.heads.items() if count > 1 and key[0] in fetched)
+            self.done.clear()
+            for area in self.areas:
+                area.widths.clear()
+                area.fetched.clear()
+            out = Writer()
+            with out.block("def run(X, lines, group):"):
+                body = Writer(out.depth)
+                self._area(self.areas[0], self.seen_blocks, "group", body)
+                for name, variable in self.emitter.module.caches.items():
+                    out(f"{variable} = X.coded[{name!r}]")
+                out("known_time = X.times.get")
+                for name, variable in self.emitter.module.locals.items():
+                    out(f"{variable} = X.local({name!r})")
+                out.lines.extend(body.lines)
+        self.emitter.module.functions.extend([*self.functions.values(), "\n".join(out.lines)])
+
+    # -- where things are
+
+    def _home(self, block: Block) -> bool:
+        """Find the area of `for`, and the segment if it names one that repeats."""
+        name, place = block.scope
+        for area in self.areas:
+            if name == area.name or name in area.single:
+                self.homes[block.id] = (area, "")
+                return True
+        group, _, segment = name.rpartition(".")
+        for area in self.areas:
+            slot = area.slot(segment) if group in ("", area.name) or group in area.single else None
+            if slot and (not group or group == area.name or slot[0].startswith(group + ".")):
+                self.homes[block.id] = (area, slot[0] if slot[2] else "")
+                return True
+        known = {a.name for a in self.areas} | {s for a in self.areas for s in a.single | a.segments.keys()}
+        self.problems.add(place, f"unknown group {name}", guess(name, known, "group"))
+        return False
+
+    def _area(self, area: Area, blocks: list[Block], variable: str, out: Writer) -> None:
+        body = Writer(out.depth)
+        self._lets(area, body)
+        begun: set[int] = set()
+        for block in blocks:
+            home = self.homes[block.id][0]
+            if home is area:
+                self._block(block, area, variable, body)
+                continue
+            child = next(a for a in home.chain() if a.parent is area)
+            if child.id in begun:
+                continue
+            begun.add(child.id)  # one loop over a group makes all that is made there
+            path = next(path for path, other in area.children.values() if other is child)
+            inside = [other for other in blocks if child in self.homes[other.id][0].chain()]
+            with body.block(f"for g{child.id} in {_items(variable, path)}:"):
+                self._area(child, inside, f"g{child.id}", body)
+        self._prologue(area, blocks, variable, out)
+        out.lines.extend(body.lines)
+
+    def _lets(self, area: Area, out: Writer) -> None:
+        """The message's own names whose innermost segment is of this area."""
+        for name, value in self.message.lets:
+            if name in self.lets and self.lets[name][0] is not area:
+                continue
+            owners = {path.owner for path in paths(value)}
+            homes = [next((a for a in reversed(self.areas) if a.slot(o)), self.areas[0]) for o in sorted(owners)]
+            home = max(homes, key=lambda one: len(one.chain()), default=self.areas[0])
+            if home is area:
+                raw = self.emitter.values.raw(value, self._scope(None, area, {}, None))
+                out(f"n_{name} = {raw.code}")
+                self.lets[name] = (area, Raw(f"n_{name}", raw.level))
+
+    def _prologue(self, area: Area, blocks: list[Block], variable: str, out: Writer) -> None:
+        for block in blocks:
+            if self.homes[block.id] == (area, ""):
+                out(f"e_{block.id} = None")
+        for name, number in sorted(self.collected):
+            if number == area.id:
+                out(f"all_{name}_{number} = []")
+        for dotted, name in area.fetched.items():
+            tail = self._tail(area, name)
+            items = _items(variable, area.segments[dotted][0])
+            if self.emitter.module.full:
+                out(f"t = {items}")
+                out(f"{name} = X.fields(lines, t[0], {tail}) if t else {tail}")
+            else:
+                out(f"{name} = {'header' if dotted == 'MSH' else 'fields'}(lines, {items}, {tail})")
+            if dotted == "MSH":
+                out("X.begin(MSH[7])")
+                out("known_time = X.times.get")
+            for _, place in sorted(key for key in self.emitter.module.hoisted if key[0] == name):
+                out(f"h_{name}_{place} = {name}[{place}]")
+                with out.block(f"if not h_{name}_{place}.isalnum():"):
+                    out(f"h_{name}_{place} = head(h_{name}_{place})")
+
+    def _tail(self, area: Area, name: str) -> str:
+        return self.emitter.module.constant(("",) * (area.widths.get(name, 0) + 1), "W")
+
+    def _fetch(self, area: Area, dotted: str) -> str:
+        """The variable with the fields of a segment that occurs once in an area."""
+        if dotted not in area.fetched:
+            plain = dotted.replace(".", "_")
+            taken = {name for other in self.areas for name in other.fetched.values()}
+            area.fetched[dotted] = f"{plain}_{area.id}" if plain in taken or area.id else plain
+        return area.fetched[dotted]
+
+    # -- one resource
+
+    def _block(self, block: Block, area: Area, variable: str, out: Writer) -> None:
+        type, place = block.make
+        if not self.schema.is_resource(type):
+            known = [name for name in self.schema.types if self.schema.is_resource(name)]
+            self.problems.unknown(place, "resource", type, known)
+            return
+        _, segment = self.homes[block.id]
+        out(f"# {block.id} for {block.scope[0]}")
+        if not segment:
+            self._make(block, area, variable, {}, out)
+            self.done.add(block.id)
+            return
+        name = f"{segment.replace('.', '_')}_{area.id}x"
+        with out.block(f"for i in {_items(variable, area.segments[segment][0])}:"):
+            self._bind(area, name, out)
+            self._make(block, area, variable, {segment.rpartition(".")[2]: name}, out)
+        self.done.add(block.id)
+
+    def _bind(self, area: Area, name: str, out: Writer) -> None:
+        area.widths.setdefault(name, 0)
+        area.widths[name] = max(area.widths[name], 48)
+        tail = self._tail(area, name)
+        out(f"{name} = {f'X.fields(lines, i, {tail})' if self.emitter.module.full else f'fields(lines, (i,), {tail})'}")
+
+    def _make(self, block: Block, area: Area, variable: str, bound: dict[str, str], out: Writer) -> None:
+        maps = [(self._split(name, place), name, place) for name, place in block.maps]
+        present = self._present(maps, area, bound, block)
+        inner = Writer(1)
+        inner(f"e_{block.id} = None")
+        inner(f'r = {{"resourceType": {block.make[0]!r}}}')
+        scope = self._scope(block, area, bound, None)
+        for name, value in block.lets:
+            raw = self.emitter.values.raw(value, scope)
+            inner(f"l_{name} = {raw.code}")
+            scope.names[name] = Raw(f"l_{name}", raw.level)
+        for (groups, segment), name, place in maps:
+            found = self.emitter.map(name[len(groups) + 1 :] if groups else name, place)
+            if found is not None:
+                self._apply(found, groups, segment, block, area, variable, bound, scope, inner)
+        self.emitter.rows(block.rows, scope, inner)
+        needs = {
+            need for one in (self.emitter.files.maps.get(name) for _, name, _ in maps) if one for need in one.needs
+        }
+        if needs:
+            with inner.block(f"if {self.emitter.whole('r', tuple(sorted(needs)))}:"):
+                self._identify(block, area, scope, inner)
+        else:
+            self._identify(block, area, scope, inner)
+        self._required(block, scope)
+        condition = self.emitter.values.condition(block.when, scope) if block.when else ""
+        inner(f"return e_{block.id}")
+        made = self._function(f"make_{block.id}", inner.lines)
+        tests = [f"({test})" for test in (present, condition) if test]
+        out(f"e_{block.id} = {made}" + (f" if {' and '.join(tests)} else None" if tests else ""))
+
+    def _function(self, name: str, lines: list[str]) -> str:
+        """A resource as a function of its own, called with what it reads from around it.
+
+        In one piece, a message's code has so many constants and such long jumps that every instruction gets slower.
+        """
+        text = "\n".join(lines)
+        code = compile(f"def {name}():\n{text}", name, "exec").co_consts[0]
+        free = [one for one in code.co_names if _AROUND.fullmatch(one) and one not in self.emitter.module.namespace]
+        self.functions[name] = f"def {name}({', '.join(['X', *free])}):\n{text}"
+        return f"{name}({', '.join(['X', *free])})"
+
+    def _split(self, name: str, place: Place) -> tuple[str, str]:
+        head, _, _ = name.partition("[")
+        groups, _, segment = head.rpartition(".")
+        return groups, segment
+
+    def _present(self, maps: list[Any], area: Area, bound: dict[str, str], block: Block) -> str:
+        """The condition that one of the block's own segments is there."""
+        tests = []
+        for (groups, segment), _, _ in maps:
+            if groups or segment in bound:
+                continue
+            slot = area.slot(segment)
+            if slot and not slot[2]:
+                name = self._fetch(area, slot[0])
+                tests.append(f"{name}[0]")
+        return "" if bound else " or ".join(tests)
+
+    def _apply(
+        self,
+        found: Map,
+        groups: str,
+        segment: str,
+        block: Block,
+        area: Area,
+        variable: str,
+        bound: dict[str, str],
+        scope: Scope,
+        out: Writer,
+    ) -> None:
+        """One segment map, for each of its segments."""
+        out(f"# {found.name}")
+        place = next(place for name, place in block.maps if name.endswith(found.name))
+        if found.target != block.make[0]:
+            self.problems.add(place, f"{found.name}, which makes {found.target}", f"a map that makes {block.make[0]}")
+            return
+        if segment in bound and not groups:
+            self._mapped(found, block, area, bound, scope, out)
+            return
+        depth, here, holder = out.depth, area, variable
+        within = ""
+        for name in filter(None, groups.split(".")):
+            step = next(((path, child) for path, child in here.children.values() if child.name == name), None)
+            if step is not None:
+                out(f"for h{step[1].id} in {_items(holder, step[0])}:")
+                out.depth += 1
+                holder, here, within = f"h{step[1].id}", step[1], ""
+            elif name in here.single:
+                within += f"{name}."
+            else:
+                known = [*here.single, *(child.name for _, child in here.children.values())]
+                self.problems.unknown(place, "group", name, known)
+                return
+        slot = here.slot(within + segment)
+        if slot is None:
+            self.problems.add(place, f"{segment} in {here.name}", guess(segment, here.segments, "segment"))
+            return
+        if not slot[2] and here is area:
+            self._mapped(found, block, area, bound, scope, out)
+            return
+        name = f"{segment}_{here.id}y"
+        with out.block(f"for i in {_items(holder, slot[1])}:"):
+            self._bind(here, name, out)
+            inside = bound | {segment: name}
+            self._mapped(found, block, area, inside, scope, Writer(out.depth))  # to learn what the loop writes
+            self._mapped(found, block, area, inside, scope, out)
+        out.depth = depth
+
+    def _mapped(self, found: Map, block: Block, area: Area, bound: dict[str, str], outer: Scope, out: Writer) -> None:
+        scope = self._scope(block, area, bound, found)
+        scope.written = outer.written
+        self.emitter.rows(found.rows, scope, out)
+
+    def _scope(self, block: Block | None, area: Area, bound: dict[str, str], found: Map | None) -> Scope:
+        allowed = None if found is None else (found.owner, *found.beside)
+
+        def fields(path: Path) -> str | None:
+            if allowed is not None and path.owner not in allowed:
+                return None
+            if path.owner in bound:
+                return bound[path.owner]
+            return self._segment(area, path, allowed is not None)
+
+        def segments() -> list[str]:
+            if allowed is not None:
+                return list(allowed)
+            return [name.rpartition(".")[2] for one in area.chain() for name in one.segments]
+
+        def entries() -> list[str]:
+            return [other.id for other in self.message.blocks]
+
+        def entry(name: str, how: str) -> str | None:
+            return self._entry(block, area, name, how) if block else None
+
+        names = {name: raw for name, (home, raw) in self.lets.items() if home in area.chain()} if not found else {}
+        return Scope("r", block.make[0] if block else "", fields, segments, entry, entries, names=names, root="r")
+
+    def _segment(self, area: Area, path: Path, beside: bool) -> str | None:
+        for one in area.chain():
+            slot = one.slot(path.owner)
+            if slot is not None:
+                name = self._fetch(one, slot[0])
+                one.widths[name] = max(one.widths.get(name, 0), path.field)
+                return name
+        return self.emitter.module.constant(("",) * 64, "W") if beside else None
+
+    def _entry(self, block: Block, area: Area, name: str, how: str) -> str | None:
+        if how == "every":
+            return f"X.every({name!r})" if name in ("fact", "anchor") else None
+        home = self.homes.get(name)
+        if home is None:
+            return None
+        if not how:
+            if home[0] in area.chain() and not home[1]:
+                if name in self.done:
+                    return f"e_{name}"
+                self.problems.add(
+                    block.place, f"{name}, used in {block.id} before it is made", f"{name} above {block.id}"
+                )
+                return "None"
+            place = next(b.place for b in self.message.blocks if b.id == block.id)
+            self.problems.add(place, f"{name}, of which there may be many here", f"each {name} or first {name}")
+            return "None"
+        nearest = next(one for one in area.chain() if one in home[0].chain())
+        self.collected.add((name, nearest.id))
+        return f"all_{name}_{nearest.id}"
+
+    def _identify(self, block: Block, area: Area, scope: Scope, out: Writer) -> None:
+        """The entry, by its key."""
+        self.emitter.functions.keys(block.keys, scope, out, first=block.role == "fact")
+        name = f"e_{block.id}"
+        with out.block("if key:"):
+            if block.role == "anchor":
+                out(f"{name} = X.anchor({block.entry!r}, r, {block.update!r}, key)")
+            else:
+                element = self.schema.element(block.make[0], "identifier")
+                where = "None" if element is None else "list" if element.many else "dict"
+                out(f"{name} = X.fact({block.entry!r}, r, key[0][0], key[0][1], {where})")
+        with out.block("else:"):
+            out(f"{name} = X.keyless({block.entry!r}, r, {block.role!r}, {block.keyless == 'contain'})")
+        lists = [number for other, number in sorted(self.collected) if other == block.id]
+        if lists:
+            with out.block(f"if {name} is not None:"):
+                for number in lists:
+                    out(f"all_{block.id}_{number}.append({name})")
+
+    def _required(self, block: Block, scope: Scope) -> None:
+        for need in self.schema.required(block.make[0]):
+            if not any(path == need or path.startswith(need) for path in scope.written):
+                self.problems.add(
+                    block.place, f"{block.id}: no row sets {need}", f"{need}, which {block.make[0]} must have"
+                )
+
+
+def _items(variable: str, path: tuple[int, ...]) -> str:
+    return f"{variable}.items[{path[0]}]" if len(path) == 1 else f"walk({variable}, {path!r})"

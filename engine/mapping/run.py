@@ -1,0 +1,351 @@
+"""One message on its way through a mapping: what generated code works with."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Mapping as Dict
+from datetime import tzinfo
+from hashlib import blake2b
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from engine.fhir.output import Diagnostic, Entry, Policy, Role
+from engine.hl7 import datetime as times
+from engine.hl7.escape import STANDARD, Delimiters, unescape
+from engine.mapping.convert import urn_part
+
+CACHE_LIMIT = 4096
+"""Entries of each cache; a full one is emptied, as the values in use come back at once."""
+_CACHE_LENGTH = 200  # characters; longer values hardly repeat
+
+
+class Connection:
+    """What messages of one channel share: systems, zone, and small bounded caches of codes."""
+
+    def __init__(self, name: str, identity: Dict[str, str], timezone: str, coding: Dict[str, str]) -> None:
+        self.name, self.identity, self.timezone = name, identity, timezone
+        self.zone: tzinfo | None = ZoneInfo(timezone) if timezone else None
+        self.coding: dict[str, str] = dict(coding)
+        self.authorities: dict[tuple[str, str, str], str] = {}
+        self.locals: dict[str, str] = {}
+        self.coded: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        self.times: dict[str, dict[str, str]] = {}
+        self.zones: dict[str, tzinfo | None] = {}
+
+    def remember(self, cache: dict[Any, Any], key: Any, value: Any) -> None:
+        """Keep a value in a bounded cache."""
+        if len(cache) >= CACHE_LIMIT:
+            cache.clear()
+        cache[key] = value
+
+
+class Run:
+    """State of one message: its entries so far, its parties, its zone, what could not be carried over."""
+
+    __slots__ = (
+        "channel",
+        "coded",
+        "connection",
+        "delimiters",
+        "diagnostics",
+        "entries",
+        "keys",
+        "parties",
+        "prefix",
+        "received",
+        "times",
+        "zone",
+    )
+
+    def __init__(self, raw: bytes, connection: Connection, channel: str, received: int) -> None:
+        self.connection = connection
+        self.coded = connection.coded
+        self.channel = channel
+        self.received = received
+        self.entries: list[Entry] = []
+        self.diagnostics: list[Diagnostic] = []
+        self.parties: dict[tuple[str, str], Any] = {}
+        self.keys: dict[tuple[str, str, str], Any] = {}
+        self.delimiters: Delimiters = STANDARD
+        self.zone = connection.zone
+        digest = blake2b(raw, digest_size=12).hexdigest()
+        # version 8 of RFC 9562, made from the message: the same bytes give the same names
+        self.prefix = f"urn:uuid:{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-a{digest[15:18]}-{digest[18:24]}"
+        self.times = connection.times.setdefault("", {})
+
+    def begin(self, sent: str) -> None:
+        """Take the message's zone from MSH-7, if it has one (2.14.9.7)."""
+        mark = sent[-5:-4]
+        if mark and mark in "+-":
+            zones = self.connection.zones
+            if sent[-5:] not in zones:
+                self.connection.remember(zones, sent[-5:], times.zone_of(sent))
+            zone = zones[sent[-5:]]
+            if zone is not None:
+                self.zone = zone
+                self.times = self.connection.times.setdefault(sent[-5:], {})
+        if len(self.times) >= CACHE_LIMIT:
+            self.times.clear()
+
+    # -- text, for messages with escapes, nulls, stray blanks or other delimiters
+
+    def text(self, value: str) -> str:
+        """A leaf as it was meant."""
+        value = unescape(value, self.delimiters).strip()
+        return "" if value == '""' else value
+
+    def first(self, value: str) -> str:
+        """The first repetition."""
+        mark = self.delimiters.repetition
+        return value.split(mark, 1)[0] if mark else value
+
+    def head(self, value: str) -> str:
+        """The first leaf of a value."""
+        value = self.first(value).split(self.delimiters.component, 1)[0]
+        sub = self.delimiters.subcomponent
+        return value.split(sub, 1)[0] if sub else value
+
+    def repetitions(self, value: str) -> list[str]:
+        """The repetitions, nulls left out."""
+        mark = self.delimiters.repetition
+        return [part for part in (value.split(mark) if mark else [value]) if part and part != '""']
+
+    def fields(self, lines: list[Any], index: int, tail: tuple[str, ...]) -> list[str]:
+        """A segment's fields, padded; explicit nulls count as not valued."""
+        line = lines[index]
+        fields = ["" if field == '""' else field for field in line.split(self.delimiters.field)]
+        if fields[0] == "MSH":
+            fields.insert(1, self.delimiters.field)
+        fields.extend(tail[len(fields) :])
+        return fields
+
+    # -- what came of it
+
+    def note(self, code: str, where: str, wanted: str) -> None:
+        """Something could not be carried over as it stood."""
+        self.diagnostics.append(Diagnostic(code, where, wanted))
+
+    def keep(self, cache: dict[str, Any], key: str, value: Any) -> Any:
+        """Put what a map made of a value into its cache, unless it is too long to come again."""
+        if len(key) <= _CACHE_LENGTH:
+            if len(cache) >= CACHE_LIMIT:
+                cache.clear()
+            cache[key] = value
+        return value
+
+    def local(self, name: str) -> str:
+        """A system that means something within this connection: urn:interlock:<connection>:<name>."""
+        found = self.connection.locals.get(name)
+        if found is None:
+            found = f"urn:interlock:{urn_part(self.connection.name)}:{urn_part(name)}"
+            self.connection.remember(self.connection.locals, name, found)
+        return found
+
+    def anchor(self, name: str, resource: dict[str, Any], update: Policy, key: tuple[tuple[str, str], ...]) -> Entry:
+        """An anchor, or the one with the same key that is there already, filled with what this one knows more."""
+        kind = resource["resourceType"]
+        for system, value in key:
+            known = self.keys.get((kind, system, value))
+            if known is not None:
+                _fill(known.resource, resource)
+                return known  # type: ignore[no-any-return]
+        entry = self._entry(name, resource, "anchor", key, update)
+        for system, value in key:
+            self.keys[kind, system, value] = entry
+        return entry
+
+    def again(self, function: str, value: str, name: str, update: Policy, made: Any) -> dict[str, str]:
+        """A party that an earlier message of the connection made of the same value."""
+        resource, key = made
+        reference = self.anchor(name, dict(resource), update, key).reference
+        self.parties[function, value] = reference
+        return reference
+
+    def fact(self, name: str, resource: dict[str, Any], system: str, value: str, where: Any) -> Entry:
+        """A fact under its key; an ordinal tells apart what the sender calls the same."""
+        kind = resource["resourceType"]
+        count = self.keys.get((kind, system, value), 0) + 1
+        self.keys[kind, system, value] = count
+        if count > 1:
+            value = f"{value}#{count}"
+        identifier = {"system": system, "value": value}
+        if where is list:
+            if "identifier" not in resource:
+                resource["identifier"] = [identifier]
+            elif count > 1 or (system, value) not in identifiers(resource, ""):
+                resource["identifier"].append(identifier)
+        elif where is dict:
+            resource.setdefault("identifier", identifier)
+        return self._entry(name, resource, "fact", ((system, value),), "overwrite")
+
+    def keyless(self, name: str, resource: dict[str, Any], role: Role, keep: bool) -> Entry | None:
+        """A resource that nothing identifies: to be contained where it is referred to, or dropped."""
+        if role == "provenance":
+            return self._entry(name, resource, role, (), "create")
+        self.note("no-identity", name, "an identifier to find it by")
+        return Entry(name, resource, {"reference": f"#{name}"}, role, (), "create") if keep else None
+
+    def _entry(
+        self, name: str, resource: dict[str, Any], role: Role, key: tuple[tuple[str, str], ...], update: Policy
+    ) -> Entry:
+        reference = {"reference": f"{self.prefix}{len(self.entries):06x}"}
+        entry = Entry(name, resource, reference, role, key, update)
+        self.entries.append(entry)
+        return entry
+
+    def every(self, role: str) -> list[dict[str, str]]:
+        """References to all entries of a role."""
+        return [entry.reference for entry in self.entries if entry.role == role]
+
+
+def link(resource: dict[str, Any], entry: Entry) -> dict[str, str]:
+    """The reference to an entry. One without a key is contained here, and what it contains comes with it."""
+    if not entry.key and entry.role != "provenance":
+        kept = resource.setdefault("contained", [])
+        inner = dict(entry.resource)
+        for other in (*inner.pop("contained", ()), inner | {"id": entry.name}):
+            if all(other["id"] != known["id"] for known in kept):
+                kept.append(other)
+    return entry.reference
+
+
+def identifiers(resource: dict[str, Any], kind: str) -> tuple[tuple[str, str], ...]:
+    """The complete identifiers of a resource (of a type), in order: its possible keys."""
+    found = resource.get("identifier", ())
+    if isinstance(found, dict):
+        found = (found,)
+    return tuple(
+        [
+            (one["system"], one["value"])
+            for one in found
+            if "system" in one and "value" in one and (not kind or kind == _type(one))
+        ]
+    )
+
+
+def _type(identifier: dict[str, Any]) -> str:
+    codings = identifier.get("type", {}).get("coding", ())
+    return str(codings[0].get("code", "")) if codings else ""
+
+
+def _fill(known: dict[str, Any], more: dict[str, Any]) -> None:
+    """Elements that `known` lacks; lists of both are joined."""
+    for name, value in more.items():
+        have = known.get(name)
+        if have is None:
+            known[name] = value
+        elif isinstance(have, list) and have is not value:
+            known[name] = [*have, *(item for item in value if item not in have)]
+
+
+# -- plain text: standard delimiters, no escapes, no nulls, no blanks at the edges
+
+
+def first(value: str) -> str:
+    """The first repetition."""
+    return value[: value.index("~")] if "~" in value else value
+
+
+def head(value: str) -> str:
+    """The first leaf of a value."""
+    if "~" in value:
+        value = value[: value.index("~")]
+    if "^" in value:
+        value = value[: value.index("^")]
+    return value[: value.index("&")] if "&" in value else value
+
+
+def component(value: str, number: int, mark: str) -> str:
+    """A component of one repetition, `` where there is none."""
+    if mark not in value:
+        return value if number == 1 else ""
+    parts = value.split(mark, number)
+    return parts[number - 1] if len(parts) >= number else ""
+
+
+def decide(rows: Any, otherwise: str, cells: tuple[str, ...], memo: dict[tuple[str, ...], str]) -> str:
+    """The result of the first row that fits, remembered."""
+    found = otherwise
+    for wanted, result in rows:
+        if all(_fits(want, cell) for want, cell in zip(wanted, cells, strict=True)):
+            found = result
+            break
+    if len(memo) < CACHE_LIMIT:
+        memo[cells] = found
+    return found
+
+
+def _fits(wanted: tuple[str, ...], cell: str) -> bool:
+    return (
+        wanted == ("any",)
+        or (wanted == ("valued",) and bool(cell))
+        or (wanted == ("empty",) and not cell)
+        or cell in wanted
+    )
+
+
+def fields(lines: list[Any], items: Any, tail: tuple[str, ...]) -> Any:
+    """The fields of the first of some segments, padded to the length of `tail`; `tail` itself where there is none."""
+    if not items:
+        return tail
+    found = lines[items[0]]
+    if type(found) is str:
+        found = lines[items[0]] = found.split("|")  # once, however many rows read it
+    if len(found) < len(tail):
+        found.extend(tail[len(found) :])
+    return found
+
+
+def header(lines: list[str], items: Any, tail: tuple[str, ...]) -> Any:
+    """MSH, whose first field is the separator itself."""
+    found = lines[0].split("|")
+    found.insert(1, "|")
+    found.extend(tail[len(found) :])
+    return found
+
+
+def walk(group: Any, path: tuple[int, ...]) -> Any:
+    """What stands at a path of slots; through groups that occur once."""
+    for slot in path[:-1]:
+        items = group.items[slot]
+        if not items:
+            return ()
+        group = items[0]
+    return group.items[path[-1]]
+
+
+def translated(concept: dict[str, Any] | None, codes: dict[str, Any], code: str) -> dict[str, Any] | None:
+    """A CodeableConcept with the code's translation in front; as it was where the table has none."""
+    coding = codes.get(code)
+    if coding is None:
+        return concept
+    if concept is None:
+        return {"coding": [coding]}
+    others = [one for one in concept.get("coding", ()) if one.get("system") != coding["system"]]
+    return {**concept, "coding": [coding, *others]}
+
+
+def joined(run: Run, value: str) -> str:
+    """The repetitions of a text as its lines."""
+    return "\n".join(run.text(part) for part in value.split(run.delimiters.repetition or "\0"))
+
+
+def received(run: Run) -> str:
+    """When the message came, as an instant."""
+    return times.from_epoch(run.received)
+
+
+def digits(run: Run, value: str) -> str:
+    """The digits of a text."""
+    return "".join(filter(str.isdigit, value))
+
+
+def encoded(run: Run, value: str) -> str:
+    """A text as base64 of its UTF-8."""
+    return b64encode(value.encode()).decode() if value else ""
+
+
+def clock(run: Run, value: str) -> str:
+    """The part of a time behind its day."""
+    return value[8:]

@@ -1,0 +1,50 @@
+"""What a name or path means where it stands: the lexical scope of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.mapping.expression import Path
+
+FIELD, REPETITION, COMPONENT, TEXT = "field", "repetition", "component", "text"
+"""How far a raw value still has parts: repetitions, components, subcomponents, none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A Python expression for a raw value, and how far it still has parts."""
+
+    code: str
+    level: str
+
+
+@dataclass(slots=True)
+class Scope:
+    """Names, and what they are, around some rows.
+
+    target: the variable of the object being filled; type: its FHIR type. fields: gives the variable of a segment's
+    fields, or None. owner: the data type whose components are `c` (empty in a segment's rows). walked: fields that an
+    enclosing row walks over. written: elements that earlier rows may have set, which later ones must not overwrite.
+    """
+
+    target: str
+    type: str
+    fields: Callable[[Path], str | None]
+    segments: Callable[[], list[str]]
+    entry: Callable[[str, str], str | None]
+    entries: Callable[[], list[str]]
+    owner: str = ""
+    names: dict[str, Raw] = field(default_factory=dict)
+    walked: dict[tuple[str, int], str] = field(default_factory=dict)
+    this: Raw | None = None
+    written: set[str] = field(default_factory=set)
+    root: str = ""
+    cached: bool = False
+    marks: tuple[str, str] = ('"^"', '"&"')
+
+    def inside(self, target: str, type: str, **changes: object) -> Scope:
+        """The scope of an object within this one."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        values.update(target=target, type=type, written=set(), **changes)
+        return Scope(**values)

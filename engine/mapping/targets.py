@@ -1,0 +1,119 @@
+"""FHIR paths: looked up in the schema, and set at run time without overwriting what is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.mapping.files import Files
+from engine.mapping.model import Step, Target
+from engine.mapping.problems import Problems
+from engine.mapping.schema import Element, Schema
+from engine.mapping.scope import Scope
+from engine.mapping.writer import Module, Writer
+
+Found = list[tuple[str, Element, str]]
+"""The steps of a path: the JSON key, the element, and for extensions the url."""
+
+
+class Targets:
+    """Resolves paths and writes the lines that set them. The extensions that were named are kept in `used`."""
+
+    def __init__(self, files: Files, schema: Schema, module: Module, problems: Problems, used: dict[str, Any]) -> None:
+        self.files, self.schema, self.module, self.problems, self.used = files, schema, module, problems, used
+
+    def resolve(self, target: Target, scope: Scope) -> Found:
+        """The elements along a path, each with the JSON key and, for extensions, the url; empty after a problem."""
+        owner, out = scope.type, []
+        for index, step in enumerate(target.steps):
+            element = self.schema.element(owner, step.name)
+            if element is None:
+                known = self.schema.types.get(owner, {})
+                self.problems.unknown(step.place, f"element of {owner}", step.name, known)
+                return []
+            last = index == len(target.steps) - 1
+            key = f"_{step.name}" if element.primitive and not last else step.name
+            owner = "Element" if element.primitive else element.type
+            out.append((key, element, self._url(step)))
+        return out
+
+    def _url(self, step: Step) -> str:
+        if step.name not in ("extension", "modifierExtension"):
+            return ""
+        if step.url[:1] in "'\"" and step.url:
+            return step.url[1:-1]
+        url = self.files.extensions.get(step.url, "")
+        if not url:
+            self.problems.unknown(step.place, "extension", step.url, self.files.extensions)
+        self.used[f"extension {step.url}"] = url
+        return url
+
+    def store(
+        self, found: Found, scope: Scope, value: str, out: Writer, fresh: bool = True, extend: bool = False
+    ) -> None:
+        """Set an element, wrapping it as its path says; a repeating one gets one more."""
+        split = len(found) - 1
+        for index, (_, element, url) in enumerate(found):
+            if element.many and (url or index < len(found) - 1):
+                split = index
+                break
+        for key, element, url in reversed(found[split + 1 :]):
+            value = self._wrapped(key, element, url, value, extend)
+            extend = False
+        key, element, url = found[split]
+        if url:
+            value = _extension(url, value)
+        holder = scope.target
+        for name, _, _ in found[:split]:
+            holder += f".setdefault({name!r}, {{}})"
+        path = ".".join(name for name, _, _ in found[: split + 1])
+        if element.many:
+            self._append(holder, key, path, value, scope, out, extend)
+        else:
+            self._set(holder, key, path, element, value, scope, out)
+
+    def _wrapped(self, key: str, element: Element, url: str, value: str, extend: bool) -> str:
+        if url:
+            value = _extension(url, value)
+        if element.many and not extend:
+            value = f"[{value}]"
+        return f"{{{key!r}: {value}}}"
+
+    def _append(self, holder: str, key: str, path: str, value: str, scope: Scope, out: Writer, extend: bool) -> None:
+        if holder != scope.target:
+            out(f"{holder}.setdefault({key!r}, []).{'extend' if extend else 'append'}({value})")
+        else:
+            with out.block(f"if {key!r} in {holder}:"):
+                if extend:
+                    out(f"{holder}[{key!r}].extend({value})")
+                else:
+                    name = self.module.temporary()
+                    out(f"{name} = {value}")
+                    with out.block(f"if {name} not in {holder}[{key!r}]:"):
+                        out(f"{holder}[{key!r}].append({name})")
+            with out.block("else:"):
+                out(f"{holder}[{key!r}] = {value if extend else f'[{value}]'}")
+        scope.written.add(path)
+
+    def _set(self, holder: str, key: str, path: str, element: Element, value: str, scope: Scope, out: Writer) -> None:
+        rivals = {path}
+        if element.choice:
+            rivals = {one for one in scope.written if _choice(one, element.choice)} | {path}
+        before = sorted(rivals & scope.written)
+        scope.written.add(path)
+        if not before:
+            out(f"{holder}[{key!r}] = {value}")
+        elif holder != scope.target:
+            out(f"{holder}.setdefault({key!r}, {value})")
+        else:
+            tests = " and ".join(f"{one.rpartition('.')[2]!r} not in {holder}" for one in before)
+            with out.block(f"if {tests}:"):
+                out(f"{holder}[{key!r}] = {value}")
+
+
+def _choice(path: str, choice: str) -> bool:
+    name = path.rpartition(".")[2]
+    return name.startswith(choice) and name[len(choice) : len(choice) + 1].isupper()
+
+
+def _extension(url: str, value: str) -> str:
+    return f'{{"url": {url!r}, {value[1:]}' if value.startswith("{") else f'{{"url": {url!r}, **{value}}}'

@@ -1,0 +1,193 @@
+"""Expressions of the language as Python expressions."""
+
+from __future__ import annotations
+
+import re
+
+from engine.mapping.expression import Call, Condition, Else, Logic, Name, Path, Template, Test, Text, This, Value
+from engine.mapping.problems import Problems, guess
+from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Raw, Scope
+from engine.mapping.writer import Module
+
+FUNCTIONS = {
+    "authority": 3,
+    "coding_system": 2,
+    "number": 3,
+    "lines": 1,
+    "local": 1,
+    "lower": 1,
+    "upper": 1,
+    "digits": 1,
+    "encoded": 1,
+    "clock": 1,
+}
+GIVEN = {"channel": "X.channel", "connection": "X.connection.name", "received": "received(X)"}
+_FIELD = re.compile(r"([A-Za-z_0-9]+)\[(\d+)\]")
+_FIRST = re.compile(r"\(([A-Za-z_0-9]+)\[(\d+)\] and component\(first\(\1\[\2\]\), 1, \"\^\"\)\)")
+NONE = Raw('""', TEXT)
+
+
+class Values:
+    """Compiles values and conditions; what is unknown goes to `problems`."""
+
+    def __init__(self, module: Module, problems: Problems) -> None:
+        self.module, self.problems = module, problems
+
+    def raw(self, value: Value, scope: Scope) -> Raw:
+        """The value with its parts; its Python truth says whether it is valued."""
+        match value:
+            case Path():
+                return self._path(value, scope)
+            case This():
+                if scope.this is None:
+                    self.problems.add(
+                        value.place, "this", "a path; `this` stands only under a row that walks over repetitions"
+                    )
+                    return NONE
+                return scope.this
+            case Text():
+                return Raw(repr(value.text), TEXT)
+            case Name():
+                return self._name(value, scope)
+            case Template():
+                return Raw(self._template(value, scope), TEXT)
+            case Call():
+                return Raw(self._call(value, scope), TEXT)
+            case Else():
+                options = [self.raw(option, scope) for option in value.options]
+                level = options[0].level
+                if any(option.level != level for option in options):
+                    return Raw(f"({' or '.join(self.text(o, scope) for o in value.options)})", TEXT)
+                return Raw(f"({' or '.join(option.code for option in options)})", level)
+
+    def text(self, value: Value, scope: Scope, whole: bool = False) -> str:
+        """The value's text: of a value with parts its first leaf, or (`whole`) the first repetition as it stands."""
+        return self.leaf(self.raw(value, scope), whole, scope)
+
+    def leaf(self, raw: Raw, whole: bool, scope: Scope) -> str:
+        """As `text`, of what is already compiled."""
+        if not whole and not self.module.full and not scope.owner:
+            field = _FIELD.fullmatch(raw.code) or _FIRST.fullmatch(raw.code)
+            if field:  # the first component of a field is its head
+                return self.module.head(field[1], field[2])
+        if raw.level == TEXT:
+            return raw.code
+        if self.module.full:
+            cut = "X.first" if whole else "X.head"
+            if whole and raw.level != FIELD:
+                return f"X.text({raw.code})"
+            if scope.owner and not whole:
+                return f"X.text(X.head({raw.code}))"
+            return f"X.text({cut}({raw.code}))"
+        if whole:
+            return f"first({raw.code})" if raw.level == FIELD else raw.code
+        return f"head({raw.code})"
+
+    def repetition(self, raw: Raw) -> Raw:
+        """The first repetition of a field."""
+        if raw.level != FIELD:
+            return raw
+        return Raw(f"{'X.' if self.module.full else ''}first({raw.code})", REPETITION)
+
+    def condition(self, condition: Condition, scope: Scope) -> str:
+        """A Python condition."""
+        if isinstance(condition, Logic):
+            if condition.kind == "not":
+                return f"not ({self.condition(condition.parts[0], scope)})"
+            return "(" + f" {condition.kind} ".join(self.condition(part, scope) for part in condition.parts) + ")"
+        return self._test(condition, scope)
+
+    def _test(self, test: Test, scope: Scope) -> str:
+        if test.kind == "valued":
+            raw = self.raw(test.value, scope)
+            found = raw.code if raw.level in (TEXT, FIELD) or not self.module.full else f"X.text({raw.code})"
+            return f"not {found}" if test.negated else found
+        if test.kind == "repeats":
+            raw = self.raw(test.value, scope)
+            if self.module.full:
+                return f"len(X.repetitions({raw.code})) > 1"
+            return f'"~" in {raw.code}' if raw.level == FIELD else "False"
+        value = self.text(test.value, scope)
+        options = [self.text(option, scope) for option in test.options]
+        if len(options) == 1:
+            return f"{value} {'!=' if test.negated else '=='} {options[0]}"
+        return f"{value} {'not in' if test.negated else 'in'} ({', '.join(options)})"
+
+    def _path(self, path: Path, scope: Scope) -> Raw:
+        return self._component(path, scope) if path.dotted else self._field(path, scope)
+
+    def _component(self, path: Path, scope: Scope) -> Raw:
+        if path.owner != scope.owner:
+            wanted = f"a path of {scope.owner}" if scope.owner else "a segment's path such as PID-3.1"
+            self.problems.add(path.place, str(path), wanted)
+            return NONE
+        index = path.field - 1
+        code = f"c[{index}]" if index == 0 else f'(c[{index}] if n > {index} else "")'
+        if path.component:
+            return Raw(f"component({code}, {path.component}, T)", COMPONENT)
+        return Raw(code, COMPONENT)
+
+    def _field(self, path: Path, scope: Scope) -> Raw:
+        walked = scope.walked.get((path.owner, path.field))
+        if walked is not None:
+            base = Raw(walked, REPETITION)
+        else:
+            variable = None if scope.owner else scope.fields(path)
+            if variable is None:
+                self.problems.add(path.place, str(path), guess(path.owner, scope.segments(), "segment"))
+                return NONE
+            base = Raw(f"{variable}[{path.field}]", FIELD)
+        if not path.component:
+            return base
+        whole = self.repetition(base).code
+        component, sub = self._marks()
+        code = f"component({whole}, {path.component}, {component})"
+        if base.level == FIELD and not self.module.full:
+            code = f"({base.code} and {code})"
+        return Raw(f"component({code}, {path.sub}, {sub})" if path.sub else code, COMPONENT)
+
+    def _marks(self) -> tuple[str, str]:
+        if self.module.full:
+            return "X.delimiters.component", "(X.delimiters.subcomponent or NUL)"
+        return '"^"', '"&"'
+
+    def _name(self, name: Name, scope: Scope) -> Raw:
+        if name.name in scope.names and not name.how:
+            return scope.names[name.name]
+        if name.name in GIVEN:
+            return Raw(GIVEN[name.name], TEXT)
+        known = [*scope.names, *scope.entries(), *GIVEN]
+        self.problems.unknown(name.place, "name", name.name, known)
+        return NONE
+
+    def _template(self, template: Template, scope: Scope) -> str:
+        pieces, needed = [], []
+        for part in template.parts:
+            if isinstance(part, str):
+                pieces.append(part.replace("{", "{{").replace("}", "}}").replace("\\", "\\\\").replace('"', '\\"'))
+                continue
+            value, optional = part
+            name = self.module.temporary()
+            needed.append((f"({name} := {self.text(value, scope)})", optional))
+            pieces.append("{" + name + "}")
+        body = 'f"' + "".join(pieces) + '"'
+        tests = [f"({code} or True)" if optional else code for code, optional in needed]
+        return f'({body} if {" and ".join(tests)} else "")' if tests else body
+
+    def _call(self, call: Call, scope: Scope) -> str:
+        count = FUNCTIONS.get(call.function)
+        if count is None:
+            self.problems.unknown(call.place, "function", call.function, FUNCTIONS)
+            return '""'
+        if count != len(call.arguments):
+            self.problems.add(call.place, f"{call.function} with {len(call.arguments)} values", f"{count} values")
+            return '""'
+        if call.function == "lines":
+            raw = self.raw(call.arguments[0], scope).code
+            return f"joined(X, {raw})" if self.module.full else f'{raw}.replace("~", "\\n")'
+        arguments = [self.text(argument, scope) for argument in call.arguments]
+        if call.function == "local":
+            return f"X.local({arguments[0]})"
+        if call.function in ("lower", "upper"):
+            return f"{arguments[0]}.{call.function}()"
+        return f"{call.function}(X, {', '.join(arguments)})"

@@ -1,0 +1,215 @@
+"""What the rows of a map mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.mapping.library import Unmappable
+from tests.mapping.folders import CONTEXT, FILES, mapping, patient, rows, run, write
+
+MESSAGE = FILES["messages/ZZZ.yaml"]
+IDENTIFIED = "PID-3 -> identifier as CX[Identifier]('patient')"
+PID = "PID|||M1|||||F"
+
+
+def made(
+    tmp_path: Path, *lines: str, pid: str = PID, header: str = "MSH|^~\\&|LAB|||||x|ZZZ^Z01|1"
+) -> dict[str, object]:
+    return patient(write(tmp_path, segments_PID=rows(IDENTIFIED, *lines)), pid, header=header)
+
+
+def test_a_row_moves_a_field_through_its_table(tmp_path: Path) -> None:
+    assert made(tmp_path, "PID-8 -> gender table Sex")["gender"] == "female"
+
+
+def test_a_code_that_the_table_does_not_know_is_left_out_and_told(tmp_path: Path) -> None:
+    output = run(write(tmp_path), "PID|||M1|||||X")
+    assert "gender" not in output.entries[0].resource
+    assert [d.code for d in output.diagnostics] == ["unknown-code"]
+
+
+def test_a_time_that_is_none_is_left_out_and_told(tmp_path: Path) -> None:
+    output = run(write(tmp_path), "PID|||M1||||19800231")
+    assert "birthDate" not in output.entries[0].resource
+    assert [(d.code, d.where) for d in output.diagnostics] == [("not-date", "PID-7")]
+
+
+def test_all_repetitions_become_elements(tmp_path: Path) -> None:
+    found = made(tmp_path, pid="PID|||M1~M2~~M3")
+    assert [one["value"] for one in found["identifier"]] == ["M1", "M2", "M3"]  # type: ignore[attr-defined]
+
+
+def test_an_earlier_row_is_not_overwritten(tmp_path: Path) -> None:
+    found = made(tmp_path, "PID-7 -> birthDate", "PID-10 -> birthDate", pid="PID|||M1||||1980|||1990")
+    assert found["birthDate"] == "1980"
+
+
+def test_of_a_choice_the_first_row_that_yields_is_taken(tmp_path: Path) -> None:
+    lines = ("PID-29 -> deceasedDateTime", "PID-30 -> deceasedBoolean")
+    found = made(tmp_path, *lines, pid="PID|||M1" + "|" * 26 + "2020|Y")
+    assert found["deceasedDateTime"] == "2020"
+    assert "deceasedBoolean" not in found
+
+
+def test_else_takes_the_first_that_is_valued(tmp_path: Path) -> None:
+    assert made(tmp_path, "PID-4 else PID-7 -> birthDate", pid="PID|||M1||||1980")["birthDate"] == "1980"
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ("PID-8 is valued", True),
+        ("PID-9 is valued", False),
+        ("PID-8 = 'F'", True),
+        ("PID-8 != 'F'", False),
+        ("PID-8 in ('M', 'F')", True),
+        ("PID-8 not in ('M', 'F')", False),
+        ("PID-8 = 'F' and (PID-9 is valued or not PID-7 is valued)", True),
+        ("PID-3 repeats", True),
+        ("PID-8 repeats", False),
+        ("PID-3.2 is valued", False),
+        ("lower(PID-8) = 'f'", True),
+    ],
+)
+@pytest.mark.parametrize("escapes", ["", r"\E\ "])
+def test_conditions_choose_rows(tmp_path: Path, condition: str, holds: bool, escapes: str) -> None:
+    found = made(tmp_path, f"active = true when {condition}", pid=f"PID||{escapes}|M1~M2|||||F")
+    assert ("active" in found) is holds
+
+
+def test_rows_under_a_row_fill_one_element_for_each_repetition(tmp_path: Path) -> None:
+    lines = ("PID-5 -> name:\n      - this.1 -> family".replace("this.1", "PID-5.1"), "active = true")
+    found = made(tmp_path, *lines, pid="PID|||M1||One^x~Two")
+    assert found["name"] == [{"family": "One"}, {"family": "Two"}]
+
+
+def test_constants_never_stand_alone_in_an_element(tmp_path: Path) -> None:
+    lines = ("PID-5 -> name needs family:\n      - PID-5.1 -> family\n      - use = official",)
+    assert "name" not in made(tmp_path, *lines, pid="PID|||M1||^x")
+    assert made(tmp_path / "b", *lines, pid="PID|||M1||a^x")["name"] == [{"family": "a", "use": "official"}]
+
+
+def test_an_element_is_dropped_without_what_it_needs(tmp_path: Path) -> None:
+    found = run(write(tmp_path), "PID|||^^^ACME~M2")
+    assert [one["value"] for one in found.entries[0].resource["identifier"]] == ["M2"]
+
+
+def test_first_takes_the_first_option_that_yields(tmp_path: Path) -> None:
+    line = "first:\n      - PID-7 -> birthDate\n      - PID-9 -> birthDate\n      - birthDate = 1900"
+    assert made(tmp_path, line, pid="PID|||M1||||x||1990")["birthDate"] == "1990"
+
+
+def test_switch_runs_the_rows_of_the_code(tmp_path: Path) -> None:
+    line = "switch PID-8:\n      F, G: gender = female\n      M: gender = male\n      else: gender = unknown"
+    genders = [made(tmp_path / code, line, pid=f"PID|||M1|||||{code}")["gender"] for code in "GMX"]
+    assert genders == ["female", "male", "unknown"]
+
+
+def test_a_template_is_nothing_without_what_it_must_have(tmp_path: Path) -> None:
+    line = "PID-5 -> name:\n      - \"'{PID-5.1}, {PID-5.2?}' -> text\""
+    found = made(tmp_path, line, pid="PID|||M1||One^x~Two~^x")
+    assert found["name"] == [{"text": "One, x"}, {"text": "Two, "}]
+
+
+def test_extensions_go_by_name(tmp_path: Path) -> None:
+    found = made(tmp_path, "PID-9 -> extension(religion).valueString", pid="PID|||M1||||||Shinto")
+    assert found["extension"] == [{"url": "http://example.org/religion", "valueString": "Shinto"}]
+
+
+def test_an_extension_of_a_primitive_stands_beside_it(tmp_path: Path) -> None:
+    found = made(tmp_path, "PID-9 -> birthDate.extension(religion).valueString", pid="PID|||M1||||||x")
+    assert found["_birthDate"] == {"extension": [{"url": "http://example.org/religion", "valueString": "x"}]}
+
+
+def test_a_decision_is_made_by_the_first_row_that_fits(tmp_path: Path) -> None:
+    assert made(tmp_path, "PID-8, PID-7 -> active decide Active", pid="PID|||M1|||||X")["active"] is True
+    assert "active" not in made(tmp_path / "b", "PID-8, PID-7 -> active decide Active", pid="PID|||M1|||||Y")
+
+
+def test_escapes_nulls_and_blanks_are_understood(tmp_path: Path) -> None:
+    line = "PID-5 -> name:\n      - PID-5.1 -> family\n      - PID-5.2 -> given"
+    found = made(tmp_path, line, pid='PID|||M1|| A\\T\\B ^""')
+    assert found["name"] == [{"family": "A&B"}]
+
+
+def test_the_senders_own_delimiters_are_used(tmp_path: Path) -> None:
+    line = "PID-5 -> name:\n      - PID-5.1 -> family\n      - PID-5.2 -> given"
+    found = made(tmp_path, line, pid="PID###M1##A*B!C", header="MSH#*!\\%#LAB#####x#ZZZ*Z01#1")
+    assert found["name"] == [{"family": "A", "given": ["B"]}, {"family": "C"}]
+
+
+def test_the_same_bytes_give_the_same_output(tmp_path: Path) -> None:
+    one = mapping(write(tmp_path))
+    raw = b"MSH|^~\\&|LAB|||||x|ZZZ^Z01|1\rPID|||M1\rPID|||M2"
+    first, second = one.run(raw, CONTEXT), one.run(raw, CONTEXT)
+    assert first == second
+    names = [entry.reference["reference"] for entry in first.entries]
+    assert len(set(names)) == 2
+    assert all(name == name.lower() and len(name) == 45 for name in names)
+
+
+def test_an_anchor_that_comes_twice_is_one_entry(tmp_path: Path) -> None:
+    output = run(write(tmp_path), "PID|||M1~M2", "PID|||M1||||1980")
+    assert len(output.entries) == 1
+    assert output.entries[0].resource["birthDate"] == "1980"
+
+
+def test_an_identifier_without_a_system_takes_the_channels(tmp_path: Path) -> None:
+    assert run(write(tmp_path), "PID|||M1").entries[0].key == (("https://acme.example/mrn", "M1"),)
+
+
+@pytest.mark.parametrize(
+    ("authority", "system"),
+    [
+        ("ACME LAB", "urn:interlock:acme:ACME%20LAB"),
+        ("ACME&2.16.840.1.113883.19.5&ISO", "urn:oid:2.16.840.1.113883.19.5"),
+        ("2.16.840.1.113883.19.5", "urn:oid:2.16.840.1.113883.19.5"),
+        ("&https://acme.example/mrn&URI", "https://acme.example/mrn"),
+        ("&99D0000000&CLIA", "urn:interlock:acme:99D0000000"),
+    ],
+)
+def test_an_authority_becomes_a_system(tmp_path: Path, authority: str, system: str) -> None:
+    assert run(write(tmp_path), f"PID|||M1^^^{authority}").entries[0].key == ((system, "M1"),)
+
+
+def test_a_resource_without_identity_is_no_entry(tmp_path: Path) -> None:
+    output = run(write(tmp_path), "PID|1||||||1980")
+    assert output.entries == []
+    assert [d.code for d in output.diagnostics] == ["no-identity"]
+
+
+def test_the_version_changes_with_what_is_used_and_only_with_that(tmp_path: Path) -> None:
+    plain = mapping(write(tmp_path / "a")).version
+    spaced = mapping(
+        write(tmp_path / "b", tables_sex="# a comment\ntable: Sex\ncodes:  {F: female, M: male}\n")
+    ).version
+    other = mapping(write(tmp_path / "c", tables_sex="table: Sex\ncodes: {F: female}\n")).version
+    unused = mapping(write(tmp_path / "d", tables_order=FILES["tables/order.yaml"].replace("X", "Y"))).version
+    assert plain == spaced == unused != other
+
+
+def test_a_site_folder_wins_by_name(tmp_path: Path) -> None:
+    from engine.mapping.library import Library
+
+    site = tmp_path / "site" / "tables"
+    site.mkdir(parents=True)
+    (site / "sex.yaml").write_text("table: Sex\ncodes: {F: other}\n", encoding="utf-8")
+    library = Library.load(write(tmp_path / "shipped"), tmp_path / "site")
+    output = library.mapping("zzz").run(b"MSH|^~\\&|LAB|||||x|ZZZ^Z01|1\r" + PID.encode(), CONTEXT)
+    assert output.entries[0].resource["gender"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"), [(b"", "no-header"), (b"PID|1", "no-header"), (b"MSH|^~\\&|\xff|||||x|ZZZ^Z01|1", "charset")]
+)
+def test_what_cannot_be_mapped_says_why(tmp_path: Path, raw: bytes, code: str) -> None:
+    with pytest.raises(Unmappable) as caught:
+        mapping(write(tmp_path)).run(raw, CONTEXT)
+    assert caught.value.code == code
+
+
+def test_a_displaced_segment_is_told(tmp_path: Path) -> None:
+    output = run(write(tmp_path), "PID|||M1", "ZDS|x")
+    assert [(d.code, d.where) for d in output.diagnostics] == [("unknown-segment", "ZDS in line 3")]

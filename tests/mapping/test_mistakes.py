@@ -1,0 +1,122 @@
+"""Mistakes in mapping files, word for word: where, what was found, what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.mapping.library import Library, MappingError
+from tests.mapping.folders import FILES, rows, write
+
+MESSAGE = FILES["messages/ZZZ.yaml"]
+ROW_MISTAKES = [
+    ("PID-8 -> gendre table Sex", "3:14: found unknown element of Patient gendre; expected gender"),
+    ("PID-5 -> name.famly", "3:19: found unknown element of HumanName famly; expected family"),
+    ("PID-8 -> gender table Sexx", "3:27: found unknown table Sexx; expected Sex"),
+    ("PID-8 -> gender", "3:5: found gender straight from a field; expected table or decide: only some codes are allowed here"),  # noqa: E501
+    ("PID-3 -> identifier as CX[Identifer]('p')", "3:28: found unknown map CX[Identifer]; expected CX[Identifier]"),
+    ("PID-3 -> identifier as CX[Identifier]", "3:28: found CX[Identifier] with 0 arguments; expected 1: namespace"),
+    ("PID-3 -> name as CX[Identifier]('p')", "3:22: found CX[Identifier], which makes Identifier; expected a map that makes HumanName"),  # noqa: E501
+    ("PID-3 -> identifier", "3:5: found identifier of type Identifier without a map; expected one of as CX[Identifier]"),  # noqa: E501
+    ("PDI-3 -> birthDate", "3:5: found PDI-3; expected PID"),
+    ("CX.3 -> birthDate", "3:5: found CX.3; expected a segment's path such as PID-3.1"),
+    ("this -> birthDate", "3:5: found this; expected a path; `this` stands only under a row that walks over repetitions"),  # noqa: E501
+    ("patinet -> birthDate", "3:5: found unknown name patinet; expected patient"),
+    ("uper(PID-8) -> birthDate", "3:5: found unknown function uper; expected upper"),
+    ("upper(PID-8, PID-9) -> birthDate", "3:5: found upper with 2 values; expected 1 values"),
+    ("PID-7 -> birthDate when PID-8 is valud", "3:38: found valud; expected valued"),
+    ("PID-7 -> birthDate when PID-8", "3:34: found nothing more; expected is valued, is not valued, repeats, =, != or in"),  # noqa: E501
+    ("PID-7 -> birthDate when (PID-8 is valued", "3:45: found nothing more; expected )"),
+    ("PID-7 -> birthDate when PID-8 ? 1", "3:35: found ? 1; expected a path, a name, 'text' or an operator"),
+    ("PID-7 -> birthDate as date time", "3:27: found date time; expected a map such as CX[Identifier] or CX[Identifier]('patient')"),  # noqa: E501
+    ("PID-7, PID-8 -> birthDate", "3:5: found several values; expected decide and the name of a decision table"),
+    ("PID-7, PID-8 -> active decide Activ", "3:35: found unknown decision Activ; expected Active"),
+    ("PID-7 -> active decide Active", "3:5: found 1 values; expected 2: a, b"),
+    ("PID-17 -> extension(relgion).valueString", "3:15: found unknown extension relgion; expected religion"),
+    ("gender = femal", "3:14: found unknown code of gender femal; expected female"),
+    ("maritalStatus = knd#S", "3:21: found unknown system knd; expected kind"),
+    ("PID-7 birthDate", "3:5: found PID-7 birthDate; expected FIELD -> path, path = constant, path: rows, switch, first, when or include"),  # noqa: E501
+    ("include PID[Patiens]", "3:5: found unknown map PID[Patiens]; expected PID[Patient]"),
+    ("PID-7 -> . as CX[Identifier]('p')", "3:19: found CX[Identifier], which makes Identifier; expected a map that makes Patient"),  # noqa: E501
+]  # fmt: skip
+MESSAGE_MISTAKES = [
+    ("for: PATIENT", "for: PATENT", "8:10: found unknown group PATENT; expected PATIENT"),
+    ("make: Patient", "make: Patent", "9:11: found unknown resource Patent; expected Patient"),
+    ("role: anchor", "role: ancor", "10:11: found role ancor; expected anchor"),
+    ("from: PID[Patient]", "frm: PID[Patient]", "11:5: found unknown key frm in resource patient; expected from"),
+    ("from: PID[Patient]", "from: PV1[Patient]", "11:11: found unknown map PV1[Patient]; expected PID[Patient]"),
+    ("    make: Patient\n", "", "8:5: found resource patient without make; expected make:"),
+    ("  - MSH", "  - msh", "4:5: found msh; expected a segment or group: PID, NTE*, VISIT?, with its members"),
+    ("key: identifier", "key: PID-3", "12:10: found PID-3; expected identifier, identifier TYPE, or system '{value}'"),
+    ("message: ZZZ", "mesage: ZZZ", "1:1: found unknown key mesage; expected one of map, table, decision, message, systems, extensions"),  # noqa: E501
+    ("make: Patient", "make: Encounter", "7:3: found patient: no row sets class; expected class, which Encounter must have"),  # noqa: E501
+]  # fmt: skip
+
+
+def mistakes(folder: Path) -> list[str]:
+    with pytest.raises(MappingError) as caught:
+        Library.load(folder)
+    return [line.removeprefix(f"{folder}/") for line in str(caught.value).split("\n")]
+
+
+@pytest.mark.parametrize(("row", "said"), ROW_MISTAKES)
+def test_a_mistake_in_a_row(tmp_path: Path, row: str, said: str) -> None:
+    assert mistakes(write(tmp_path, segments_PID=rows(row))) == [f"segments/PID.yaml:{said}"]
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), MESSAGE_MISTAKES)
+def test_a_mistake_in_a_message(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+    found = mistakes(write(tmp_path, messages_ZZZ=MESSAGE.replace(right, wrong)))
+    assert f"messages/ZZZ.yaml:{said}" in found
+
+
+def test_a_quoted_row_has_its_place_behind_the_quote(tmp_path: Path) -> None:
+    found = mistakes(write(tmp_path, segments_PID=rows('"PID-8 -> gendre"')))
+    assert found == ["segments/PID.yaml:3:15: found unknown element of Patient gendre; expected gender"]
+
+
+def test_a_table_may_not_give_a_code_that_its_element_does_not_take(tmp_path: Path) -> None:
+    found = mistakes(write(tmp_path, tables_sex="table: Sex\ncodes: {F: female, M: mail}\n"))
+    assert found == ["tables/sex.yaml:2:23: found unknown code of gender mail; expected male"]
+
+
+def test_a_decision_has_a_cell_for_each_input(tmp_path: Path) -> None:
+    text = "decision: Active\ninputs: [a, b]\nrows:\n  - [X, 'true']\notherwise: ''\n"
+    assert mistakes(write(tmp_path, tables_order=text)) == [
+        "tables/order.yaml:4:5: found 2 cells; expected 3: a, b and the result"
+    ]
+
+
+def test_what_is_no_yaml_is_said_with_its_place(tmp_path: Path) -> None:
+    found = mistakes(write(tmp_path, tables_sex="table: Sex\ncodes: {F: female\n"))
+    assert any(line.startswith("tables/sex.yaml:3:1: found did not find expected ',' or '}'") for line in found)
+
+
+def test_all_mistakes_of_all_files_are_said_at_once(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path, segments_PID=rows("PID-7 -> birthdate", "PID-8 -> gender table Sx"), systems="sistems: {}\n"
+    )
+    assert [line.split(" ")[0] for line in mistakes(folder)] == [
+        "segments/PID.yaml:3:14:",
+        "segments/PID.yaml:4:27:",
+        "systems.yaml:1:1:",
+    ]
+
+
+def test_a_mistake_in_a_datatype_that_nobody_uses_is_found(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    (folder / "datatypes/ZZ.yaml").write_text("map: ZZ[HumanName]\nrows:\n  - ZZ.1 -> famly\n", encoding="utf-8")
+    assert mistakes(folder) == ["datatypes/ZZ.yaml:3:13: found unknown element of HumanName famly; expected family"]
+
+
+def test_a_name_that_many_have_must_say_which(tmp_path: Path) -> None:
+    text = MESSAGE + (
+        "  provenance:\n    for: MSH\n    make: Provenance\n    role: provenance\n    rows:\n"
+        "      - patient -> target\n      - received -> recorded\n"
+        "      - agent needs who:\n          - \"'x' -> who.display\"\n"
+    )
+    found = mistakes(write(tmp_path, messages_ZZZ=text))
+    assert found == [
+        "messages/ZZZ.yaml:13:3: found patient, of which there may be many here; expected each patient or first patient"
+    ]
