@@ -62,7 +62,7 @@ class Load:
     """What all connections share: the messages, the figures, the end."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.templates, self.places = templates(options.kind, VARIANTS)
+        self.templates, self.places = templates(options.kind, VARIANTS, known_orders=options.known_orders)
         self.next = options.first if options.first is not None else time.time_ns() // 1_000_000 % 10**9 * 10
         self.first = self.next
         self.limit = self.next + options.count if options.count else 10**10
@@ -143,14 +143,17 @@ class Connection(asyncio.Protocol):
             self.load.done.set()
 
 
-def templates(kind: Kind, count: int) -> tuple[list[bytes], int]:
-    """Whole blocks with `%010d` where the control id and the order numbers have their number; how many places."""
+def templates(kind: Kind, count: int, *, known_orders: bool = False) -> tuple[list[bytes], int]:
+    """Whole blocks with `%010d` where the control id and the order numbers have their number; how many places.
+
+    known_orders: only the control id has a number of its own, and the orders come again and again.
+    """
     blocks = []
     for number in range(count):
         digits = b"001%07d" % number
         block = encode(Messages(kind, seed=1).message(number))
-        places = block.count(digits)
-        blocks.append(block.replace(b"%", b"%%").replace(digits, b"%010d"))
+        places = 1 if known_orders else block.count(digits)
+        blocks.append(block.replace(b"%", b"%%").replace(digits, b"%010d", places))
     return blocks, places
 
 
@@ -242,6 +245,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="messages a second over all connections")
     parser.add_argument("--kind", choices=["oru", "orm", "oml"], default="oru")
     parser.add_argument("--first", type=int, help="number of the first message")
+    parser.add_argument("--known-orders", action="store_true", help="few orders, again and again, in new messages")
     print(json.dumps(uvloop.run(run(parser.parse_args()))), flush=True)
 
 
