@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 Figures = dict[str, Any]
@@ -211,7 +210,7 @@ class Bench:
         return now
 
     def mapping(self) -> Figures:
-        """A ten-segment ORU^R01 to JSON bytes, against python-hl7's parse of the same message; best of interleaved runs."""
+        """A ten-segment ORU^R01 to JSON bytes, against python-hl7's parse of the same message, interleaved."""
         from bench.mapping import figures
 
         return figures()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import resource
 import signal
@@ -37,6 +38,7 @@ from engine.config.model import (
     Target,
 )
 from engine.delivery.breaker import Breaker
+from engine.delivery.decision import Manner
 from engine.delivery.work import Work
 from engine.ledger.outcome import Outcome, Result
 from engine.observe import events
@@ -50,8 +52,7 @@ class Instant:
     """A destination that has everything at once."""
 
     window = 1
-    waits_for_dead = True
-    settle_time = 0.0
+    manner = Manner()
 
     def __init__(self) -> None:
         self.breaker = Breaker("instant")
@@ -104,8 +105,7 @@ def figures(service: Running) -> dict[str, Any]:
     }
 
 
-async def run(options: argparse.Namespace) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="interlock-bench-"))
+async def run(options: argparse.Namespace, folder: Path) -> None:
     ledger = Path(options.ledger) if options.ledger else folder / "ledger.db"
     medplum = Medplum(f"http://127.0.0.1:{options.sink}", "bench", "bench") if options.out == "medplum" else None
     settings = Service(folder, None, ledger, Address("127.0.0.1", 0), 0, medplum, folder)
@@ -125,10 +125,6 @@ async def run(options: argparse.Namespace) -> None:
     await service.ended.wait()
     loop.remove_reader(sys.stdin)
     await service.stop()
-    if not options.ledger:
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
 
 
 def main() -> None:
@@ -139,8 +135,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=21000, help="the first of the channels' ports")
     parser.add_argument("--ledger", help="a ledger file to use and keep; a fresh one is made and removed else")
     options = parser.parse_args()
-    events.LOG._stream = Path("/dev/null").open("w")  # one line per connection is not what is measured
-    uvloop.run(run(options))
+    events.LOG._stream = io.StringIO()  # one line a connection is not what is measured
+    with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
+        uvloop.run(run(options, Path(folder)))
 
 
 if __name__ == "__main__":

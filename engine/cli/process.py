@@ -22,7 +22,7 @@ from engine.config.model import Configuration
 from engine.ledger.sqlite.loading import LedgerError
 from engine.observe.events import LOG, emit
 from engine.observe.service_events import ServiceStarted, ServiceStopped
-from engine.service.service import Service
+from engine.service.service import Service, StartError
 from engine.service.view import View
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def run(configuration: Configuration) -> int:
     """Run until SIGTERM, SIGINT or a defect that leaves no choice; the exit status. Stops with a sentence."""
     try:
         return uvloop.run(_run(configuration))
-    except LedgerError as error:
+    except (LedgerError, StartError) as error:
         raise Stop(str(error)) from None
     finally:
         LOG.flush()

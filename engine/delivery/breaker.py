@@ -41,6 +41,7 @@ class Breaker:
         self.listeners: list[Callable[[bool], None]] = []
         self._troubles = 0
         self._wait = FIRST_WAIT
+        self.coming = 0  # parts that failed and will ask to be tried again
         self._queue: deque[Callable[[], bool]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -95,6 +96,10 @@ class Breaker:
         while self._queue:
             if self._queue.popleft()():
                 return
+        if self.coming:  # somebody will
+            self.position = Position.OPEN
+            self._ask_in(FIRST_WAIT)
+            return
         self._close()  # nobody waits: the next message asks
         self._troubles = MOST_TROUBLES - 1
 

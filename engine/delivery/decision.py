@@ -22,24 +22,38 @@ class Decision:
     blocks: bool = True
 
 
-def decide(
-    outcome: Outcome, tries: int, *, relayed: bool, waits_for_dead: bool, settle_time: float, jitter: float
-) -> Decision:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a destination wants its failures treated.
+
+    waits_for_dead: a dead message's lane waits for a person, or goes on.
+    parks_unknown: what may have been taken waits for a person, or is tried again.
+    settle_time: seconds after which an attempt without an answer is over; it is not repeated before.
+    """
+
+    waits_for_dead: bool = True
+    parks_unknown: bool = False
+    settle_time: float = 0.0
+
+
+def decide(outcome: Outcome, tries: int, manner: Manner, *, relayed: bool, unknown: bool, jitter: float) -> Decision:
     """What becomes of a part that was not delivered, after its attempt number `tries`.
 
     relayed: the sender waits for this very answer, so that a "no" goes back to it and the matter is the sender's.
-    settle_time: seconds after which an attempt without an answer is over; it is not repeated before.
+    unknown: an earlier attempt may have been taken; only an answer can end that.
     jitter: a number in [0, 1).
     """
     negative = outcome.answer is not None and outcome.result in (Result.NEVER, Result.NOT_TAKEN, Result.REFUSED)
     if outcome.result is Result.REFUSED or (negative and relayed):
         return Decision(State.REFUSED)
     if outcome.result is Result.NEVER or (negative and tries >= MOST_NEGATIVE_ANSWERS):
-        return Decision(State.DEAD, None, waits_for_dead)
+        return Decision(State.DEAD, None, manner.waits_for_dead and not outcome.aside)
     wait = backoff(tries, outcome.after, jitter)
     if outcome.result is Result.UNKNOWN:
-        return Decision(State.UNKNOWN, max(wait, settle_time))
-    return Decision(State.RETRYING, wait)
+        if manner.parks_unknown:
+            return Decision(State.PARKED)
+        return Decision(State.UNKNOWN, max(wait, manner.settle_time))
+    return Decision(State.UNKNOWN if unknown and not negative else State.RETRYING, wait)
 
 
 def backoff(tries: int, after: float | None, jitter: float) -> float:

@@ -21,10 +21,12 @@ from engine.ledger.outcome import Outcome, Result
 from engine.ledger.routing import Mode
 from engine.observe import delivery_events as events
 from engine.observe.events import emit
+from engine.observe.service_events import Fault
 
 MOST_HELD = 64  # messages a course keeps in memory before they are claimed
 MOST_HELD_BYTES = 256 * 1024
 READ_AHEAD = 64  # messages of one read from the ledger
+READ_AGAIN = 1.0  # seconds until a read that failed is tried again
 
 
 class Runner:
@@ -41,6 +43,8 @@ class Runner:
         self._held_bytes = 0
         self._next = 0  # the number that follows the newest one held
         self._taken = 0
+        self._claimed = 0  # durable; `course.claim` may already belong to a transaction that is still being written
+        self._started = False
         self._reading = False
         self._lanes: dict[
             bytes, deque[Work]
@@ -56,13 +60,13 @@ class Runner:
     # -- beginning and ending
 
     async def start(self) -> None:
-        """Take up what an earlier process left open, then let claims begin."""
-        self._taken = self.course.claim
-        self._next = 0
-        for work in sorted(self.course.open.values(), key=lambda work: work.key):
-            await self._restore(work)
+        """Take up what an earlier process left open, then let claims begin. New work joins no lane before that."""
+        self._taken = self._claimed = self.course.claim
+        for row in sorted(self.course.open.values(), key=lambda row: row.key):
+            await self._restore(row, await self._read_surely(row.message))
         for lane in list(self._lanes.values()):
             self._begin_again(lane)
+        self._started = True
         if not self.destination.breaker.open:
             self._ledger.pause(self.course, False)
 
@@ -74,25 +78,37 @@ class Runner:
             task.cancel()
         await self.destination.close()
 
-    async def _restore(self, row: OpenWork) -> None:
-        message = await self._ledger.message(self.course.channel, row.message)
+    async def _read_surely(self, id: int) -> Message:
+        """A message from the ledger; a read that fails is tried again, since nothing of the lane can go on without."""
+        while True:
+            try:
+                return await self._ledger.message(self.course.channel, id)
+            except Exception as error:
+                emit(Fault(f"{type(error).__name__} reading the ledger"))
+                await asyncio.sleep(READ_AGAIN)
+
+    async def _restore(self, row: OpenWork, message: Message) -> None:
         work = Work(message, self._done, self._lane(message.raw))
         work.part, work.delivery, work.tries = row.part, row.delivery, row.tries
         work.unknown = row.state is State.UNKNOWN
         work.since = asyncio.get_running_loop().time()  # it may have been under way until the process before ended
         work.parked = True
-        if row.state is State.DEAD:
-            if not row.blocks:
-                return
-            work.tries = -1
+        work.for_a_person = row.state is State.DEAD or (row.state is State.PARKED and row.blocks)
+        if row.state is State.DEAD and not row.blocks:
+            return
+        self._lighten(work)
         self._lanes.setdefault(work.lane, deque()).append(work)
 
     def _begin_again(self, lane: deque[Work]) -> None:
-        head = lane[0]
-        if head.tries < 0:
-            return  # dead: a person decides
-        if head.unknown and self.destination.settle_time:
-            self._try_in(self.destination.settle_time, head)
+        head, manner = lane[0], self.destination.manner
+        if head.for_a_person:
+            return
+        if head.unknown and manner.parks_unknown and not self._refused(head):
+            head.for_a_person = True
+            why = "it may have been taken, and the endpoint's on_unknown says park"
+            self._settle(head.message, State.PARKED, why)
+        elif head.unknown and manner.settle_time:
+            self._try_in(manner.settle_time, head)
         else:
             self._try_again(head)
 
@@ -110,12 +126,16 @@ class Runner:
             self._held_bytes += len(message.raw)
             self._next += 1
 
-    def pump(self) -> None:
-        """Take everything up to the claim."""
+    def claimed(self, claim: int) -> None:
+        """The claim up to here is durable: take what it covers."""
+        self._claimed = claim
+        self._pump()
+
+    def _pump(self) -> None:
         course, held = self.course, self._held
         if self._reading:
             return
-        while self._taken < course.claim and not self.stopped:
+        while self._taken < self._claimed and not self.stopped:
             if not held or held[0].seq != self._taken + 1:
                 self._reading = True
                 self._spawn(self._read())
@@ -132,16 +152,21 @@ class Runner:
         task.add_done_callback(self._tasks.discard)
 
     async def _read(self) -> None:
+        """Fetch what is not held any more. A message whose sender still waits for its answer is the very object that
+        its connection is known by."""
+        course, awaiting = self.course, self.course.channel.awaiting
+        after = self._taken = max(self._taken, course.frontier)
         try:
-            after = max(self._taken, self.course.frontier)
-            self._taken = after
-            messages = await self._ledger.backlog(self.course, after, READ_AHEAD)
-            self._held = deque(messages)
-            self._held_bytes = sum(len(message.raw) for message in messages)
-            self._next = messages[-1].seq + 1 if messages else 0
-        finally:
-            self._reading = False
-        self.pump()
+            rows = await self._ledger.backlog(course, after, READ_AHEAD)
+        except Exception as error:
+            emit(Fault(f"{type(error).__name__} reading the ledger"))
+            await asyncio.sleep(READ_AGAIN)
+            rows = []
+        self._held = deque(awaiting.get(row.seq, row) for row in rows)
+        self._held_bytes = sum(len(row.raw) for row in rows)
+        self._next = rows[-1].seq + 1 if rows else 0
+        self._reading = False
+        self._pump()
 
     def _take(self, message: Message) -> None:
         course = self.course
@@ -176,7 +201,16 @@ class Runner:
     def _park(self, work: Work) -> None:
         work.parked = True
         self._settle(work.message, State.PARKED, "waits behind an earlier message of its lane", blocks=False)
+        self._lighten(work)
         emit(events.Parked(self.course.channel.name, self.course.name, work.message.seq, "behind an earlier one"))
+
+    def _lighten(self, work: Work) -> None:
+        """What waits in the ledger needs no bytes in memory; they are read again when it is its turn. One whose sender
+        waits for the answer is kept as it is."""
+        message = work.message
+        if message.reply is None:
+            work.message = light = Message(message.channel, b"", message.received, message.control_id, message.socket)
+            light.id, light.seq, light.epoch = message.id, message.seq, message.epoch
 
     def _send(self, work: Work) -> None:
         work.tries += 1
@@ -188,15 +222,23 @@ class Runner:
         if self.stopped:
             return  # it stays claimed, and is unknown to the next process
         course, message = self.course, work.message
-        self.destination.breaker.heard(outcome)
+        breaker = self.destination.breaker
+        if not outcome.local:
+            breaker.heard(outcome)
+        elif breaker.open:
+            breaker.trial_gone()
         relayed = message.relayed and course is course.channel.relay
         if outcome.result is Result.DELIVERED:
             self._delivered_one(work, outcome, "relayed" if relayed and outcome.answer else outcome.reason)
             return
         made = decision.decide(
-            outcome, work.tries, relayed=relayed, waits_for_dead=self.destination.waits_for_dead,
-            settle_time=self.destination.settle_time, jitter=decision.jitter(),
-        )  # fmt: skip
+            outcome,
+            work.tries,
+            self.destination.manner,
+            relayed=relayed,
+            unknown=work.unknown,
+            jitter=decision.jitter(),
+        )
         due = 0 if made.wait is None else self._clock() + int(made.wait * 1e6)
         settlement = Settlement(
             course, message, made.state, self._clock(), why="relayed" if relayed and outcome.answer else outcome.reason,
@@ -211,9 +253,10 @@ class Runner:
             work.since = asyncio.get_running_loop().time()
             self._park_followers(work)
             self._try_in(made.wait, work)
-        elif made.state is State.DEAD and made.blocks:
-            work.parked = True
+        elif made.state in (State.DEAD, State.PARKED) and made.blocks:
+            work.parked = work.for_a_person = True
             self._park_followers(work)
+            self._lighten(work)
         else:
             self._leave_lane(work)
 
@@ -270,11 +313,17 @@ class Runner:
 
     # -- trying again
 
+    def _refused(self, work: Work) -> bool:
+        """Whether the authority said no to it, which the transaction of the crash had not told this course any more."""
+        return work.message.seq in self.course.channel.refused and self.course is not self.course.channel.relay
+
     def _try_in(self, seconds: float, work: Work) -> None:
+        self.destination.breaker.coming += 1
         self._timers[work.key] = asyncio.get_running_loop().call_later(seconds, self._due, work)
 
     def _due(self, work: Work) -> None:
         self._timers.pop(work.key, None)
+        self.destination.breaker.coming -= 1
         self._try_again(work)
 
     def _try_again(self, work: Work) -> None:
@@ -282,7 +331,10 @@ class Runner:
         if self.stopped:
             return
         breaker = self.destination.breaker
-        if breaker.open:
+        if self._refused(work):
+            self._settle(work.message, State.REFUSED, "the old engine said no")
+            self._leave_lane(work)
+        elif breaker.open:
             breaker.enqueue(lambda: self._claim(work))
         else:
             self._claim(work)
@@ -299,13 +351,26 @@ class Runner:
         work = self._asked.pop(key, None)
         if work is None or self.stopped:
             return
-        if granted:
+        if not granted:
+            self.destination.breaker.trial_gone()
+        elif work.message.raw:
             self._send(work)
         else:
-            self.destination.breaker.trial_gone()
+            self._spawn(self._send_read(work))
+
+    async def _send_read(self, work: Work) -> None:
+        work.message = await self._read_surely(work.message.id)
+        if not self.stopped:
+            self._send(work)
+
+    def claim_failed(self, key: tuple[int, int, int]) -> None:
+        """The claim of one open part could not be written: ask again in a while."""
+        work = self._asked.pop(key, None)
+        if work is not None and not self.stopped:
+            self._try_in(READ_AGAIN, work)
 
     def _breaker_changed(self, opened: bool) -> None:
-        if not self.stopped:
+        if self._started and not self.stopped:
             self._ledger.pause(self.course, opened)
 
 

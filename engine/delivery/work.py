@@ -10,6 +10,7 @@ from engine.ledger.outcome import Outcome
 
 if TYPE_CHECKING:
     from engine.delivery.breaker import Breaker
+    from engine.delivery.decision import Manner
 
 
 class Work:
@@ -19,7 +20,7 @@ class Work:
     seconds of the event loop's clock.
     """
 
-    __slots__ = ("delivery", "done", "lane", "message", "parked", "part", "since", "tries", "unknown")
+    __slots__ = ("delivery", "done", "for_a_person", "lane", "message", "parked", "part", "since", "tries", "unknown")
 
     def __init__(self, message: Message, done: Callable[[Work, Outcome], None], lane: bytes = b"") -> None:
         self.message = message
@@ -30,6 +31,7 @@ class Work:
         self.unknown = False
         self.since = 0.0
         self.parked = False  # has a row of open work, and is claimed anew before it is sent
+        self.for_a_person = False  # dead, or parked because it may have been taken: a person decides
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -42,8 +44,7 @@ class Destination(Protocol):
 
     window: int  # how many messages may be on the way at once; 1: strictly one after the other
     breaker: Breaker
-    settle_time: float  # seconds after which an attempt without an answer is over, one way or the other
-    waits_for_dead: bool  # whether a dead message's lane waits for a person, or goes on
+    manner: Manner
 
     def lane(self, raw: bytes) -> bytes:
         """The order key of a message: messages with the same key go one after the other."""

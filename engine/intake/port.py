@@ -26,7 +26,7 @@ from engine.observe.events import emit
 
 MOST_UNANSWERED = 256  # of one connection; then it is read no further until half of them are answered
 NOISE_KEPT = 4096  # bytes of each stretch of noise
-NOISE_EVENTS = 16  # stretches of noise kept of one connection
+NOISE_EVENTS = 16  # stretches of noise, or frames without an end, kept of one connection
 
 
 @dataclass(slots=True)
@@ -121,6 +121,9 @@ class Port:
         head = peek(payload)
         flaw = judge(head, payload, self._rules)
         now = self._clocks.now()
+        if conn.owed >= MOST_UNANSWERED and conn not in self._full:
+            self._full.add(conn)
+            conn.pause()
         if flaw is not None and not self.transparent:
             self._refuse(conn, head, payload, flaw, now)
             return
@@ -135,16 +138,10 @@ class Port:
             flaw.reason if flaw else None,
         )
         self._ledger.store(message)
-        if conn.owed >= MOST_UNANSWERED and conn not in self._full:
-            self._full.add(conn)
-            conn.pause()
 
     def noise(self, conn: Connection, data: bytes) -> None:
         emit(events.Noise(self.channel.id, conn.peer, len(data)))
-        kept = self._noisy.get(conn, 0)
-        if kept < NOISE_EVENTS:  # a peer that only sends garbage must not fill the ledger; the metric counts all of it
-            self._noisy[conn] = kept + 1
-            self._keep(conn, "noise", "bytes outside of a frame", data[:NOISE_KEPT], len(data))
+        self._keep_some(conn, "noise", "bytes outside of a frame", data[:NOISE_KEPT], len(data))
 
     def too_large(self, conn: Connection, head: bytes, size: int) -> None:
         emit(events.FrameTooLarge(self.channel.id, conn.peer, size))
@@ -154,7 +151,7 @@ class Port:
 
     def unfinished(self, conn: Connection, head: bytes, why: str) -> None:
         emit(events.FrameUnfinished(self.channel.id, conn.peer, len(head), why))
-        self._keep(conn, "unfinished", why, head, len(head))
+        self._keep_some(conn, "unfinished", why, head, len(head))
 
     # -- from the ledger
 
@@ -192,13 +189,14 @@ class Port:
 
     def unstored(self, operation: Message | IntakeEvent) -> None:
         """The ledger cannot be written: no answer, and this connection waits."""
-        if isinstance(operation, Message) and operation.reply:
-            reply: Reply = operation.reply
-            operation.reply = None
-            reply.conn.waive()
-            if reply.conn not in self._stalled:
-                self._stalled.add(reply.conn)
-                reply.conn.pause()
+        conn = _connection(operation)
+        if conn is None:
+            events.EVIDENCE_LOST.of(self.channel.id).n += 1
+            return
+        conn.waive()
+        if conn not in self._stalled:
+            self._stalled.add(conn)
+            conn.pause()
 
     def recovered(self) -> None:
         """The ledger can be written again."""
@@ -212,6 +210,8 @@ class Port:
             reply: Reply = operation.reply
             operation.reply = None
             reply.conn.send(self._answer(reply.head, NOT_STORED, self._clocks.now()))
+        elif conn := _connection(operation):
+            conn.waive()
 
     def kept(self, event: IntakeEvent) -> None:
         """The evidence of a refused frame is durable: give the answer."""
@@ -219,6 +219,7 @@ class Port:
             conn: Connection = event.reply
             if conn.send(event.answer):
                 events.ACKNOWLEDGED.of(self.channel.id, "refused").n += 1
+            self._make_room(conn)
 
     def sweep(self) -> None:
         """Give up on answers that are late. Called several times a second."""
@@ -254,6 +255,13 @@ class Port:
                         reply=conn)
         )  # fmt: skip
 
+    def _keep_some(self, conn: Connection, kind: str, reason: str, raw: bytes, size: int) -> None:
+        """A peer that only sends garbage must not fill the ledger; the metrics count all of it."""
+        kept = self._noisy.get(conn, 0)
+        if kept < NOISE_EVENTS:
+            self._noisy[conn] = kept + 1
+            self._keep(conn, kind, reason, raw, size)
+
     def _keep(
         self, conn: Connection, kind: str, reason: str, raw: bytes, size: int, answer: bytes | None = None
     ) -> None:
@@ -280,3 +288,13 @@ class Port:
         except ValueError:
             return False
         return any(address in network for network in self._allowed)
+
+
+def _connection(operation: Message | IntakeEvent) -> Connection | None:
+    """Who waits for the answer to a message, or to a refused frame. After this nobody does any more."""
+    if isinstance(operation, IntakeEvent):
+        refused: Connection | None = operation.reply
+        return refused
+    reply: Reply | None = operation.reply
+    operation.reply = None
+    return reply.conn if reply else None

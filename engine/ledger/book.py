@@ -82,7 +82,7 @@ class Book:
         message.epoch = channel.epochs[-1].number
         message.relayed = message.wants_relay and channel.can_relay()
         if message.relayed:
-            self._set(channel.awaiting, message.seq, True)
+            self._set(channel.awaiting, message.seq, message)
         if message.flaw:
             self._changes.events.append(
                 (message.received, channel.id, "would_refuse", message.flaw, "", message.socket, len(message.raw),
@@ -138,6 +138,7 @@ class Book:
         self._touch(course)
         changed = OpenWork(*key, work.message, work.epoch, State.SENDING, 0, work.tries, work.why, True)
         self._put_open(course, changed)
+        self._mark(course, work.epoch)  # its row asks whether this term is still the present one
         return True
 
     def release(self, channel: ChannelBook, seq: int) -> None:
@@ -195,14 +196,15 @@ class Book:
 
     # -- what comes of it
 
-    def finish(self) -> tuple[Changes, list[Course]]:
-        """Claim what may be claimed; the transaction's rows, and the courses whose claim moved."""
+    def finish(self) -> tuple[Changes, list[tuple[Course, int]]]:
+        """Claim what may be claimed; the transaction's rows, and the courses whose claim moved, with their new claim:
+        it holds once the rows are durable, while `course.claim` already belongs to the next transaction."""
         claimed = []
         for course in self._looked:
             if course.done:
                 self._pass_laggards(course)
             if course.advance():
-                claimed.append(course)
+                claimed.append((course, course.claim))
                 self._mark(course, course.spans[0].epoch)
         changes = self._changes
         changes.channels = [(channel.seq, channel.id) for channel in self._counted]

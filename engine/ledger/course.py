@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.ledger.model import SETTLED, OpenWork
+from engine.ledger.model import SETTLED, Message, OpenWork
 from engine.ledger.routing import Epoch, Route
 
 SETTLED_STATES = len(SETTLED)
+MOST_AWAITED = 500  # messages of one channel whose senders wait for the authority; the next ones we answer ourselves
 
 
 @dataclass(slots=True)
@@ -69,6 +70,13 @@ class Course:
     def in_flight(self) -> int:
         return self.claim - self.frontier + self.sending
 
+    def unsettled(self) -> int:
+        """How many messages are due here and not settled."""
+        if not self.spans:
+            return len(self.open)
+        last = self.spans[-1].last
+        return (self.channel.seq if last is None else last) - self.frontier + len(self.open)
+
     def ahead(self) -> int:
         """How many messages the newest of the channel has to wait for here: on the way, waiting, or in its way."""
         return self.channel.seq - 1 - self.frontier + self.blocked
@@ -109,7 +117,7 @@ class ChannelBook:
     epochs: list[Epoch] = field(default_factory=list)
     courses: list[Course] = field(default_factory=list)
     relay: Course | None = None  # the course whose answers go back to the sender, in the present epoch
-    awaiting: dict[int, bool] = field(default_factory=dict)  # numbers whose answer is awaited for the sender
+    awaiting: dict[int, Message] = field(default_factory=dict)  # by number: those whose answer the sender awaits
     refused: dict[int, int] = field(
         default_factory=dict
     )  # numbers the authority said no to -> gated courses still to settle
@@ -140,4 +148,5 @@ class ChannelBook:
         breaker open, the engine answers by itself.
         """
         relay = self.relay
-        return relay is not None and not relay.paused and relay.ahead() <= len(self.awaiting)
+        awaited = len(self.awaiting)
+        return relay is not None and not relay.paused and awaited < MOST_AWAITED and relay.ahead() <= awaited

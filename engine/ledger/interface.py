@@ -24,7 +24,7 @@ class Commit(Protocol):
     stored: list[Message]
     settled: list[Settlement]
     events: list[IntakeEvent]
-    claimed: list[Course]
+    claimed: list[tuple[Course, int]]
     reclaimed: list[tuple[Course, OpenKey, bool]]
     unstored: list[Message | IntakeEvent]
     failed: list[tuple[Any, str]]

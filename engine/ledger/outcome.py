@@ -26,6 +26,8 @@ class Outcome:
     after: seconds the peer asked us to wait.
     points: FHIR quota points that the attempt cost.
     trouble: the endpoint as a whole seems to be down or busy, not only this message: counts towards its breaker.
+    local: decided here, the endpoint was not asked: says nothing about it.
+    aside: nothing at all can be made of the message (no mapping takes it, it is not text): its lane goes on without it.
     """
 
     result: Result
@@ -34,3 +36,5 @@ class Outcome:
     after: float | None = None
     points: int = 0
     trouble: bool = False
+    local: bool = False
+    aside: bool = False

@@ -24,6 +24,9 @@ WOULD_REFUSE = METRICS.counter(
 )
 NOISE = METRICS.counter("interlock_noise_bytes_total", "Bytes outside of any frame", "channel")
 BROKEN = METRICS.counter("interlock_frames_broken_total", "Frames too large or never ended", "channel", "reason")
+EVIDENCE_LOST = METRICS.counter(
+    "interlock_evidence_lost_total", "Intake events that could not be kept while the ledger was not writable", "channel"
+)
 TURNED_AWAY = METRICS.counter("interlock_peers_refused_total", "Connections from outside `allow`", "channel")
 
 

@@ -10,6 +10,12 @@ from engine.observe.metrics import METRICS
 
 INFO = METRICS.gauge("interlock_info", "1, with the version that runs", "version")
 PHASE = METRICS.gauge("interlock_phase", "1 for the phase of the channel's newest epoch", "channel", "phase")
+STRANDED = METRICS.gauge(
+    "interlock_stranded_messages",
+    "Messages due at a destination that is no longer configured",
+    "channel",
+    "destination",
+)
 FAULTS = METRICS.counter("interlock_faults_total", "Defects of ours that were caught and reported")
 
 PHASES = ("outside", "legacy", "parallel", "live", "retired")
@@ -72,6 +78,20 @@ class PhaseSeen(Event):
     def count(self) -> None:
         for phase in PHASES:
             PHASE.of(self.channel, phase).n = int(phase == self.phase)
+
+
+@dataclass(frozen=True, slots=True)
+class Stranded(Event):
+    """Messages are still due at a destination that the configuration no longer has."""
+
+    channel: str
+    destination: str
+    open: int
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "{open} messages are due at {destination}, which is no longer configured: put it back"
+
+    def count(self) -> None:
+        STRANDED.of(self.channel, self.destination).n = self.open
 
 
 @dataclass(frozen=True, slots=True)

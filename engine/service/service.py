@@ -17,16 +17,16 @@ from engine.delivery.runner import Runner
 from engine.hl7.charset import Undecodable, decode
 from engine.intake.judge import Rules
 from engine.intake.port import Clocks, Port
-from engine.ledger.course import ChannelBook
-from engine.ledger.model import Message, Settlement
+from engine.ledger.course import ChannelBook, Course
+from engine.ledger.model import IntakeEvent, Message, Settlement
 from engine.ledger.routing import Routing
 from engine.ledger.sqlite.ledger import SqliteLedger
-from engine.ledger.sqlite.writer import Commit
+from engine.ledger.sqlite.writer import Commit, Reclaim
 from engine.migration.phases import Phase, first_phase, routing, transparent
 from engine.observe import ledger_events
 from engine.observe.events import emit
 from engine.observe.ledger_events import LedgerOpened, LedgerRecovered, LedgerUnwritable, RowFailed
-from engine.observe.service_events import EpochOpened, Fault, PhaseSeen, ServiceStopping
+from engine.observe.service_events import EpochOpened, Fault, PhaseSeen, ServiceStopping, Stranded
 from engine.service.ways import Ways
 
 SWEEP = 0.2  # seconds between looks for late answers
@@ -38,6 +38,10 @@ SOCKETS_A_TERM = 1 << 32  # connection numbers never repeat: the term is their u
 def now_us() -> int:
     """Microseconds since 1970."""
     return time.time_ns() // 1000
+
+
+class StartError(Exception):
+    """The service cannot start on this configuration. The sentences say why, and what would be right."""
 
 
 class Service:
@@ -58,7 +62,7 @@ class Service:
         self._broken_since = 0.0
 
     async def start(self) -> None:
-        """Raises LedgerError, MappingError."""
+        """Raises LedgerError, MappingError, StartError."""
         self.ways.prepare()
         self.ledger = SqliteLedger(self.configuration.service.ledger, now_us)
         emit(LedgerOpened(str(self.ledger.path), self.ledger.incarnation, self.ledger.term))
@@ -68,6 +72,9 @@ class Service:
         loop = asyncio.get_running_loop()
         self._clocks = Clocks(now_us, loop.time)
         self._sockets = self.ledger.term * SOCKETS_A_TERM
+        if conflicts := [text for channel in self.configuration.channels for text in self._conflicts(channel)]:
+            await self.ledger.close()
+            raise StartError("\n".join(conflicts))
         await asyncio.gather(*(self._open_epoch(channel) for channel in self.configuration.channels))
         for channel in self.configuration.channels:
             self._build(channel)
@@ -94,6 +101,26 @@ class Service:
 
     # -- building
 
+    def _conflicts(self, channel: Channel) -> list[str]:
+        """Where the channel's file no longer has what the phase that the ledger is in needs: its messages would be
+        acknowledged and go nowhere."""
+        book = self.ledger.channels.get(channel.id)
+        if book is None or not book.epochs:
+            return []
+        phase = Phase(book.epoch.phase)
+        if transparent(phase) and channel.legacy is None:
+            return [
+                f"{channel.source}: found no legacy:, but the ledger says that {channel.id} is in phase {phase.value},"
+                " where the old engine does the work; expected legacy: until the channel is live"
+            ]
+        table = routing(channel, phase, self.ways.versions(channel))
+        if book.epoch.routing.due() and not table.due():
+            return [
+                f"{channel.source}: found nothing that {channel.id} would send to in phase {phase.value}, where it is"
+                " by the ledger; expected the destinations it had"
+            ]
+        return []
+
     async def _open_epoch(self, channel: Channel) -> None:
         """The channel's phase is the ledger's; YAML's is its first. A changed routing table opens a new epoch."""
         book = self.ledger.channels.get(channel.id)
@@ -117,7 +144,10 @@ class Service:
         book = self.ledger.channels[channel.id]
         for course in book.courses:
             destination = self.ways.destination(channel, course.name, self.ledger.incarnation)
-            if destination is None or not (course.spans or course.open):
+            if destination is None:
+                self._stranded(course)
+                continue
+            if not (course.spans or course.open):
                 continue
             course.runner = Runner(course, destination, self.ledger, now_us)
             self.runners.append(course.runner)
@@ -130,6 +160,11 @@ class Service:
         port = Port(channel, book, self.ledger, rules, self._clocks, self._number)
         port.set_phase(transparent=transparent(phase))
         self.ports[channel.id] = port
+
+    def _stranded(self, course: Course) -> None:
+        """A destination that the configuration no longer has: what is due there goes nowhere, and must be seen."""
+        if left := course.unsettled():
+            emit(Stranded(course.channel.name, course.name, left))
 
     def _number(self) -> int:
         self._sockets += 1
@@ -157,10 +192,10 @@ class Service:
         for settlement in commit.settled:
             if settlement.message.reply is not None and settlement.course is settlement.course.channel.relay:
                 self._guarded(ports[settlement.course.channel.name].settled, settlement)
-        for course in commit.claimed:
+        for course, claim in commit.claimed:
             try:
                 if course.runner is not None:
-                    course.runner.pump()
+                    course.runner.claimed(claim)
             except Exception as error:
                 self._fault(error)
         for course, key, granted in commit.reclaimed:
@@ -173,10 +208,13 @@ class Service:
             self._failed(operation, reason)
 
     def _failed(self, operation: Any, reason: str) -> None:
-        channel = operation.channel if hasattr(operation, "channel") else operation.course.channel
-        emit(RowFailed(channel.name, reason))
-        if isinstance(operation, Message):
-            self._guarded(self.ports[channel.name].failed, operation, reason)
+        """One operation could not be written, and the others of its batch were."""
+        if isinstance(operation, Message | IntakeEvent):
+            emit(RowFailed(operation.channel.name, reason))
+            self._guarded(self.ports[operation.channel.name].failed, operation, reason)
+        elif isinstance(operation, Reclaim):
+            emit(RowFailed(operation.course.channel.name, reason))
+            self._guarded(operation.course.runner.claim_failed, operation.key)
         elif isinstance(operation, Settlement):  # what became of it could not be recorded: it stays claimed
             self._fatal(RuntimeError(f"a receipt could not be written: {reason}"))
 

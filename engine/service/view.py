@@ -78,7 +78,6 @@ class View:
         for row in rows:
             counts.update(row["states"])
         route = book.epoch.routing.route(course.name)
-        breaker = course.runner.destination.breaker if course.runner else None
         still_open = sum(count for state, count in counts.items() if state in _OPEN)
         return {
             "name": course.name,
@@ -89,9 +88,15 @@ class View:
             "claim": course.claim,
             "open": still_open,
             "oldest_s": await self._oldest(course) if still_open else None,
-            "breaker": breaker.reason if breaker and breaker.open else None,
+            "breaker": self._why_nothing_is_sent(course, still_open),
             "balanced": all(row["balanced"] for row in rows),
         }
+
+    def _why_nothing_is_sent(self, course: Course, still_open: int) -> str | None:
+        if course.runner is None:
+            return "it is no longer configured" if still_open else None
+        breaker = course.runner.destination.breaker
+        return breaker.reason if breaker.open else None
 
     async def _oldest(self, course: Course) -> float | None:
         """Age of the oldest message not settled, in seconds."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from engine.config.model import Channel, Configuration, Destination, Endpoint
 from engine.config.shipped import shipped_mappings
 from engine.delivery.breaker import Breaker
+from engine.delivery.decision import Manner
 from engine.delivery.destinations.medplum import AT_ONCE, WINDOW, MedplumDestination, Project
 from engine.delivery.destinations.mllp import MllpDestination
 from engine.delivery.work import Destination as Way
@@ -18,6 +19,10 @@ from engine.hl7.peek import peek
 from engine.ledger.model import Message
 from engine.ledger.routing import LEGACY
 from engine.mapping.library import Context, Library, Mapping, Unmappable
+
+# The old engine gets everything again that it may not have taken, and a message that it will never take stops nobody:
+# it answered its sender itself before, and the sender went on.
+LEGACY_MANNER = Manner(waits_for_dead=False)
 
 
 class Ways:
@@ -65,13 +70,13 @@ class Ways:
     def destination(self, channel: Channel, name: str, incarnation: str) -> Way | None:
         """The way to a destination of a channel; None where the configuration no longer has it."""
         if name == LEGACY:
-            return self._mllp(channel, channel.legacy.endpoint, waits_for_dead=False) if channel.legacy else None
+            return self._mllp(channel, channel.legacy.endpoint, LEGACY_MANNER) if channel.legacy else None
         target = channel.target
         found = next((each for each in target.destinations if each.name == name), None) if target else None
         if found is None or target is None:
             return None
         if found.kind == "mllp" and found.endpoint:
-            return self._mllp(channel, found.endpoint, waits_for_dead=True)
+            return self._mllp(channel, found.endpoint, Manner(parks_unknown=found.endpoint.on_unknown == "park"))
         return self._medplum(channel, found, incarnation)
 
     @property
@@ -84,11 +89,11 @@ class Ways:
         for project in self.projects.values():
             await project.close()
 
-    def _mllp(self, channel: Channel, endpoint: Endpoint, *, waits_for_dead: bool) -> Way:
+    def _mllp(self, channel: Channel, endpoint: Endpoint, manner: Manner) -> Way:
         breaker = self._breakers.get(endpoint.name)
         if breaker is None:
             breaker = self._breakers[endpoint.name] = Breaker(endpoint.name)
-        return MllpDestination(channel.id, endpoint, breaker, waits_for_dead=waits_for_dead)
+        return MllpDestination(channel.id, endpoint, breaker, manner)
 
     def _medplum(self, channel: Channel, destination: Destination, incarnation: str) -> Way:
         name = destination.project or "medplum"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.delivery.decision import FIRST_WAIT, LONGEST_WAIT, MOST_NEGATIVE_ANSWERS, Decision, backoff, decide
+from engine.delivery.decision import FIRST_WAIT, LONGEST_WAIT, MOST_NEGATIVE_ANSWERS, Decision, Manner, backoff, decide
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
 
@@ -31,13 +31,32 @@ TABLE = [
 
 @pytest.mark.parametrize(("outcome", "tries", "relayed", "waits", "state", "again", "blocks"), TABLE)
 def test_each_outcome_has_its_consequence(outcome, tries, relayed, waits, state, again, blocks):
-    made = decide(outcome, tries, relayed=relayed, waits_for_dead=waits, settle_time=0, jitter=0.5)
+    made = decide(outcome, tries, Manner(waits_for_dead=waits), relayed=relayed, unknown=False, jitter=0.5)
     assert (made.state, made.wait is not None, made.blocks) == (state, again, blocks)
 
 
 def test_an_unknown_is_not_repeated_before_the_attempt_is_over():
-    made = decide(Outcome(Result.UNKNOWN), 1, relayed=False, waits_for_dead=True, settle_time=60, jitter=0.0)
+    made = decide(Outcome(Result.UNKNOWN), 1, Manner(settle_time=60), relayed=False, unknown=False, jitter=0.0)
     assert made == Decision(State.UNKNOWN, 60)
+
+
+@pytest.mark.parametrize("result", [Result.NOT_TAKEN, Result.FAULT])
+def test_what_may_have_been_taken_stays_unknown_until_somebody_answers(result: Result):
+    made = decide(Outcome(result, "connection refused"), 2, Manner(), relayed=False, unknown=True, jitter=0.5)
+    assert made.state is State.UNKNOWN
+    answered = decide(Outcome(Result.NOT_TAKEN, "AE", NO), 2, Manner(), relayed=False, unknown=True, jitter=0.5)
+    assert answered.state is State.RETRYING
+
+
+def test_where_the_endpoint_says_park_an_unknown_waits_for_a_person():
+    made = decide(Outcome(Result.UNKNOWN), 1, Manner(parks_unknown=True), relayed=False, unknown=False, jitter=0.5)
+    assert made == Decision(State.PARKED, None, True)
+
+
+def test_what_nothing_can_be_made_of_stops_no_lane():
+    outcome = Outcome(Result.NEVER, "no-mapping", local=True, aside=True)
+    made = decide(outcome, 1, Manner(waits_for_dead=True), relayed=False, unknown=False, jitter=0.5)
+    assert made == Decision(State.DEAD, None, False)
 
 
 def test_waiting_doubles_to_a_bound_and_never_undercuts_the_peers_wish():

@@ -10,7 +10,7 @@ from engine.fhir.failure import Trouble
 from engine.ledger.outcome import Result
 from tests.support.sandbox import CLIENT_ID, CLIENT_SECRET, Sandbox
 
-VALUES = ["a+b", "a&b", "a,b", "a$b", "a\\b", "a b", "a=b", "a%2Bb", "ü€", "?a", "a#b", "a\\,b", "'a\"b", "ab"]
+VALUES = ["a+b", "a&b", "a,b", "a$b", "a\\b", "a b", "a=b", "a%2Bb", "ü€", "?a", "a#b", "a@b", "a\\,b", "'a\"b", "ab"]
 
 
 def test_reserved_characters_are_encoded() -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker, Position
+from engine.delivery.decision import Manner
 from engine.delivery.work import Work
 from engine.fhir.output import Output
 from engine.ledger.model import Message
@@ -72,11 +73,11 @@ class Project:
         try:
             output = attempt.map(work.message)
         except Unmappable as error:
-            work.done(work, Outcome(Result.NEVER, str(error)))
+            work.done(work, Outcome(Result.NEVER, str(error), local=True, aside=True))
             return
         except Exception as error:  # a defect of a mapping must cost one message, not the channel
             emit(Fault(_place(error)))
-            work.done(work, Outcome(Result.NEVER, f"the mapping failed: {_place(error)}"))
+            work.done(work, Outcome(Result.NEVER, f"the mapping failed: {_place(error)}", local=True))
             return
         try:
             outcome = await self._deliverer.deliver(output, attempt.tag, unknown=work.unknown, since=work.since)
@@ -112,8 +113,7 @@ class MedplumDestination:
 
     def __init__(self, project: Project, map: Callable[[Message], Output], incarnation: str, *, order_by: str) -> None:
         self.breaker = project.breaker
-        self.waits_for_dead = True
-        self.settle_time = project.settle_time
+        self.manner = Manner(settle_time=project.settle_time)
         self._project = project
         self._map = map
         self._incarnation = incarnation

@@ -9,6 +9,7 @@ from __future__ import annotations
 from engine.config.model import Endpoint
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker
+from engine.delivery.decision import Manner
 from engine.delivery.work import Work
 from engine.hl7.ack import parse_ack
 from engine.ledger.outcome import Outcome, Result
@@ -27,13 +28,12 @@ class MllpDestination:
     """One connection to one endpoint, for one course."""
 
     window = 1
-    settle_time = 0.0  # with the socket closed, nothing more can come of an attempt
 
-    def __init__(self, channel: str, endpoint: Endpoint, breaker: Breaker, *, waits_for_dead: bool) -> None:
+    def __init__(self, channel: str, endpoint: Endpoint, breaker: Breaker, manner: Manner) -> None:
         if endpoint.mllp is None:
             raise ValueError(f"endpoint {endpoint.name} has no mllp address")
         self.breaker = breaker
-        self.waits_for_dead = waits_for_dead
+        self.manner = manner
         self._client = Client(
             endpoint.mllp,
             connect_timeout=endpoint.connect_timeout,

@@ -13,7 +13,7 @@ from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import IntakeEvent, Message, Settlement
 from engine.ledger.routing import Epoch, Routing
 from engine.ledger.sqlite import schema
-from engine.ledger.sqlite.loading import open_ledger
+from engine.ledger.sqlite.loading import LedgerError, open_ledger
 from engine.ledger.sqlite.reader import Reader
 from engine.ledger.sqlite.writer import Commit, Order, Reclaim, Writer
 
@@ -65,6 +65,9 @@ class SqliteLedger:
     def _committed(self, commit: Commit, on_commit: Callable[[Commit], None]) -> None:
         for done, result in commit.answers:
             done(result)
+        for operation, reason in commit.failed:
+            if isinstance(operation, Order) and operation.failed:
+                operation.failed(reason)
         on_commit(commit)
 
     def _set_unwritable(self, reason: str | None) -> None:
@@ -93,7 +96,11 @@ class SqliteLedger:
             if not future.cancelled():
                 future.set_result(result)
 
-        self._put(Order(act, done, sql))
+        def failed(reason: str) -> None:
+            if not future.cancelled():
+                future.set_exception(LedgerError(reason))
+
+        self._put(Order(act, done, sql, failed))
         return future
 
     async def switch(

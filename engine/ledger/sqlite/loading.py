@@ -170,19 +170,30 @@ def _courses(connection: sqlite3.Connection, book: ChannelBook, names: dict[int,
 
 
 def _refused(connection: sqlite3.Connection, book: ChannelBook) -> None:
-    """What the authority said no to, and other courses have not come to yet."""
-    if not book.epochs or book.epoch.routing.answer_from is None:
+    """What an authority said no to, and other courses have not heeded yet: neither what they have still to come to,
+    nor what they had claimed in the transaction that recorded the no, and cannot have sent."""
+    authorities = {epoch.routing.answer_from for epoch in book.epochs} - {None}
+    relays = [course for course in book.courses if course.name in authorities]
+    others = [course for course in book.courses if course.name not in authorities]
+    if not relays or not others:
         return
-    relay = book.relay = book.course(book.epoch.routing.answer_from)
-    others = [course for course in book.courses if course is not relay and course.spans]
-    if relay is None or not others:
-        return
+    ids = [*(work.message for course in others for work in course.open.values())]
     from_id = min(course.frontier_id for course in others)
+    marks = ",".join("?" * len(relays))
+    no = (*(course.id for course in relays), State.REFUSED.value)
     rows = connection.execute(
         "select seq from receipt indexed by receipt_message"
-        " where message > ? and channel = ? and destination = ? and state = ?",
-        (from_id, book.id, relay.id, State.REFUSED.value),
-    )
+        f" where message > ? and channel = ? and destination in ({marks}) and state = ?",
+        (from_id, book.id, *no),
+    ).fetchall()
+    for id in ids:
+        rows += connection.execute(
+            "select seq from receipt indexed by receipt_message"
+            f" where message = ? and destination in ({marks}) and state = ?",
+            (id, *no),
+        ).fetchall()
     for (seq,) in rows:
-        if left := sum(course.frontier < seq for course in others):
+        if left := sum(
+            course.frontier < seq or (seq, 1, 1) in course.open for course in others if course.spans or course.open
+        ):
             book.refused[seq] = left

@@ -24,7 +24,10 @@ from engine.ledger.model import IntakeEvent, Message, Settlement
 from engine.ledger.sqlite import schema
 
 MOST_MESSAGES = 256  # in one transaction: more only makes every sender in it wait longer
+MOST_OPERATIONS = 2048
+MOST_EVENTS_KEPT = 1000  # pieces of evidence kept in memory while the ledger cannot be written
 RETRY_AFTER = 0.25  # seconds between attempts while the ledger cannot be written
+ENDING_ATTEMPTS = 8  # at the end; what still cannot be written then stays claimed, and is resolved at the next start
 
 
 class StaleTermError(Exception):
@@ -38,7 +41,7 @@ class Commit:
     stored: list[Message] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
     events: list[IntakeEvent] = field(default_factory=list)
-    claimed: list[Course] = field(default_factory=list)  # courses whose claim moved
+    claimed: list[tuple[Course, int]] = field(default_factory=list)  # courses whose claim moved, and to where
     reclaimed: list[tuple[Course, tuple[int, int, int], bool]] = field(default_factory=list)
     answers: list[tuple[Callable[[Any], None], Any]] = field(default_factory=list)
     unstored: list[Message | IntakeEvent] = field(default_factory=list)  # the ledger could not be written
@@ -53,6 +56,7 @@ class Order:
     act: Callable[[Book], Any]
     done: Callable[[Any], None] | None = None
     sql: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    failed: Callable[[str], None] | None = None
 
 
 @dataclass(slots=True)
@@ -85,15 +89,14 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         kept: list[Any] = []  # what must still be written, first in first out
+        ending = False
+        attempts = ENDING_ATTEMPTS
         try:
-            while True:
+            while not (ending and (not kept or attempts == 0)):
                 operations = kept or [self.queue.get()]
-                if operations[-1] is None or not self._gather(operations):
-                    kept = self._write([operation for operation in operations if operation is not None])
-                    if not kept:
-                        break
-                    continue
-                kept = self._write(operations)
+                ending |= self._gather(operations)
+                kept = self._write([operation for operation in operations if operation is not None])
+                attempts -= ending
                 if kept:
                     sleep(RETRY_AFTER)
         except BaseException as error:  # the process can no longer keep its promises
@@ -102,18 +105,16 @@ class Writer(threading.Thread):
             self._connection.close()
 
     def _gather(self, operations: list[Any]) -> bool:
-        """Take what is queued. False when the end of the queue (None) was among it."""
-        get, messages = self.queue.get_nowait, 0
+        """Take what is queued. True when the end of the queue (None) was among it."""
+        get, messages, last = self.queue.get_nowait, 0, operations[-1]
         try:
-            while messages < MOST_MESSAGES:
-                operation = get()
-                operations.append(operation)
-                if operation is None:
-                    return False
-                messages += type(operation) is Message
+            while last is not None and messages < MOST_MESSAGES and len(operations) < MOST_OPERATIONS:
+                last = get()
+                operations.append(last)
+                messages += type(last) is Message
         except Empty:
             pass
-        return True
+        return last is None
 
     def _write(self, operations: list[Any]) -> list[Any]:
         """Write the operations in one transaction; what has to be tried again is returned."""
@@ -132,13 +133,23 @@ class Writer(threading.Thread):
         return []
 
     def _hand_back(self, operations: list[Any], reason: str) -> list[Any]:
+        """Whoever waits for an answer hears that there is none; the rest is kept, evidence up to a bound."""
         if not self._broken:
             self._broken = True
             self._unwritable(reason)
-        unstored = [operation for operation in operations if isinstance(operation, Message | IntakeEvent)]
-        if unstored:
-            self._report(Commit(unstored=unstored))
-        return [operation for operation in operations if not isinstance(operation, Message | IntakeEvent)]
+        kept: list[Any] = []
+        commit = Commit()
+        events = 0
+        for operation in operations:
+            if isinstance(operation, IntakeEvent):
+                events += 1
+                waits = operation.reply is not None or events > MOST_EVENTS_KEPT
+            else:
+                waits = isinstance(operation, Message)
+            (commit.unstored if waits else kept).append(operation)
+        if commit.unstored:
+            self._report(commit)
+        return kept
 
     def _one_by_one(self, operations: list[Any]) -> list[Any]:
         for at, operation in enumerate(operations):
