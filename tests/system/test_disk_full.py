@@ -66,5 +66,3 @@ async def test_a_full_disk_costs_acknowledgements_and_nothing_else(tmp_path: Pat
         with closing(Reader(interlock.ledger)) as reader:
             assert reader.rebuilt() == []
     await old_engine.stop()
-
-
