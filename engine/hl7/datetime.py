@@ -8,6 +8,7 @@ given. Seconds that were not sent are 00, as FHIR has no minutes without them.
 from __future__ import annotations
 
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -92,7 +93,12 @@ def zone_of(value: str) -> tzinfo | None:
 def from_epoch(microseconds: int) -> str:
     """An instant in UTC of microseconds since 1970."""
     seconds, rest = divmod(microseconds, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest // 1000:03d}Z"
+    return f"{_second(seconds)}.{rest // 1000:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def _offset(value: str) -> tuple[str | None, str]:

@@ -18,6 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+_SHAPES = 512  # remembered for each structure
+_SHAPE_LENGTH = 64  # segments; longer messages hardly repeat
+
 
 @dataclass(slots=True)
 class Slot:
@@ -126,9 +129,24 @@ class Grouper:
         self._interest = frozenset(_interests(root))
         self._tables: dict[_State, _Table] = {}
         self._start = self._table((_Level(root, -1, frozenset()),))
+        self._shapes: dict[tuple[str, ...], tuple[Group, list[Repair]]] = {}
 
     def group(self, lines: Sequence[str]) -> tuple[Group, list[Repair]]:
-        """The tree of the segments (raw, in order), and the repairs that it took."""
+        """The tree of the segments (raw, in order), and the repairs that it took.
+
+        Messages of the same segments share one tree, which nobody may change.
+        """
+        if len(lines) > _SHAPE_LENGTH:
+            return self._group(lines)
+        shape = tuple([line[:3] for line in lines])
+        found = self._shapes.get(shape)
+        if found is None:
+            if len(self._shapes) >= _SHAPES:
+                self._shapes.clear()
+            found = self._shapes[shape] = self._group(lines)
+        return found
+
+    def _group(self, lines: Sequence[str]) -> tuple[Group, list[Repair]]:
         root = Group(self.root)
         stack = [root]
         repairs: list[Repair] = []

@@ -48,8 +48,19 @@ def boolean(value: str, run: Run) -> bool | None:
 
 def decimal(value: str, run: Run) -> float | int | None:
     """NM (2.A.47) as a JSON number, if a double holds all of its digits."""
-    if value.isdigit() and len(value) <= _DIGITS and value.isascii():
-        return int(value)
+    found = _decimal(value)
+    if found is not None and len(value) <= _DIGITS:
+        run.connection.remember(run.connection.numbers, value, found)
+    return found
+
+
+def _decimal(value: str) -> float | int | None:
+    if len(value) <= _DIGITS and value.isascii():  # plain ones first
+        if value.isdigit():
+            return int(value)
+        whole, _, fraction = value.partition(".")
+        if whole.isdigit() and fraction.isdigit():
+            return float(value)
     value = value.strip().removeprefix("+")
     body = value.removeprefix("-")
     if not body.isascii():
@@ -97,7 +108,10 @@ def datetime(value: str, run: Run) -> str | None:
 def instant(value: str, run: Run) -> str | None:
     """FHIR instant: only from a value with a time of day, in a known zone."""
     found = datetime(value, run)
-    return found if found is not None and len(found) > 19 and found[10] == "T" and found[-6:-5] in "+-" else None
+    if found is None or len(found) <= 19 or found[10] != "T" or found[-6:-5] not in "+-":
+        return None
+    run.instants[value] = found
+    return found
 
 
 def time(value: str, run: Run) -> str | None:
@@ -142,7 +156,7 @@ def as_uri(name: str) -> str | None:
     if _OID.fullmatch(name):
         return "urn:oid:" + name
     if "://" in name or name.startswith("urn:"):
-        return name if " " not in name else None
+        return name if " " not in name and name.isprintable() else None
     if _UUID.fullmatch(name):
         return "urn:uuid:" + name.lower()
     return None
@@ -158,6 +172,8 @@ def authority(run: Run, name: str, universal: str, purpose: str) -> str:
     if known is None:
         found = universal or name
         known = as_uri(universal) if universal else as_uri(name) if name else run.connection.identity.get(purpose)
+        if known and not (known.isprintable() and " " not in known):
+            known = None
         known = known or run.local(found or purpose)
         run.connection.remember(run.connection.authorities, key, known)
     return known

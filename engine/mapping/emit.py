@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.mapping.convert import CONVERSIONS
-from engine.mapping.expression import Else, Name, Path, Template, Text, This, Value, paths
+from engine.mapping.expression import Call, Else, Name, Path, Template, Text, This, Value, paths
 from engine.mapping.files import Files
 from engine.mapping.functions import Functions
 from engine.mapping.model import (
@@ -36,6 +36,8 @@ from engine.mapping.writer import Module, Writer
 WHOLE = frozenset({"string", "markdown"})
 """Types that take a value as it stands; the others take its first leaf."""
 
+URIS = frozenset({"authority", "coding_system", "local"})
+"""Functions whose result needs no check."""
 _FAR = 4  # components; rows behind it are skipped together where a value is shorter
 
 
@@ -151,7 +153,7 @@ class Emitter:
     def _constant(self, row: Constant, scope: Scope, out: Writer) -> None:
         found = self.targets.resolve(row.target, scope)
         if found:
-            self.targets.store(found, scope, self._literal(row, found[-1][1]), out, fresh=False)
+            self.targets.store(found, scope, self._literal(row, found[-1][1]), out, once=True)
 
     def _literal(self, row: Constant, element: Element) -> str:
         system = ""
@@ -190,7 +192,7 @@ class Emitter:
         self.rows(rows, inner, out)
         self.needed(needs, found[-1][1].type, rows)
         with out.block(f"if {self.whole(name, needs)}:"):
-            self.targets.store(found, scope, name, out)
+            self.targets.store(found, scope, name, out, once=True)
 
     def needed(self, needs: tuple[str, ...], type: str, rows: tuple[Row, ...]) -> None:
         """Check the names of `needs`."""
@@ -237,19 +239,26 @@ class Emitter:
             return
         top = scope.root or "r"
         if value.how == "every":
-            with out.block(f"if {code}:"):
-                self.targets.store(found, scope, code, out, extend=True)
+            name = self.module.temporary()
+            with out.block(f"if {name} := {code}:"):
+                self.targets.store(found, scope, name, out, once=True, extend=True)
         elif value.how == "each":
             with out.block(f"if {code}:"):
                 self.targets.store(
-                    found, scope, f"[e.reference if e.key else link({top}, e) for e in {code}]", out, extend=True
+                    found,
+                    scope,
+                    f"[e.reference if e.key else link({top}, e) for e in {code}]",
+                    out,
+                    once=True,
+                    extend=True,
                 )
         elif value.how == "first":
             with out.block(f"if {code}:"):
-                self.targets.store(found, scope, f"link({top}, {code}[0])", out)
+                self.targets.store(found, scope, f"link({top}, {code}[0])", out, once=True)
         else:
             with out.block(f"if {code} is not None:"):
-                self.targets.store(found, scope, f"{code}.reference if {code}.key else link({top}, {code})", out)
+                reference = f"{code}.reference if {code}.key else link({top}, {code})"
+                self.targets.store(found, scope, reference, out, once=True)
 
     def _decide(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
         assert row.decide is not None
@@ -374,20 +383,35 @@ class Emitter:
             with out.block(f"if {name}:"):
                 self.targets.store(found, scope, name, out)
             return
+        if element.type == "uri" and isinstance(row.values[0], Call) and row.values[0].function in URIS:
+            with out.block(f"if {name} := {text}:"):
+                self.targets.store(found, scope, name, out)
+            return
         self.module.namespace[f"as_{element.type}"] = function
         given = self.module.temporary()
         if text == f"head({one.code})" and one.code.isidentifier():
-            out(f"{given} = {one.code} if {one.code}.isalnum() else head({one.code})")
+            plain = f'"^" not in {one.code} and "&" not in {one.code}'  # a decimal point is no letter
+            if one.level != REPETITION or element.type != "decimal" or self.module.full or scope.owner:
+                plain = f"{one.code}.isalnum()"
+            out(f"{given} = {one.code} if {plain} else head({one.code})")
         else:
             out(f"{given} = {text}")
         with out.block(f"if {given}:"):
-            known = "X.times.get" if scope.owner else "known_time"
-            cached = f"{known}({given}) or " if element.type == "dateTime" else ""
+            cached = self._known(element.type, given, scope)
             out(f"{name} = {cached}as_{element.type}({given}, X)")
             with out.block(f"if {name} is not None:"):
                 self.targets.store(found, scope, name, out)
             with out.block("else:"):
                 out(f'X.note("not-{element.type}", {where!r}, {wanted!r})')
+
+    def _known(self, type: str, given: str, scope: Scope) -> str:
+        """A look at the times and numbers that the connection has seen before."""
+        name = {"dateTime": "time", "instant": "instant", "decimal": "number"}.get(type)
+        if name is None:
+            return ""
+        if name == "number" and scope.owner:
+            return f"X.connection.numbers.get({given}) or "
+        return f"X.{name}s.get({given}) or " if scope.owner else f"known_{name}({given}) or "
 
     def _looked_up(self, row: Assign, name: str, found: Found, scope: Scope, out: Writer) -> None:
         element = found[-1][1]
@@ -477,11 +501,20 @@ class Emitter:
                 with out.block(f"if {value} is not None:"):
                     self.targets.store(found, scope, value, out)
                 return
+        elif self._is_party(row.use, one, scope):
+            call = f"X.parties.get(({call.partition('(')[0]!r}, {one.code})) or {call}"
         elif self._shared(row.use, one, scope):
             call = f"{self.module.cache(row.use.name)}.get({one.code}) or {call}"
         out(f"{value} = {call}")
         with out.block(f"if {value} is not None:"):
             self.targets.store(found, scope, value, out)
+
+    def _is_party(self, use: Use, one: Raw, scope: Scope) -> bool:
+        """Whether a map makes a party, which the message may have already."""
+        found = self.files.maps.get(use.name)
+        if found is None or found.takes or not self.schema.is_resource(found.target):
+            return False
+        return not scope.owner and one.level == REPETITION and not self.module.full
 
     def _shared(self, use: Use, one: Raw, scope: Scope) -> bool:
         """Whether what the map makes of a value may be looked up in its cache right here."""
@@ -538,9 +571,8 @@ class Emitter:
             self.problems.add(row.place, ".", "a FHIR path, or as and a map whose elements are to be taken over")
             return
         used = row.use
-        raw = self.values.repetition(self.values.raw(row.values[0], scope))
         name, value = self.module.temporary(), self.module.temporary()
-        out(f"{name} = {raw.code}")
+        raw = self._single(self.values.raw(row.values[0], scope), name, out)
         with out.block(f"if {name}:"):
             call = self._called(used, Raw(name, raw.level), None, scope)
             found = self.files.maps.get(used.name)
@@ -551,9 +583,22 @@ class Emitter:
                     used.place, f"{used.name}, which makes {found.target}", f"a map that makes {scope.type}"
                 )
                 return
+            if self._shared(used, Raw(name, raw.level), scope):
+                call = f"{self.module.cache(used.name)}.get({name}) or {call}"
             out(f"{value} = {call}")
             with out.block(f"if {value} is not None:"):
                 out(f"{scope.target}.update({value})")
+
+    def _single(self, raw: Raw, name: str, out: Writer) -> Raw:
+        """The first repetition, in a variable."""
+        if raw.level != FIELD or self.module.full:
+            raw = self.values.repetition(raw)
+            out(f"{name} = {raw.code}")
+            return raw
+        out(f"{name} = {raw.code}")
+        with out.block(f'if "~" in {name}:'):
+            out(f"{name} = first({name})")
+        return Raw(name, REPETITION)
 
     def map(self, name: str, place: Place) -> Map | None:
         """A map by name, noted as used."""

@@ -6,6 +6,7 @@
     condition  := test { and test } { or … }, with not and parentheses
     test       := value is [not] valued | value repeats | value = term | value != term | value [not] in (term, …)
 
+A segment's name is valued where the segment is there, in the group or in one just below it.
 A path means a field's first repetition, except where a row walks over all of them. In a template, `{x}` must be
 valued or the whole template is not; `{x?}` may be missing.
 """

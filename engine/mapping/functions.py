@@ -5,6 +5,7 @@ A map of a resource makes a party: an entry of its own, once for each message, o
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from engine.mapping.model import Map
@@ -13,6 +14,9 @@ from engine.mapping.writer import Writer
 
 if TYPE_CHECKING:
     from engine.mapping.emit import Emitter
+
+
+_CALL = re.compile(r"(\w+)\(")
 
 
 class Functions:
@@ -57,7 +61,7 @@ class Functions:
         with out.block(self._signature(found, name)):
             if found.cached:
                 out(f"cache = X.coded[{found.name!r}]")
-                out("key = v if S == '^' else v + S")
+                out("key = v if S == '^' and T == '&' else v + S + T")
                 with out.block("if key in cache:"):
                     out("return cache[key]")
                 out("noted = len(X.diagnostics)")
@@ -77,13 +81,16 @@ class Functions:
         scope = self._scope(found)
         scope.root = "r"
         with out.block(self._signature(found, name)):
-            out(f"known = X.parties.get(({name!r}, v))")
+            out("w = v if S == '^' and T == '&' else v + S + T")
+            out(f"known = X.parties.get(({name!r}, w))")
             with out.block("if known is not None:"):
                 out("return known")
             if found.cached:
-                out(f"made = X.coded[{found.name!r}].get(v)")
+                out(f"made = X.coded[{found.name!r}].get(w)")
                 with out.block("if made is not None:"):
-                    out(f"return X.again({name!r}, v, {found.entry!r}, {found.update!r}, made)")
+                    out(f"known = X.again({found.entry!r}, {found.update!r}, made).reference")
+                    out(f"X.parties[{name!r}, w] = known")
+                    out("return known")
                 out("noted = len(X.diagnostics)")
             out("c = v.split(S)")
             out("n = len(c)")
@@ -93,7 +100,7 @@ class Functions:
             with out.block("if key:"):
                 if found.cached:
                     with out.block("if len(X.diagnostics) == noted:"):
-                        out(f"X.keep(X.coded[{found.name!r}], v, (dict(r), key))")
+                        out(f"X.keep(X.coded[{found.name!r}], w, (dict(r), key))")
                 out(f"known = X.anchor({found.entry!r}, r, {found.update!r}, key).reference")
             with out.block("else:"):
                 display = self.emitter.values.text(found.display, scope, True) if found.display else '""'
@@ -101,8 +108,22 @@ class Functions:
                 with out.block("if not known:"):
                     out("return None")
                 out('known = {"display": known}')
-            out(f"X.parties[{name!r}, v] = known")
+            out(f"X.parties[{name!r}, w] = known")
             out("return known")
+
+    def made_of_parties(self, lines: list[str]) -> bool:
+        """Whether some lines call, directly or not, for a party: what they make holds references of one message."""
+        texts = {one.partition("(")[0].removeprefix("def "): one for one in self.emitter.module.functions}
+        seen: set[str] = set()
+        waiting = ["\n".join(lines)]
+        while waiting:
+            text = waiting.pop()
+            if "X.parties" in text:
+                return True
+            called = {name for name in _CALL.findall(text) if name in texts} - seen
+            seen |= called
+            waiting.extend(texts[name] for name in called)
+        return False
 
     def keys(self, keys: tuple[Any, ...], scope: Scope, out: Writer, first: bool) -> None:
         """`key` becomes the resource's identifiers to be found by; the first way that yields one is taken."""

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import TYPE_CHECKING, Any
 
 from engine.fhir.output import Output
 from engine.hl7 import charset
 from engine.hl7.group import Grouper
 from engine.hl7.message import delimiters_of, split_segments
-from engine.mapping import convert, run
-from engine.mapping.emit import Emitter
-from engine.mapping.files import Files, read_folder
-from engine.mapping.model import MessageMap
-from engine.mapping.problems import MappingError, Problems, guess
-from engine.mapping.program import Program
+from engine.mapping import cache as compile_cache
+from engine.mapping.compiled import LANGUAGE, Compiled, pack, unpack
+from engine.mapping.problems import MappingError, guess
 from engine.mapping.run import Connection, Run
-from engine.mapping.schema import r4
-from engine.mapping.writer import Module
 
-LANGUAGE = 1
-"""Part of every version: goes up when the same files come to mean something else."""
-CODING_TABLE = "CodingSystem"
+if TYPE_CHECKING:
+    from engine.mapping.maker import Maker
+
 _CONNECTIONS = 512
-_RUNTIME = {
-    name: getattr(run, name)
-    for name in (
-        "clock", "component", "decide", "digits", "encoded", "fields", "first", "head", "header",
-        "identifiers", "joined",
-        "link", "received", "translated", "walk",
-    )
-} | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,
-     "as_string": convert.text, "NUL": "\0"}  # fmt: skip
 
 __all__ = ["Context", "Library", "Mapping", "MappingError", "Unmappable"]
 
@@ -66,21 +52,18 @@ class Context:
 class Mapping:
     """One message structure's mapping, ready to run. `version` is the hash of everything that it uses."""
 
-    def __init__(self, message: MessageMap, files: Files, problems: Problems) -> None:
-        self.name = message.name
-        self.accepts = message.accepts
-        self._message, self._files = message, files
-        self._grouper = Grouper(message.root)
+    def __init__(self, compiled: Compiled, maker: Callable[[], Maker]) -> None:
+        self.name, self.accepts, self.version = compiled.name, compiled.accepts, compiled.version
+        self._coding, self._bodies = compiled.coding, compiled.bodies
+        self._grouper = Grouper(compiled.root)
+        self._maker = maker
         self._functions: dict[bool, Any] = {}
         self._connections: dict[tuple[str, str], Connection] = {}
-        table = files.tables.get(CODING_TABLE)
-        self._coding = {code.upper(): uri for code, (uri, _) in table.codes.items()} if table else {}
-        self.source, used = self._compile(False, problems)
-        if table:
-            used[f"table {CODING_TABLE}"] = table.source
-        content = {name: getattr(part, "content", lambda part=part: part)() for name, part in sorted(used.items())}
-        whole = orjson.dumps([LANGUAGE, message.source.content(), content], option=orjson.OPT_SORT_KEYS)
-        self.version = sha256(whole).hexdigest()
+
+    @property
+    def source(self) -> str:
+        """The generated Python."""
+        return self._maker().module(False).source()
 
     def run(self, raw: bytes, context: Context) -> Output:
         """The message's resources. Raises `Unmappable`."""
@@ -96,7 +79,7 @@ class Mapping:
         full = not _is_plain(raw)
         if full:
             state.delimiters = delimiters_of(lines[0])
-        function = self._functions.get(full) or self._full()
+        function = self._functions.get(full) or self._function(full)
         names = [lines[repair.segment][:3] for repair in repairs]
         function(state, lines, group)  # cuts the lines into fields as it goes
         for repair, name in zip(repairs, names, strict=True):
@@ -114,21 +97,32 @@ class Mapping:
             self._connections[key] = found
         return found
 
-    def _full(self) -> Any:
-        """The variant for messages with escapes, nulls, stray blanks, other delimiters; made on first need."""
-        self._compile(True, Problems())
-        return self._functions[True]
+    def _function(self, full: bool) -> Any:
+        """A variant, on first need; the full one is for escapes, nulls, stray blanks, other delimiters."""
+        body = self._bodies.get(full) or pack(self._maker().module(full), self.name)
+        self._functions[full] = unpack(body)
+        return self._functions[full]
 
-    def _compile(self, full: bool, problems: Problems) -> tuple[str, dict[str, Any]]:
-        module = Module(full)
-        emitter = Emitter(self._files, r4(), module, problems)
-        Program(self._message, emitter, r4(), problems).emit()
-        source = module.source()
-        if not problems.found:
-            namespace = {**_RUNTIME, "link": run.link, **module.namespace}
-            exec(compile(source, f"<mapping {self.name}{' full' if full else ''}>", "exec"), namespace)
-            self._functions[full] = namespace["run"]
-        return source, emitter.used
+
+class _Makers:
+    """The compilers of all maps, made when one is asked for: a start with a full cache needs none of them."""
+
+    def __init__(self, shipped: Path, site: Path | None) -> None:
+        self._folders = [Path(folder) for folder in (shipped, site) if folder is not None]
+        self._makers: dict[str, Maker] = {}
+
+    def compiled(self, full: bool) -> list[Compiled]:
+        """Everything read, checked and compiled. Raises `MappingError`."""
+        from engine.mapping import maker  # 50 ms that a start with a full cache is spared
+
+        self._makers, found = maker.make(self._folders, full)
+        return found
+
+    def one(self, name: str) -> Maker:
+        """The compiler of one map."""
+        if not self._makers:
+            self.compiled(False)
+        return self._makers[name]
 
 
 class Library:
@@ -139,17 +133,19 @@ class Library:
         self._accepts = {kind: one for one in mappings.values() for kind in one.accepts}
 
     @staticmethod
-    def load(shipped: Path, site: Path | None = None) -> Library:
-        """Read, check and compile; the site's win by name. Raises `MappingError` with all problems of all files."""
-        problems = Problems()
-        files = Files()
-        for folder in (shipped, site):
-            if folder is not None:
-                read_folder(Path(folder), files, problems)
-        mappings = {name: Mapping(message, files, problems) for name, message in sorted(files.messages.items())}
-        _check_unused(files, problems)
-        problems.check()
-        return Library(mappings)
+    def load(shipped: Path, site: Path | None = None, cache: Path | None = None) -> Library:
+        """Read, check and compile; the site's win by name. Raises `MappingError` with all problems of all files.
+
+        cache: a file to keep what was compiled, for the next start with the same files. It is made if it can be.
+        """
+        key = compile_cache.key(LANGUAGE, shipped, site) if cache else None
+        kept = compile_cache.read(cache, key) if cache and key else None
+        makers = _Makers(shipped, site)
+        if kept is None:
+            kept = makers.compiled(full=cache is not None)
+            if cache and key:
+                compile_cache.write(cache, key, kept)
+        return Library({one.name: Mapping(one, partial(makers.one, one.name)) for one in kept})
 
     @property
     def names(self) -> list[str]:
@@ -168,26 +164,18 @@ class Library:
         return self._accepts.get(f"{type}^{trigger}")
 
 
-def _check_unused(files: Files, problems: Problems) -> None:
-    """Compile the data type maps that no message uses, for the mistakes in them."""
-    emitter = Emitter(files, r4(), Module(False), problems)
-    for found in files.maps.values():
-        if len(found.owner) < 3 or found.target in ("Identifier", "CodeableConcept"):
-            emitter.functions.function(found)
-
-
-_MARKS = bytes.maketrans(b"^~&\r\n", b"|||||")
+_EDGE_BLANK = re.compile(rb" (?:(?=[|^~&\r\n])|(?<=[|^~&\r\n] ))")
 
 
 def _is_plain(raw: bytes) -> bool:
     """Whether a message needs no care: standard delimiters, no escapes, no nulls, no blanks at the edges of values."""
     if not raw.startswith(b"MSH|^~\\&|") or raw.find(b"\\", 8) >= 0 or (b'"' in raw and b'""' in raw):
         return False
-    marked = raw.translate(_MARKS)
-    return b" |" not in marked and b"| " not in marked
+    return _EDGE_BLANK.search(raw) is None
 
 
 def _ordered(entries: list[Any]) -> list[Any]:
     """Referenced first: anchors, facts in the order of their making, provenance."""
-    rank = {"anchor": 0, "fact": 1, "provenance": 2}
-    return sorted(entries, key=lambda entry: rank[entry.role])
+    anchors = [entry for entry in entries if entry.role == "anchor"]
+    facts = [entry for entry in entries if entry.role == "fact"]
+    return anchors + facts + [entry for entry in entries if entry.role == "provenance"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from engine.hl7.group import Node
@@ -21,9 +22,11 @@ from engine.mapping.scope import Raw, Scope
 from engine.mapping.writer import Writer
 
 _AROUND = re.compile(
-    r"(?:e|h|n|all)_\w+|cache\d+|local\d+|known_time|lines|[gh]\d+|group|i|MSH|[A-Z][A-Z0-9_]*_\d+[xy]?"
+    r"(?:e|h|n|all)_\w+|cache\d+|local\d+|known_time|known_instant|known_number|lines|[gh]\d+|group|i|MSH|[A-Z][A-Z0-9_]*_\d+[xy]?"
 )
 """The variables that `run` sets for the resources inside it."""
+_SHARED = re.compile(r"cache\d+|local\d+|known_time|known_instant|known_number")
+"""Those of them that are the same for all messages of a connection and zone."""
 
 
 @dataclass(slots=True)
@@ -82,6 +85,8 @@ class Program:
         self.collected: set[tuple[str, int]] = set()
         self.homes: dict[str, tuple[Area, str]] = {}
         self.done: set[str] = set()
+        self.closed: dict[str, Area] = {}
+        self.reach: dict[str, int] = {}
         self.functions: dict[str, str] = {}
         self.lets: dict[str, tuple[Area, Raw]] = {}
         self.seen_blocks = [block for block in message.blocks if self._home(block)]
@@ -93,6 +98,7 @@ class Program:
             fetched = {name for area in self.areas for name in area.fetched.values()}
             module.hoisted = frozenset(key for key, count in module.heads.items() if count > 1 and key[0] in fetched)
             self.done.clear()
+            self.closed.clear()
             for area in self.areas:
                 area.widths.clear()
                 area.fetched.clear()
@@ -102,7 +108,8 @@ class Program:
                 self._area(self.areas[0], self.seen_blocks, "group", body)
                 for name, variable in self.emitter.module.caches.items():
                     out(f"{variable} = X.coded[{name!r}]")
-                out("known_time = X.times.get")
+                out("known_number = X.connection.numbers.get")
+                out("known_time, known_instant = X.times.get, X.instants.get")
                 for name, variable in self.emitter.module.locals.items():
                     out(f"{variable} = X.local({name!r})")
                 out.lines.extend(body.lines)
@@ -135,17 +142,25 @@ class Program:
             home = self.homes[block.id][0]
             if home is area:
                 self._block(block, area, variable, body)
+                begun.clear()
                 continue
             child = next(a for a in home.chain() if a.parent is area)
             if child.id in begun:
                 continue
-            begun.add(child.id)  # one loop over a group makes all that is made there
+            begun.add(child.id)  # one loop over a group makes all that is made there before the next of the area's own
             path = next(path for path, other in area.children.values() if other is child)
-            inside = [other for other in blocks if child in self.homes[other.id][0].chain()]
+            inside = self._inside(child, block, area, blocks)
+            self.closed |= {name: child for name in self.done if child in self.homes[name][0].chain()}
             with body.block(f"for g{child.id} in {_items(variable, path)}:"):
                 self._area(child, inside, f"g{child.id}", body)
         self._prologue(area, blocks, variable, out)
         out.lines.extend(body.lines)
+
+    def _inside(self, child: Area, first: Block, area: Area, blocks: list[Block]) -> list[Block]:
+        """What is made in a loop over a child group that begins with a block."""
+        rest = blocks[blocks.index(first) :]
+        own = next((n for n, other in enumerate(rest) if self.homes[other.id][0] is area), len(rest))
+        return [other for other in rest[:own] if child in self.homes[other.id][0].chain()]
 
     def _lets(self, area: Area, out: Writer) -> None:
         """The message's own names whose innermost segment is of this area."""
@@ -177,10 +192,10 @@ class Program:
                 out(f"{name} = {'header' if dotted == 'MSH' else 'fields'}(lines, {items}, {tail})")
             if dotted == "MSH":
                 out("X.begin(MSH[7])")
-                out("known_time = X.times.get")
+                out("known_time, known_instant = X.times.get, X.instants.get")
             for _, place in sorted(key for key in self.emitter.module.hoisted if key[0] == name):
                 out(f"h_{name}_{place} = {name}[{place}]")
-                with out.block(f"if not h_{name}_{place}.isalnum():"):
+                with out.block(f"if h_{name}_{place} and not h_{name}_{place}.isalnum():"):
                     out(f"h_{name}_{place} = head(h_{name}_{place})")
 
     def _tail(self, area: Area, name: str) -> str:
@@ -215,10 +230,14 @@ class Program:
         self.done.add(block.id)
 
     def _bind(self, area: Area, name: str, out: Writer) -> None:
-        area.widths.setdefault(name, 0)
-        area.widths[name] = max(area.widths[name], 48)
+        area.widths[name] = self.reach.get(name, 48)  # known from the first pass on
         tail = self._tail(area, name)
-        out(f"{name} = {f'X.fields(lines, i, {tail})' if self.emitter.module.full else f'fields(lines, (i,), {tail})'}")
+        if self.emitter.module.full:
+            out(f"{name} = X.fields(lines, i, {tail})")
+            return
+        out(f"{name} = lines[i]")
+        with out.block(f"if type({name}) is str or len({name}) <= {area.widths[name]}:"):
+            out(f"{name} = fields(lines, (i,), {tail})")
 
     def _make(self, block: Block, area: Area, variable: str, bound: dict[str, str], out: Writer) -> None:
         maps = [(self._split(name, place), name, place) for name, place in block.maps]
@@ -247,9 +266,44 @@ class Program:
         self._required(block, scope)
         condition = self.emitter.values.condition(block.when, scope) if block.when else ""
         inner(f"return e_{block.id}")
-        made = self._function(f"make_{block.id}", inner.lines)
+        made = self._function(f"make_{block.id}", self._remembered(block, inner.lines))
         tests = [f"({test})" for test in (present, condition) if test]
         out(f"e_{block.id} = {made}" + (f" if {' and '.join(tests)} else None" if tests else ""))
+
+    def _remembered(self, block: Block, lines: list[str]) -> list[str]:
+        """An anchor made of some fields of one segment and of nothing else is made once for the same fields."""
+        text = "\n".join(lines)
+        around = {one for one in self._around(text) if not _SHARED.fullmatch(one)}
+        owners = {name[2:].rpartition("_")[0] if name.startswith("h_") else name for name in around}
+        if self.emitter.module.full or block.role != "anchor" or len(owners) != 1 or block.keyless == "contain":
+            return lines
+        owner = owners.pop()
+        found = re.findall(rf"\b(?:{owner}\[|h_{owner}_)(\d+)", text)
+        numbers = sorted({int(number) for number in found})
+        if not re.search(r"_\d+[xy]?$", owner) or not numbers or self.emitter.functions.made_of_parties(lines):
+            return lines
+        head, *body = lines
+        out = Writer(1)
+        out(f'f = f"{"|".join(f"{{{owner}[{number}]}}" for number in numbers)}|{{X.mark}}"')
+        out(f"known = X.parties.get(({block.id!r}, f))")
+        with out.block("if known is not None:"):
+            out("return known")
+        out(f"made = X.coded['block {block.id}'].get(f)")
+        with out.block("if made is not None:"):
+            out(f"known = X.parties[{block.id!r}, f] = X.again({block.entry!r}, {block.update!r}, made)")
+            out("return known")
+        out("noted = len(X.diagnostics)")
+        keep = Writer(2)
+        with keep.block("if len(X.diagnostics) == noted:"):
+            keep(f"X.keep(X.coded['block {block.id}'], f, (dict(r), key))")
+        made = next(index for index, line in enumerate(body) if f"e_{block.id} = X.anchor(" in line)
+        keep(f"X.parties[{block.id!r}, f] = {body[made].strip()}")
+        return [*out.lines, head, *body[:made], *keep.lines, *body[made + 1 :]]
+
+    def _around(self, text: str) -> list[str]:
+        """What some lines read from around them."""
+        code = compile(f"def made():\n{text}", "made", "exec").co_consts[0]
+        return [one for one in code.co_names if _AROUND.fullmatch(one) and one not in self.emitter.module.namespace]
 
     def _function(self, name: str, lines: list[str]) -> str:
         """A resource as a function of its own, called with what it reads from around it.
@@ -257,8 +311,7 @@ class Program:
         In one piece, a message's code has so many constants and such long jumps that every instruction gets slower.
         """
         text = "\n".join(lines)
-        code = compile(f"def {name}():\n{text}", name, "exec").co_consts[0]
-        free = [one for one in code.co_names if _AROUND.fullmatch(one) and one not in self.emitter.module.namespace]
+        free = self._around(text)
         self.functions[name] = f"def {name}({', '.join(['X', *free])}):\n{text}"
         return f"{name}({', '.join(['X', *free])})"
 
@@ -341,7 +394,9 @@ class Program:
             if allowed is not None and path.owner not in allowed:
                 return None
             if path.owner in bound:
-                return bound[path.owner]
+                name = bound[path.owner]
+                self.reach[name] = max(self.reach.get(name, 0), path.field)
+                return name
             return self._segment(area, path, allowed is not None)
 
         def segments() -> list[str]:
@@ -356,7 +411,21 @@ class Program:
             return self._entry(block, area, name, how) if block else None
 
         names = {name: raw for name, (home, raw) in self.lets.items() if home in area.chain()} if not found else {}
-        return Scope("r", block.make[0] if block else "", fields, segments, entry, entries, names=names, root="r")
+        kind = block.make[0] if block else ""
+        there = partial(self._there, area) if found is None else _nowhere
+        return Scope("r", kind, fields, segments, entry, entries, names=names, root="r", there=there)
+
+    def _there(self, area: Area, name: str) -> str | None:
+        """The condition that a segment is in an area, one around it, or one just below it."""
+        for one in area.chain():
+            slot = one.slot(name)
+            if slot is not None:
+                return _items(_variable(one), slot[1])
+        for path, child in area.children.values():
+            slot = child.slot(name)
+            if slot is not None:
+                return f"any({_items('one', slot[1])} for one in {_items(_variable(area), path)})"
+        return None
 
     def _segment(self, area: Area, path: Path, beside: bool) -> str | None:
         for one in area.chain():
@@ -375,7 +444,9 @@ class Program:
             return None
         if not how:
             if home[0] in area.chain() and not home[1]:
-                if name in self.done:
+                if name in self.closed and self.closed[name] in area.chain():
+                    self._interrupted(block, name)
+                elif name in self.done:
                     return f"e_{name}"
                 self.problems.add(
                     block.place, f"{name}, used in {block.id} before it is made", f"{name} above {block.id}"
@@ -385,8 +456,14 @@ class Program:
             self.problems.add(place, f"{name}, of which there may be many here", f"each {name} or first {name}")
             return "None"
         nearest = next(one for one in area.chain() if one in home[0].chain())
+        if name in self.closed and self.closed[name] in nearest.chain():
+            self._interrupted(block, name)
         self.collected.add((name, nearest.id))
         return f"all_{name}_{nearest.id}"
+
+    def _interrupted(self, block: Block, name: str) -> None:
+        found = f"{name}, made in an earlier turn through the group than {block.id}"
+        self.problems.add(block.place, found, f"no resource of an outer group between {name} and {block.id}")
 
     def _identify(self, block: Block, area: Area, scope: Scope, out: Writer) -> None:
         """The entry, by its key."""
@@ -400,7 +477,10 @@ class Program:
                 where = "None" if element is None else "list" if element.many else "dict"
                 out(f"{name} = X.fact({block.entry!r}, r, key[0][0], key[0][1], {where})")
         with out.block("else:"):
-            out(f"{name} = X.keyless({block.entry!r}, r, {block.role!r}, {block.keyless == 'contain'})")
+            if block.keyless == "contain" and not block.keys:
+                out(f"{name} = X.contained({block.entry!r}, r, {block.role!r})")
+            else:
+                out(f"{name} = X.keyless({block.entry!r}, r, {block.role!r}, {block.keyless == 'contain'})")
         lists = [number for other, number in sorted(self.collected) if other == block.id]
         if lists:
             with out.block(f"if {name} is not None:"):
@@ -413,6 +493,15 @@ class Program:
                 self.problems.add(
                     block.place, f"{block.id}: no row sets {need}", f"{need}, which {block.make[0]} must have"
                 )
+
+
+def _nowhere(name: str) -> None:
+    return None
+
+
+def _variable(area: Area) -> str:
+    """The variable of the group that an area is."""
+    return f"g{area.id}" if area.parent else "group"
 
 
 def _items(variable: str, path: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ from engine.mapping.convert import urn_part
 
 CACHE_LIMIT = 4096
 """Entries of each cache; a full one is emptied, as the values in use come back at once."""
+_NUMBERS = tuple(f"{number:06x}" for number in range(256))
 _CACHE_LENGTH = 200  # characters; longer values hardly repeat
 
 
@@ -31,6 +32,8 @@ class Connection:
         self.locals: dict[str, str] = {}
         self.coded: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         self.times: dict[str, dict[str, str]] = {}
+        self.instants: dict[str, dict[str, str]] = {}
+        self.numbers: dict[str, float | int] = {}
         self.zones: dict[str, tzinfo | None] = {}
 
     def remember(self, cache: dict[Any, Any], key: Any, value: Any) -> None:
@@ -50,7 +53,9 @@ class Run:
         "delimiters",
         "diagnostics",
         "entries",
+        "instants",
         "keys",
+        "mark",
         "parties",
         "prefix",
         "received",
@@ -72,21 +77,25 @@ class Run:
         digest = blake2b(raw, digest_size=12).hexdigest()
         # version 8 of RFC 9562, made from the message: the same bytes give the same names
         self.prefix = f"urn:uuid:{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-a{digest[15:18]}-{digest[18:24]}"
+        self.mark = ""  # of the zone that the message names
         self.times = connection.times.setdefault("", {})
+        self.instants = connection.instants.setdefault("", {})
 
     def begin(self, sent: str) -> None:
         """Take the message's zone from MSH-7, if it has one (2.14.9.7)."""
-        mark = sent[-5:-4]
-        if mark and mark in "+-":
-            zones = self.connection.zones
-            if sent[-5:] not in zones:
-                self.connection.remember(zones, sent[-5:], times.zone_of(sent))
-            zone = zones[sent[-5:]]
+        sign = sent[-5:-4]
+        if sign and sign in "+-":
+            zones, mark = self.connection.zones, sent[-5:]
+            if mark not in zones:
+                self.connection.remember(zones, mark, times.zone_of(sent))
+            zone = zones[mark]
             if zone is not None:
-                self.zone = zone
-                self.times = self.connection.times.setdefault(sent[-5:], {})
+                self.zone, self.mark = zone, mark
+                self.times = self.connection.times.setdefault(mark, {})
+                self.instants = self.connection.instants.setdefault(mark, {})
         if len(self.times) >= CACHE_LIMIT:
             self.times.clear()
+            self.instants.clear()
 
     # -- text, for messages with escapes, nulls, stray blanks or other delimiters
 
@@ -144,29 +153,27 @@ class Run:
 
     def anchor(self, name: str, resource: dict[str, Any], update: Policy, key: tuple[tuple[str, str], ...]) -> Entry:
         """An anchor, or the one with the same key that is there already, filled with what this one knows more."""
-        kind = resource["resourceType"]
+        kind, keys = resource["resourceType"], self.keys
         for system, value in key:
-            known = self.keys.get((kind, system, value))
+            known = keys.get((kind, system, value))
             if known is not None:
                 _fill(known.resource, resource)
                 return known  # type: ignore[no-any-return]
         entry = self._entry(name, resource, "anchor", key, update)
         for system, value in key:
-            self.keys[kind, system, value] = entry
+            keys[kind, system, value] = entry
         return entry
 
-    def again(self, function: str, value: str, name: str, update: Policy, made: Any) -> dict[str, str]:
-        """A party that an earlier message of the connection made of the same value."""
+    def again(self, name: str, update: Policy, made: Any) -> Entry:
+        """What an earlier message of the connection made of the same value, for a party or a block of fields."""
         resource, key = made
-        reference = self.anchor(name, dict(resource), update, key).reference
-        self.parties[function, value] = reference
-        return reference
+        return self.anchor(name, dict(resource), update, key)
 
     def fact(self, name: str, resource: dict[str, Any], system: str, value: str, where: Any) -> Entry:
         """A fact under its key; an ordinal tells apart what the sender calls the same."""
-        kind = resource["resourceType"]
-        count = self.keys.get((kind, system, value), 0) + 1
-        self.keys[kind, system, value] = count
+        place = resource["resourceType"], system, value
+        count = self.keys.get(place, 0) + 1
+        self.keys[place] = count
         if count > 1:
             value = f"{value}#{count}"
         identifier = {"system": system, "value": value}
@@ -184,14 +191,22 @@ class Run:
         if role == "provenance":
             return self._entry(name, resource, role, (), "create")
         self.note("no-identity", name, "an identifier to find it by")
-        return Entry(name, resource, {"reference": f"#{name}"}, role, (), "create") if keep else None
+        return self.contained(name, resource, role) if keep else None
+
+    def contained(self, name: str, resource: dict[str, Any], role: Role) -> Entry:
+        """A resource that stands inside those that refer to it."""
+        count = self.keys[name, "", ""] = self.keys.get((name, "", ""), 0) + 1
+        reference = {"reference": f"#{name}-{count}" if count > 1 else f"#{name}"}
+        return Entry(name, resource, reference, role, (), "create")
 
     def _entry(
         self, name: str, resource: dict[str, Any], role: Role, key: tuple[tuple[str, str], ...], update: Policy
     ) -> Entry:
-        reference = {"reference": f"{self.prefix}{len(self.entries):06x}"}
-        entry = Entry(name, resource, reference, role, key, update)
-        self.entries.append(entry)
+        entries = self.entries
+        number = len(entries)
+        tail = _NUMBERS[number] if number < 256 else f"{number:06x}"
+        entry = Entry(name, resource, {"reference": self.prefix + tail}, role, key, update)
+        entries.append(entry)
         return entry
 
     def every(self, role: str) -> list[dict[str, str]]:
@@ -204,7 +219,7 @@ def link(resource: dict[str, Any], entry: Entry) -> dict[str, str]:
     if not entry.key and entry.role != "provenance":
         kept = resource.setdefault("contained", [])
         inner = dict(entry.resource)
-        for other in (*inner.pop("contained", ()), inner | {"id": entry.name}):
+        for other in (*inner.pop("contained", ()), inner | {"id": entry.reference["reference"][1:]}):
             if all(other["id"] != known["id"] for known in kept):
                 kept.append(other)
     return entry.reference
@@ -215,6 +230,9 @@ def identifiers(resource: dict[str, Any], kind: str) -> tuple[tuple[str, str], .
     found = resource.get("identifier", ())
     if isinstance(found, dict):
         found = (found,)
+    if len(found) == 1 and not kind:
+        one = found[0]
+        return ((one["system"], one["value"]),) if "system" in one and "value" in one else ()
     return tuple(
         [
             (one["system"], one["value"])

@@ -25,7 +25,8 @@ class Scope:
 
     target: the variable of the object being filled; type: its FHIR type. fields: gives the variable of a segment's
     fields, or None. owner: the data type whose components are `c` (empty in a segment's rows). walked: fields that an
-    enclosing row walks over. written: elements that earlier rows may have set, which later ones must not overwrite.
+    enclosing row walks over. there: gives the condition that a segment is in the group or just below it. written:
+    elements that earlier rows may have set, which later ones must not overwrite.
     """
 
     target: str
@@ -41,6 +42,7 @@ class Scope:
     written: set[str] = field(default_factory=set)
     root: str = ""
     cached: bool = False
+    there: Callable[[str], str | None] = lambda name: None
     marks: tuple[str, str] = ('"^"', '"&"')
 
     def inside(self, target: str, type: str, **changes: object) -> Scope:

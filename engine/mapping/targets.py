@@ -48,9 +48,9 @@ class Targets:
         return url
 
     def store(
-        self, found: Found, scope: Scope, value: str, out: Writer, fresh: bool = True, extend: bool = False
+        self, found: Found, scope: Scope, value: str, out: Writer, once: bool = False, extend: bool = False
     ) -> None:
-        """Set an element, wrapping it as its path says; a repeating one gets one more."""
+        """Set an element, wrapping it as its path says; a repeating one gets one more. `once`: in no loop."""
         split = len(found) - 1
         for index, (_, element, url) in enumerate(found):
             if element.many and (url or index < len(found) - 1):
@@ -67,6 +67,10 @@ class Targets:
             holder += f".setdefault({name!r}, {{}})"
         path = ".".join(name for name, _, _ in found[: split + 1])
         if element.many:
+            if once and holder == scope.target and path not in scope.written:
+                out(f"{holder}[{key!r}] = {value if extend else f'[{value}]'}")
+                scope.written.add(path)
+                return
             self._append(holder, key, path, value, scope, out, extend)
         else:
             self._set(holder, key, path, element, value, scope, out)

@@ -24,6 +24,7 @@ FUNCTIONS = {
 GIVEN = {"channel": "X.channel", "connection": "X.connection.name", "received": "received(X)"}
 _FIELD = re.compile(r"([A-Za-z_0-9]+)\[(\d+)\]")
 _FIRST = re.compile(r"\(([A-Za-z_0-9]+)\[(\d+)\] and component\(first\(\1\[\2\]\), 1, \"\^\"\)\)")
+_LEAF = re.compile(r"component\(.*, (?:T|\"&\")\)")
 NONE = Raw('""', TEXT)
 
 
@@ -62,6 +63,8 @@ class Values:
 
     def text(self, value: Value, scope: Scope, whole: bool = False) -> str:
         """The value's text: of a value with parts its first leaf, or (`whole`) the first repetition as it stands."""
+        if isinstance(value, Else):
+            return f"({' or '.join(self.text(option, scope, whole) for option in value.options)})"
         return self.leaf(self.raw(value, scope), whole, scope)
 
     def leaf(self, raw: Raw, whole: bool, scope: Scope) -> str:
@@ -70,7 +73,7 @@ class Values:
             field = _FIELD.fullmatch(raw.code) or _FIRST.fullmatch(raw.code)
             if field:  # the first component of a field is its head
                 return self.module.head(field[1], field[2])
-        if raw.level == TEXT:
+        if raw.level == TEXT or (not self.module.full and not whole and _LEAF.fullmatch(raw.code)):
             return raw.code
         if self.module.full:
             cut = "X.first" if whole else "X.head"
@@ -98,6 +101,9 @@ class Values:
         return self._test(condition, scope)
 
     def _test(self, test: Test, scope: Scope) -> str:
+        there = scope.there(test.value.name) if isinstance(test.value, Name) and not test.value.how else None
+        if test.kind == "valued" and there:
+            return f"not {there}" if test.negated else there
         if test.kind == "valued":
             raw = self.raw(test.value, scope)
             found = raw.code if raw.level in (TEXT, FIELD) or not self.module.full else f"X.text({raw.code})"

@@ -36,7 +36,9 @@ class Ways:
     def prepare(self) -> None:
         """Raises MappingError."""
         if any(self._maps(channel) for channel in self._configuration.channels):
-            self.library = Library.load(shipped_mappings(), self._configuration.service.mappings)
+            settings = self._configuration.service
+            cache = settings.ledger.with_suffix(".mappings")  # beside the ledger, like the token: this user's alone
+            self.library = Library.load(shipped_mappings(), settings.mappings, cache)
         else:
             self.library = Library({})
 

@@ -79,6 +79,13 @@ def test_conditions_choose_rows(tmp_path: Path, condition: str, holds: bool, esc
     assert ("active" in found) is holds
 
 
+@pytest.mark.parametrize(("lines", "made"), [(["PID|||M1", "NTE|1||x"], 1), (["PID|||M1"], 0)])
+def test_a_segment_is_valued_where_it_is_there(tmp_path: Path, lines: list[str], made: int) -> None:
+    text = FILES["messages/ZZZ.yaml"].replace("PATIENT*: [PID, NTE*]", "PATIENT*: [PID, ZED*: [NTE]]")
+    folder = write(tmp_path, messages_ZZZ=text + "    when: NTE is valued\n")
+    assert len(run(folder, *lines).entries) == made
+
+
 def test_rows_under_a_row_fill_one_element_for_each_repetition(tmp_path: Path) -> None:
     lines = ("PID-5 -> name:\n      - this.1 -> family".replace("this.1", "PID-5.1"), "active = true")
     found = made(tmp_path, *lines, pid="PID|||M1||One^x~Two")

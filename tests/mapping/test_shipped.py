@@ -97,6 +97,25 @@ def test_a_plain_result_writes_seven_facts_one_order_and_its_provenance() -> Non
     assert not any(entry.type == "PractitionerRole" for entry in output.entries)
 
 
+def test_a_producer_named_by_many_results_is_made_once_for_each_message() -> None:
+    lab = "|" * 9 + "REFERENCE LABORATORY^L^^^^CLIA^XX^^^99D0000001"
+    lines = [one + lab if one.startswith("OBX") else one for one in ORU]
+    first, second = mapped(lines), mapped([lines[0].replace("A1", "A2"), *lines[1:]])
+    for output in (first, second):
+        producers = [entry for entry in output.entries if entry.key[:1] and entry.key[0][1] == "99D0000001"]
+        assert len(producers) == 1
+        results = [entry.resource for entry in output.entries if entry.name == "observation"]
+        assert all(one["performer"] == [producers[0].reference] for one in results)
+    assert first.entries[0].reference != second.entries[0].reference
+
+
+def test_a_specimen_without_a_number_is_contained_once() -> None:
+    order = ORU[4].replace("|||||||||1^Doc", "||||||||Blood|1^Doc")
+    assert order != ORU[4]
+    names = [entry.type for entry in facts(mapped([*ORU[:4], order, *ORU[5:]]))]
+    assert names == ["Observation"] * 5 + ["DiagnosticReport"]
+
+
 def test_what_is_referred_to_comes_first() -> None:
     output = mapped(ORU)
     seen: set[str] = set()
