@@ -34,18 +34,20 @@ class Anchored:
         entries += [{"request": {"method": "GET", "url": patient}} for patient in patients]
         body = bundle_bytes("transaction", entries)
         if fits(writes, len(body), self._limits):
-            await self._send(writes, body, len(entries), spent)
+            spent.points += WRITE * len(writes) + READ * len(patients)
+            if not await self._client.succeeds(body, len(entries)):
+                raise NotAtomic
             return
         places: dict[str, str] = {}
         for chunk in chunks(writes, self._limits):
             entries = [entry_for(write) for write in chunk]
             body = concrete(bundle_bytes("transaction", entries), places)
-            _keep_places(chunk, await self._send(chunk, body, len(entries), spent))
+            _keep_places(chunk, await self._send(chunk, body, spent))
             places |= {write.urn: write.entry.reference["reference"] for write in chunk if write.urn}
 
-    async def _send(self, writes: Sequence[Write], body: bytes, entries: int, spent: Spent) -> list[dict[str, Any]]:
-        spent.points += WRITE * len(writes) + READ * (entries - len(writes))
-        answers = await self._client.send_bundle(body, entries, repeatable=False)
+    async def _send(self, writes: Sequence[Write], body: bytes, spent: Spent) -> list[dict[str, Any]]:
+        spent.points += WRITE * len(writes)
+        answers = await self._client.send_bundle(body, len(writes), repeatable=False)
         for answer in answers:
             if entry_trouble(answer["response"], repeatable=True) is not None:
                 raise NotAtomic

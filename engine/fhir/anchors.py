@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -33,14 +32,14 @@ ATTEMPTS = 4
 OPEN_REFERENCE = b'"urn:uuid:'
 # Made for one visit or order: usually new, so that searching first would only cost points.
 OFTEN_NEW = frozenset(("Encounter", "ServiceRequest"))
-FINGERPRINTS_KEPT = 4
+CONTENTS_KEPT = 4
 
 Key = tuple[str, str, str]
 
 
 @dataclass(slots=True)
 class Known:
-    """An anchor as it was last seen. stored: its JSON. settled: fingerprints of contents that would change nothing."""
+    """An anchor as it was last seen. stored: its JSON. settled: JSON of contents that would change nothing."""
 
     id: str
     stored: bytes
@@ -71,6 +70,11 @@ class Cache:
         self._known.move_to_end(key)
         return known
 
+    def mark(self, key: Key) -> str | None:
+        """The message that was the last to write the anchor. Asking does not count as use."""
+        known = self._known.get(key)
+        return None if known is None else known.mark
+
     def put(self, key: Key, resource: Resource) -> Known:
         marks = tags.marks(resource)
         known = Known(resource["id"], orjson.dumps(resource), marks[-1] if marks else "", self._clock() + self._life)
@@ -96,10 +100,11 @@ class Anchors:
         """Point the references of known anchors at their ids. Returns those that have to be searched."""
         unknown = []
         for entry in entries:
-            known = self._cache.get(key_of(entry))
+            key = key_of(entry)
+            known = self._cache.get(key)
             if known is not None:
-                entry.reference["reference"] = f"{entry.type}/{known.id}"
-            elif entry.type not in OFTEN_NEW:
+                entry.reference["reference"] = f"{key[0]}/{known.id}"
+            elif key[0] not in OFTEN_NEW:
                 unknown.append(entry)
         return unknown
 
@@ -137,7 +142,7 @@ class Anchors:
 
     def wrote(self, entries: Iterable[Entry], code: str) -> bool:
         """Whether the message was the last to write one of these anchors."""
-        return any(known is not None and known.mark == code for known in map(self._cache.get, map(key_of, entries)))
+        return code in map(self._cache.mark, map(key_of, entries))
 
     def current(self, entry: Entry) -> Resource:
         """The anchor as it was last seen. KeyError before it was settled."""
@@ -150,10 +155,11 @@ class Anchors:
     def _settled(self, entry: Entry, data: bytes) -> bool:
         """Whether the anchor is known to say what this message says. Another message may have seen to that only just
         now: the references to it are pointed at it here too."""
-        known = self._cache.get(key_of(entry))
-        if known is None or not known.settled or _fingerprint(data) not in known.settled:
+        key = key_of(entry)
+        known = self._cache.get(key)
+        if known is None or data not in known.settled:
             return False
-        entry.reference["reference"] = f"{entry.type}/{known.id}"
+        entry.reference["reference"] = f"{key[0]}/{known.id}"
         return True
 
     async def _settle_partly(self, waiting: list[Entry], code: str, spent: Spent) -> Entry:
@@ -179,7 +185,7 @@ class Anchors:
                     await pause(attempt)
             known = self._cache.get(key_of(entry))
             if known is not None:
-                known.settled = (*known.settled, _fingerprint(data))[-FINGERPRINTS_KEPT:]
+                known.settled = (*known.settled, data)[-CONTENTS_KEPT:]
 
     async def _write(self, entry: Entry, ours: Resource, code: str, spent: Spent) -> None:
         known = self._cache.get(key_of(entry))
@@ -210,8 +216,7 @@ class Anchors:
 def key_of(entry: Entry) -> Key:
     if not entry.key:
         raise Trouble(Result.NEVER, f"{entry.type} without an identifier")
-    system, value = entry.key[0]
-    return entry.type, system, value
+    return (entry.resource["resourceType"], *entry.key[0])
 
 
 def query_for(entry: Entry) -> Query:
@@ -260,7 +265,3 @@ def _is_open(value: Any) -> bool:
 
 def _later(problem: Trouble) -> Trouble:
     return Trouble(Result.NOT_TAKEN, problem.reason, status=problem.status, code=problem.code, after=problem.after)
-
-
-def _fingerprint(data: bytes) -> bytes:
-    return blake2b(data, digest_size=16).digest()

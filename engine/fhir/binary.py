@@ -25,6 +25,7 @@ REMEMBERED = 256
 DEFAULT_TYPE = "application/octet-stream"
 
 _SHORTEST = LARGEST_INLINE * 4 // 3  # characters of base64
+_PLACES = frozenset(("presentedForm", "content", "sourceAttachment", "extension"))  # where `attachments` looks
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ def take_out(output: Output) -> list[Body]:
     return [
         _take(entry.resource, attachment)
         for entry in output.entries
-        if entry.role == "fact"
+        if entry.role == "fact" and not _PLACES.isdisjoint(entry.resource)
         for attachment in attachments(entry.resource)
         if len(attachment.get("data") or "") > _SHORTEST
     ]

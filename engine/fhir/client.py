@@ -26,6 +26,9 @@ FHIR_JSON = "application/fhir+json"
 KEEPALIVE_S = 15.0  # below every server's own limit, so that a request seldom meets a connection that is being closed
 LARGE_BODY = 512 * 1024  # bytes
 MOST_MATCHES = 1000  # Medplum's largest _count
+# How the status of an entry begins. These bytes can't stand in a text, whose quotes would be escaped.
+SUCCEEDED = b'"status":"20'
+FAILED = (b'"status":"4', b'"status":"5')
 
 
 @dataclass(slots=True)
@@ -143,11 +146,16 @@ class FhirClient:
 
     async def send_bundle(self, body: bytes, entries: int, *, repeatable: bool) -> list[dict[str, Any]]:
         answer = await self._send("POST", "", body, {}, repeatable=repeatable)
-        parsed = _json(answer, repeatable=repeatable)
-        answered: list[dict[str, Any]] = parsed.get("entry") or []
-        if len(answered) != entries or not all(isinstance(one.get("response"), dict) for one in answered):
-            raise Trouble(_lost(repeatable), "the answer's entries are not those of the bundle", status=answer.status)
-        return answered
+        return _answered(answer, entries, repeatable=repeatable)
+
+    async def succeeds(self, body: bytes, entries: int) -> bool:
+        """Send a transaction: whether each of its entries succeeded. The answer, which has all the resources in it, is
+        parsed only where its bytes do not say so."""
+        answer = await self._send("POST", "", body, {}, repeatable=False)
+        if _plainly_succeeded(answer.body, entries):
+            return True
+        answers = _answered(answer, entries, repeatable=False)
+        return all(entry_trouble(one["response"], repeatable=True) is None for one in answers)
 
     # --- One request
 
@@ -238,6 +246,18 @@ def _matches(answer: dict[str, Any]) -> list[Resource]:
     if failed is not None:
         raise failed
     return [entry["resource"] for entry in (answer.get("resource") or {}).get("entry") or ()]
+
+
+def _plainly_succeeded(body: bytes, entries: int) -> bool:
+    """As many statuses of success as there are entries, none of failure, wherever they stand. False: to be parsed."""
+    return body.count(SUCCEEDED) == entries and not any(one in body for one in FAILED) and body.endswith(b"}")
+
+
+def _answered(answer: Answer, entries: int, *, repeatable: bool) -> list[dict[str, Any]]:
+    answered: list[dict[str, Any]] = _json(answer, repeatable=repeatable).get("entry") or []
+    if len(answered) != entries or not all(isinstance(one.get("response"), dict) for one in answered):
+        raise Trouble(_lost(repeatable), "the answer's entries are not those of the bundle", status=answer.status)
+    return answered
 
 
 def _resource(answer: Answer, *, repeatable: bool) -> Resource:

@@ -17,8 +17,8 @@ from engine.ledger.outcome import Result
 
 MESSAGE_TAG = "urn:interlock:message"
 
-_PLAIN = re.compile(r"[A-Za-z0-9._~/:-]+")
-_SAFE = "/:"
+_PLAIN = re.compile(r"[A-Za-z0-9._~/:@-]+")  # what stands for itself in a query (RFC 3986 section 3.4) and in FHIR
+_SAFE = "/:@"
 _ESCAPES = str.maketrans({"\\": "\\\\", ",": "\\,", "$": "\\$"})
 
 

@@ -18,6 +18,7 @@ READ, HISTORY, SEARCH, WRITE = 1, 10, 20, 100
 DEFAULT_WAIT_S = 1.0  # for a 429 that does not say how long
 
 _POLICY = re.compile(r'"?(\w+)"?\s*;\s*r=(\d+)\s*;\s*t=(\d+)')
+_INTERACTIONS = re.compile(r'\bfhirInteractions"?\s*;\s*r=(\d+)\s*;\s*t=(\d+)')  # the one that matters in every answer
 
 
 def parse(header: str) -> dict[str, tuple[int, int]]:
@@ -59,14 +60,13 @@ class Quota:
 
     def heard(self, header: str | None, status: int) -> float | None:
         """Learn from an answer's header. Returns the seconds to wait when it was a refusal (429), else None."""
-        policies = parse(header) if header else {}
         now = self._clock()
-        if "fhirInteractions" in policies:
-            left, seconds = policies["fhirInteractions"]
-            self._left, self._reset_at = left, now + seconds
+        told = _INTERACTIONS.search(header) if header else None
+        if told is not None:
+            self._left, self._reset_at = int(told[1]), now + int(told[2])
         if status != 429:
             return None
-        spent = [seconds for left, seconds in policies.values() if left == 0]
+        spent = [seconds for left, seconds in parse(header or "").values() if left == 0]
         wait = float(max(spent)) if spent else DEFAULT_WAIT_S
         self._blocked_until = max(self._blocked_until, now + wait)
         return wait
