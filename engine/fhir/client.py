@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import orjson
@@ -25,10 +26,15 @@ from engine.ledger.outcome import Result
 FHIR_JSON = "application/fhir+json"
 KEEPALIVE_S = 15.0  # below every server's own limit, so that a request seldom meets a connection that is being closed
 LARGE_BODY = 512 * 1024  # bytes
+SEARCHES_AT_ONCE = 2  # requests with searches on their way; what comes meanwhile gathers for the next one
+MOST_QUERIES = 40  # in one request
 MOST_MATCHES = 1000  # Medplum's largest _count
 # How the status of an entry begins. These bytes can't stand in a text, whose quotes would be escaped.
 SUCCEEDED = b'"status":"20'
 FAILED = (b'"status":"4', b'"status":"5')
+
+
+Asked: TypeAlias = tuple[list[dict[str, Any]], "asyncio.Future[list[dict[str, Any]]]"]
 
 
 @dataclass(slots=True)
@@ -86,9 +92,14 @@ class FhirClient:
         self._tokens: Tokens | None = None
         self._headers: tuple[str, CIMultiDict[str]] = ("", CIMultiDict())
         self.quota = Quota()
+        self._asked: deque[Asked] = deque()  # searches that wait for the one that is on its way
+        self._asking: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Close the connections. The client may be used again afterwards."""
+        for task in tuple(self._asking):
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -97,15 +108,52 @@ class FhirClient:
     # --- What a strategy asks for
 
     async def search(self, queries: Sequence[Query], spent: Spent) -> list[list[Resource]]:
-        """The resources that match each query, all queries in one request."""
+        """The resources that match each query.
+
+        Searches of several messages share a request: while one is on its way, the next ones gather. They stay as
+        separate as before: each has its own entries and its own answers.
+        """
         if not queries:
             return []
         entries = [
             {"request": {"method": "GET", "url": f"{q.type}?{q.query}&_count={_count(q.expected)}"}} for q in queries
         ]
         spent.points += SEARCH * len(queries)
-        answers = await self.bundle("batch", entries, repeatable=True)
-        return [_matches(answer) for answer in answers]
+        asked: asyncio.Future[list[dict[str, Any]]] = asyncio.get_running_loop().create_future()
+        self._asked.append((entries, asked))
+        if len(self._asking) < SEARCHES_AT_ONCE:
+            task = asyncio.create_task(self._ask(), name="fhir searches")
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        return [_matches(answer) for answer in await asked]
+
+    async def _ask(self) -> None:
+        """Send what has gathered until nothing has."""
+        while self._asked:
+            taken = [self._asked.popleft()]
+            size = len(taken[0][0])
+            while self._asked and size + len(self._asked[0][0]) <= MOST_QUERIES:
+                taken.append(self._asked.popleft())
+                size += len(taken[-1][0])
+            await self._ask_together(taken)
+
+    async def _ask_together(self, taken: list[Asked]) -> None:
+        try:
+            answers = await self.bundle("batch", [entry for entries, _ in taken for entry in entries], repeatable=True)
+        except asyncio.CancelledError:
+            for _, asked in taken:
+                asked.cancel()
+            raise
+        except Exception as error:
+            for _, asked in taken:
+                if not asked.done():
+                    asked.set_exception(error)
+            return
+        at = 0
+        for entries, asked in taken:
+            if not asked.done():  # whoever asked may have been cancelled
+                asked.set_result(answers[at : at + len(entries)])
+            at += len(entries)
 
     async def read(self, kind: str, id: str, spent: Spent) -> Resource:
         spent.points += READ

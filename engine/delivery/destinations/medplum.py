@@ -24,7 +24,7 @@ from engine.observe.events import emit
 from engine.observe.service_events import Fault
 
 AT_ONCE = 8  # messages on the way to one project; more only makes its transactions collide
-WINDOW = 8  # messages of one course that may be claimed at once
+WINDOW = 16  # messages of one course that may be claimed at once
 
 
 class Deliverer(Protocol):
