@@ -45,8 +45,6 @@ class Runner:
         self._taken = 0
         self._claimed = 0  # durable; `course.claim` may already belong to a transaction that is still being written
         self._started = False
-        # On a strict course the next message waits for the settlement, and a sender may wait for its answer.
-        self._settle_delivered = ledger.settle if course.window == 1 else ledger.settle_soon
         self._reading = False
         self._lanes: dict[
             bytes, deque[Work]
@@ -266,7 +264,7 @@ class Runner:
         now = self._clock()
         settlement = Settlement(self.course, work.message, State.DELIVERED, now, why, outcome.answer)
         settlement.part, settlement.delivery = work.part, work.delivery
-        self._settle_delivered(settlement)
+        self._ledger.settle(settlement)
         self._delivered.n += 1
         self._latency.observe((now - work.message.received) / 1e6)
         if self._lanes:

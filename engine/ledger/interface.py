@@ -50,9 +50,6 @@ class Ledger(Protocol):
     def settle(self, settlement: Settlement) -> None:
         """Record what became of a part; the course's next claim rides in the same transaction."""
 
-    def settle_soon(self, settlement: Settlement) -> None:
-        """The same within a few milliseconds, for what nobody waits for. A crash before leaves the part `unknown`."""
-
     def event(self, event: IntakeEvent) -> None:
         """Keep evidence of input that got no number, or that `live` would refuse."""
 

@@ -18,7 +18,6 @@ from engine.ledger.sqlite.reader import Reader
 from engine.ledger.sqlite.writer import Commit, Order, Reclaim, Writer
 
 T = TypeVar("T")
-SOON = 0.004  # seconds: a commit costs as much as the mapping of a message, alone or shared
 
 
 class SqliteLedger:
@@ -42,7 +41,6 @@ class SqliteLedger:
         self._reader = Reader(path)
         self._reading = ThreadPoolExecutor(1, "ledger-reader")
         self._writer: Writer | None = None
-        self._soon: list[Settlement] = []
 
     def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -77,17 +75,6 @@ class SqliteLedger:
         self.on_unwritable(reason)
 
     # -- changes
-
-    def settle_soon(self, settlement: Settlement) -> None:
-        """Like `settle`, for what nobody waits for: a few milliseconds' worth share a transaction."""
-        self._soon.append(settlement)
-        if len(self._soon) == 1:
-            self._loop.call_later(SOON, self._settle_gathered)
-
-    def _settle_gathered(self) -> None:
-        soon, self._soon = self._soon, []
-        for settlement in soon:
-            self._put(settlement)
 
     def claim(self, course: Course, key: tuple[int, int, int]) -> None:
         self._put(Reclaim(course, key))
@@ -169,7 +156,6 @@ class SqliteLedger:
 
     async def close(self) -> None:
         if self._writer:
-            self._settle_gathered()
             self._put(None)
             await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
         else:
