@@ -104,7 +104,17 @@ def replace_fact(existing: Resource, ours: Resource, *, unite: bool = True) -> R
             result[name] = existing[name]
         elif name in _REPORT_LISTS and unite:
             result[name] = _united_references(existing[name], result[name])
+    _keep_contained(result, existing)
     return result
+
+
+def _keep_contained(result: Resource, existing: Resource) -> None:
+    """A kept `#reference` needs the contained resource that it points at."""
+    references = (element.get("reference") or "" for name in _REPORT_LISTS for element in result.get(name, ()))
+    wanted = {reference[1:] for reference in references if reference.startswith("#")}
+    wanted -= {resource.get("id") for resource in result.get("contained", ())}
+    if kept := [resource for resource in existing.get("contained", ()) if resource.get("id") in wanted]:
+        result["contained"] = [*result.get("contained", ()), *kept]
 
 
 def _united_references(existing: list[Any], ours: list[Any]) -> list[Any]:

@@ -127,3 +127,20 @@ def test_a_patient_matches_unless_all_that_is_known_contradicts(
         return {"birthDate": birth, "name": [{"family": family}] if family else []}
 
     assert contradicts(who(*ours), who(*theirs)) is verdict
+
+
+def test_a_correction_that_says_nothing_of_the_specimen_keeps_it_with_the_contained_resource():
+    blood = {"resourceType": "Specimen", "id": "specimen", "type": {"text": "Blood"}}
+    existing = {
+        "resourceType": "DiagnosticReport",
+        "id": "1",
+        "status": "final",
+        "contained": [blood],
+        "specimen": [{"reference": "#specimen"}],
+    }
+    corrected = replace_fact(existing, {"resourceType": "DiagnosticReport", "status": "corrected"})
+    assert corrected["specimen"] == [{"reference": "#specimen"}]
+    assert corrected["contained"] == [blood]
+    other = {**blood, "type": {"text": "Serum"}}
+    ours = {**corrected, "contained": [other]}
+    assert replace_fact(existing, ours)["contained"] == [other]

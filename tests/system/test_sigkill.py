@@ -99,7 +99,7 @@ def assert_settled(stored: list[dict[str, object]], acknowledged: list[str]) -> 
 
 
 def assert_order(stored: list[dict[str, object]], arrived: list[str]) -> None:
-    """The old engine got the channel's messages as they were numbered; one that may have been lost came twice, in place."""
+    """The old engine got the messages as they were numbered; one that may have been lost came twice, in its place."""
     assert [key for key, _ in groupby(arrived)] == [key for key, _ in groupby(row["control_id"] for row in stored)]
 
 
