@@ -6,7 +6,6 @@ import asyncio
 import time
 from typing import Any
 
-from engine.api.problems import place_of
 from engine.api.reading import Reading
 from engine.observe.delivery_events import OLDEST, OPEN
 from engine.observe.events import emit
@@ -35,7 +34,7 @@ class Gauges:
         except TimeoutError:
             pass  # a ledger that is slow just now: the other metrics matter all the more
         except Exception as error:  # the rim: what cannot be counted must not hide what was
-            emit(Fault(place_of(error)))
+            emit(Fault.of(error))
 
 
 def show(status: dict[str, Any]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from pathlib import Path
 
 import orjson
 from aiohttp import web
@@ -44,12 +42,5 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         return problem(error.status, f"{request.method} {request.path}: {error.reason}")
     except Exception as error:  # the rim: a request must not end the service, and never shows what was inside
-        emit(Fault(place_of(error)))
+        emit(Fault.of(error))
         return problem(500, "a defect of this service; its log has the place")
-
-
-def place_of(error: BaseException) -> str:
-    """Class and place of an exception, without its text, which might quote a message."""
-    frames = traceback.extract_tb(error.__traceback__)
-    last = frames[-1] if frames else None
-    return type(error).__name__ + (f" at {Path(last.filename).name}:{last.lineno}" if last else "")

@@ -84,7 +84,7 @@ class Runner:
             try:
                 return await self._ledger.message(self.course.channel, id)
             except Exception as error:
-                emit(Fault(f"{type(error).__name__} reading the ledger"))
+                emit(Fault.of(error))
                 await asyncio.sleep(READ_AGAIN)
 
     async def _restore(self, row: OpenWork, message: Message) -> None:
@@ -159,7 +159,7 @@ class Runner:
         try:
             rows = await self._ledger.backlog(course, after, READ_AHEAD)
         except Exception as error:
-            emit(Fault(f"{type(error).__name__} reading the ledger"))
+            emit(Fault.of(error))
             await asyncio.sleep(READ_AGAIN)
             rows = []
         self._held = deque(awaiting.get(row.seq, row) for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from engine.observe.events import Event, Level
@@ -102,6 +103,15 @@ class Fault(Event):
     level: ClassVar[Level | None] = "error"
     limited: ClassVar[bool] = True
     said: ClassVar[str] = "defect: {reason}"
+
+    @classmethod
+    def of(cls, error: BaseException) -> Fault:
+        """The fault that an exception is: its class and the line that raised it."""
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        where = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else ""
+        return cls(type(error).__name__ + where)
 
     def count(self) -> None:
         FAULTS.of().n += 1

@@ -188,7 +188,7 @@ class Service:
                 for runner in message.channel.runners:
                     runner.offer(message)
             except Exception as error:
-                self._fault(error)
+                emit(Fault.of(error))
         for settlement in commit.settled:
             if settlement.message.reply is not None and settlement.course is settlement.course.channel.relay:
                 self._guarded(ports[settlement.course.channel.name].settled, settlement)
@@ -197,7 +197,7 @@ class Service:
                 if course.runner is not None:
                     course.runner.claimed(claim)
             except Exception as error:
-                self._fault(error)
+                emit(Fault.of(error))
         for course, key, granted in commit.reclaimed:
             self._guarded(course.runner.granted, key, granted)
         for event in commit.events:
@@ -222,14 +222,7 @@ class Service:
         try:
             act(*arguments)
         except Exception as error:
-            self._fault(error)
-
-    def _fault(self, error: BaseException) -> None:
-        trace = error.__traceback__
-        while trace and trace.tb_next:
-            trace = trace.tb_next
-        where = f" in {trace.tb_frame.f_code.co_name} line {trace.tb_lineno}" if trace else ""
-        emit(Fault(type(error).__name__ + where))
+            emit(Fault.of(error))
 
     def _unwritable(self, reason: str | None) -> None:
         if reason is not None:
@@ -244,7 +237,7 @@ class Service:
             port.recovered()
 
     def _fatal(self, error: BaseException) -> None:
-        self._fault(error)
+        emit(Fault.of(error))
         self.fatal = error
         self.ended.set()
 
@@ -268,7 +261,7 @@ class Service:
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            self._fault(error)
+            emit(Fault.of(error))
 
 
 def _is_text(raw: bytes, encoding: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -182,4 +183,22 @@ async def test_during_an_outage_claims_stop_and_afterwards_everything_arrives(tm
         sandbox.faults()
         await settled(service, 300, seconds=60)
         assert await states(service, "acme-results", "medplum") == {"delivered": 300}
+        sandbox.assert_sound()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"status": 401}, {"dropConnection": True}])
+async def test_a_minute_without_medplum_at_twenty_messages_a_second(tmp_path, sandbox, fault):
+    port = free_port()
+    async with running(configuration(tmp_path, live(port), medplum=sandbox.base)) as service:
+        vendor = Vendor([Address("127.0.0.1", port)], MESSAGES, count=1400, connections=10, rate=20)
+        sending = asyncio.create_task(vendor.run())
+        await settled(service, 40)
+        sandbox.faults(fault)
+        await asyncio.sleep(60)  # the outage
+        sandbox.faults()
+        assert (await sending).acknowledged == 1400
+        await settled(service, 1400, seconds=120)
+        assert await states(service, "acme-results", "medplum") == {"delivered": 1400}
+        assert len(sandbox.dump("DiagnosticReport")) == 1400
         sandbox.assert_sound()

@@ -76,16 +76,18 @@ class Project:
             work.done(work, Outcome(Result.NEVER, str(error), local=True, aside=True))
             return
         except Exception as error:  # a defect of a mapping must cost one message, not the channel
-            emit(Fault(_place(error)))
-            work.done(work, Outcome(Result.NEVER, f"the mapping failed: {_place(error)}", local=True))
+            fault = Fault.of(error)
+            emit(fault)
+            work.done(work, Outcome(Result.NEVER, f"the mapping failed: {fault.reason}", local=True))
             return
         try:
             outcome = await self._deliverer.deliver(output, attempt.tag, unknown=work.unknown, since=work.since)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            emit(Fault(_place(error)))
-            outcome = Outcome(Result.UNKNOWN, f"the delivery failed: {_place(error)}")
+            fault = Fault.of(error)
+            emit(fault)
+            outcome = Outcome(Result.UNKNOWN, f"the delivery failed: {fault.reason}")
         work.done(work, outcome)
 
     async def close(self) -> None:
@@ -131,12 +133,3 @@ class MedplumDestination:
 
     async def close(self) -> None:
         """The project is closed by whoever opened it."""
-
-
-def _place(error: BaseException) -> str:
-    """An exception's class and the line that raised it; never its text, which may quote the message."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    where = f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else ""
-    return type(error).__name__ + where
