@@ -46,9 +46,9 @@ class Runner:
         self._claimed = 0  # durable; `course.claim` may already belong to a transaction that is still being written
         self._started = False
         self._reading = False
-        self._lanes: dict[
-            bytes, deque[Work]
-        ] = {}  # head first; the head is on the way, waits to be tried again, or is dead
+        # Head first. The head is on the way, waits to be tried again, or waits for a person; what has failed or waits
+        # behind a failed one is `parked`, and claimed anew before it is sent.
+        self._lanes: dict[bytes, deque[Work]] = {}
         self._timers: dict[tuple[int, int, int], asyncio.TimerHandle] = {}
         self._asked: dict[tuple[int, int, int], Work] = {}  # claimed anew, not yet granted
         self._tasks: set[asyncio.Task[None]] = set()
