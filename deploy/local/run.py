@@ -8,6 +8,7 @@ was started here ends with this process.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from engine.config.problem import ConfigError
 ROOT = Path(__file__).resolve().parents[2]
 OLD_ENGINE = "old-engine"  # the endpoint that the stand-in plays
 OWN_MEDPLUM = "INTERLOCK_MEDPLUM__BASE_URL"
+SERVICE = "interlock"
 START_S = 60.0
 STOP_S = 10.0
 
@@ -39,6 +41,7 @@ class Parts:
 
     def __init__(self) -> None:
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self._missed: set[str] = set()
 
     def start(self, name: str, command: list[str], ready: Address) -> None:
         """Start one and wait until it listens."""
@@ -46,15 +49,22 @@ class Parts:
         self._running.append((name, process))
         deadline = time.monotonic() + START_S
         while not _listens(ready):
-            self.check()
+            if process.poll() is not None:
+                raise Ended(f"{name} ended by itself, with status {process.returncode}; its last words are above")
             if time.monotonic() > deadline:
                 raise Ended(f"{name} does not listen on {ready} after {START_S:.0f} s")
             time.sleep(0.05)
 
     def check(self) -> None:
+        """The service must run. What it sends to may be killed, to see what happens; how to start it again is said."""
         for name, process in self._running:
-            if process.poll() is not None:
+            if process.poll() is None or name in self._missed:
+                continue
+            if name == SERVICE:
                 raise Ended(f"{name} ended by itself, with status {process.returncode}; its last words are above")
+            self._missed.add(name)
+            again = shlex.join(map(str, process.args)) if isinstance(process.args, list) else ""
+            print(f"\n{name} has ended; the service goes on without it. Start it again with\n  {again}\n", flush=True)
 
     def stop(self) -> None:
         """The service first, so that it ends while its destinations are still there."""
@@ -164,7 +174,7 @@ def _start(parts: Parts, configuration: Configuration, settings: Path, sandbox: 
     command = [python, "-m", "engine.simulate.old_engine", "--port", str(old_engine.port)]
     parts.start("the stand-in old engine", command, old_engine)
     command = [python, "-c", "from engine.cli.main import main; main()", "run", "--config", str(settings)]
-    parts.start("interlock", command, configuration.service.http)
+    parts.start(SERVICE, command, configuration.service.http)
 
 
 def _on_signal(number: int, _: FrameType | None) -> NoReturn:
@@ -178,6 +188,7 @@ def _until_the_end(parts: Parts, pause: Callable[[float], None] = time.sleep) ->
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, _on_signal)  # also where a shell started us with it ignored
     signal.signal(signal.SIGTERM, _on_signal)
     signal.signal(signal.SIGHUP, _on_signal)
     settings = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "interlock.yaml"

@@ -33,8 +33,10 @@ def map_files(
     failed = 0
     for file in files:
         received = _received(file)
+        number = 0
         for number, raw in _messages(file):
             failed += not mapper.map(str(file), number, raw, received)
+        failed += not (number or mapper.nothing_in(str(file)))
     if failed:
         raise typer.Exit(REFUSED)
 
@@ -76,6 +78,9 @@ class _Mapper:
         self._mapping = _named(self._library, name) if name else None
         self._trace = trace
         self._seq = 0
+
+    def nothing_in(self, file: str) -> bool:
+        return self._fail(file, 0, "no message", "MSH", "lines that begin with MSH")
 
     def map(self, file: str, number: int, raw: bytes, received: int) -> bool:
         """Print the bundle, or the error on standard error; True where it was mapped."""

@@ -116,7 +116,10 @@ def _one(config: Any, channel: str, seq: int) -> dict[str, Any]:
 
 
 def _told(found: dict[str, Any]) -> str:
-    answered = found["acknowledged"] or "not yet"
+    on_the_way = any(state in ("waiting", "sending") for state in found["states"].values())
+    answered = found["acknowledged"] or (
+        "not yet" if on_the_way else "not known: no answer of the old engine was relayed"
+    )
     lines = [
         f"{found['channel']}/{found['seq']}  {found['type']}  control id {found['control_id'] or '-'}",
         f"received      {clock(found['received'])}, {bytes_shown(found['size'])}, "

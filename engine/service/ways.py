@@ -15,7 +15,7 @@ from engine.delivery.work import Destination as Way
 from engine.fhir.client import FhirClient
 from engine.fhir.deliverer import Deliverer
 from engine.fhir.output import Output
-from engine.hl7.peek import peek
+from engine.hl7.peek import Peek, peek
 from engine.ledger.model import Message
 from engine.ledger.routing import LEGACY
 from engine.mapping.library import Context, Library, Mapping, Unmappable
@@ -124,8 +124,13 @@ class Ways:
         assert channel.target is not None
         chosen = self.library.mapping(channel.target.mapping) if channel.target.mapping else None
 
+        accepts = self.accepts(channel)
+
         def run(message: Message) -> Output:
-            mapping = chosen or self._by_type(message.raw)
+            head = peek(message.raw)
+            if accepts is not None and f"{head.type}^{head.trigger}" not in accepts:
+                raise Unmappable("not-accepted", "MSH-9", ", ".join(sorted(accepts)))  # `live` would refuse it
+            mapping = chosen or self._by_type(head)
             context = Context(
                 channel=channel.id, connection=channel.connection, identity=channel.identity, timezone=channel.timezone,
                 encoding=channel.listen.encoding, received=message.received, incarnation=incarnation, seq=message.seq,
@@ -134,8 +139,7 @@ class Ways:
 
         return run
 
-    def _by_type(self, raw: bytes) -> Mapping:
-        head = peek(raw)
+    def _by_type(self, head: Peek) -> Mapping:
         mapping = self.library.for_message(head.type, head.trigger) if head.ok else None
         if mapping is None:
             raise Unmappable("no-mapping", "MSH-9", "a message type that a mapping accepts")

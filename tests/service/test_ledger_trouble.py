@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,18 @@ async def test_only_one_service_runs_on_a_ledger(tmp_path, old_engine):
     async with running(config):
         with pytest.raises(LedgerError, match="in use by another running service"):
             SqliteLedger(config.service.ledger, lambda: 0)
+
+
+async def test_the_ledger_is_its_users_alone_and_one_file_after_a_clean_stop(tmp_path, old_engine):
+    config = configuration(tmp_path, channel("acme", port=free_port(), old_engine=old_engine.port, ack="stored"))
+    ledger = config.service.ledger
+    async with running(config):
+        peer = await Peer.connect(config.channels[0].listen.port)
+        await peer.exchange(MESSAGES.message(1))
+        await peer.close()
+        rights = {file.name: file.stat().st_mode & 0o077 for file in ledger.parent.glob("interlock.db*")}
+        assert len(rights) >= 3
+        assert rights["interlock.db"] == rights["interlock.db-wal"] == 0
+    assert not ledger.with_name("interlock.db-wal").exists()
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
+        assert connection.execute("select count(*) from message").fetchone() == (1,)

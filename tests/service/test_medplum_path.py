@@ -202,3 +202,17 @@ async def test_a_minute_without_medplum_at_twenty_messages_a_second(tmp_path, sa
         assert await states(service, "acme-results", "medplum") == {"delivered": 1400}
         assert len(sandbox.dump("DiagnosticReport")) == 1400
         sandbox.assert_sound()
+
+
+async def test_a_type_that_the_channel_does_not_take_is_dead_at_medplum_and_stops_nobody(tmp_path, sandbox, old_engine):
+    port = free_port()
+    chan = channel(
+        "acme-results", port=port, old_engine=old_engine.port, phase="parallel", destinations=(MEDPLUM,),
+        mapping="ORU_R01", accepts=("ORU^R01",),
+    )  # fmt: skip
+    async with running(configuration(tmp_path, chan, medplum=sandbox.base)) as service:
+        await send(port, ORDERS.message(1), MESSAGES.message(1))
+        await settled(service, 2)
+        assert await states(service, "acme-results", "medplum") == {"dead": 1, "delivered": 1}
+        assert sandbox.dump("ServiceRequest") != []
+        assert len(sandbox.dump("DiagnosticReport")) == 1

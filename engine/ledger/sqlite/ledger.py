@@ -155,13 +155,14 @@ class SqliteLedger:
         return _message(channel, await self.read(lambda reader: reader.message(id)))
 
     async def close(self) -> None:
+        # The writer's connection is the last to close: then SQLite brings the log into the one file.
+        self._reading.shutdown()
+        self._reader.close()
         if self._writer:
             self._put(None)
             await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
         else:
             self._connection.close()
-        self._reading.shutdown()
-        self._reader.close()
         self._lock.close()
 
 

@@ -41,7 +41,9 @@ class Opened:
 def open_ledger(path: Path) -> Opened:
     """Open or make the ledger at `path`, under the lock beside it and the next term. Raises LedgerError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Messages are readable by the service's user alone; SQLite gives its other files the rights of this one.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         lock = open(path.with_name(path.name + ".lock"), "a+")  # noqa: SIM115 - held as long as the ledger is open
     except OSError as error:
         raise LedgerError(f"the folder of the ledger {path} cannot be written: {error.strerror}") from error
