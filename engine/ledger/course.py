@@ -63,10 +63,6 @@ class Course:
     def restore(self, saved: tuple[Any, ...]) -> None:
         self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, self.spans = saved
 
-    @property
-    def strict(self) -> bool:
-        return self.window == 1
-
     def in_flight(self) -> int:
         return self.claim - self.frontier + self.sending
 

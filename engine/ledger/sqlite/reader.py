@@ -228,13 +228,3 @@ class Reader:
             (id,),
         ).fetchall()
         return [(names[row[0]], *row[1:4], State(row[4]), *row[5:]) for row in rows]
-
-    def events(self, limit: int, kind: str | None = None) -> list[dict[str, Any]]:
-        """The newest intake events, without their bytes."""
-        rows = self._connection.execute(
-            "select e.id, e.at, c.name, e.kind, e.reason, e.peer, e.size, e.message from intake_event e"
-            " join channel c on c.id = e.channel where ? is null or e.kind = ? order by e.id desc limit ?",
-            (kind, kind, limit),
-        )
-        keys = ("id", "at", "channel", "kind", "reason", "peer", "size", "message")
-        return [dict(zip(keys, row, strict=True)) for row in rows]
