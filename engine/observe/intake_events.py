@@ -187,20 +187,6 @@ class FrameUnfinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored(Event):
-    """`messages` of one channel became durable in one transaction. Counted only; the hot path uses IntakeMeters."""
-
-    channel: str
-    messages: int
-    bytes: int = 0
-    level: ClassVar[Level | None] = None
-
-    def count(self) -> None:
-        STORED.of(self.channel).n += self.messages
-        STORED_BYTES.of(self.channel).n += self.bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Acknowledged(Event):
     """An answer went to the sender, `seconds` after its frame was whole. Counted only."""
 
