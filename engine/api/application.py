@@ -1,7 +1,7 @@
 """The HTTP application: /metrics, /healthz and /readyz for machines, /api/v1 for who has the token.
 
-    api = await serve(reading, configuration.service, version)    # opens the port, writes the token file
-    await api.close()
+    server = await serve(Asked(reading, moving, evidence), configuration.service, version)  # the port, and the token
+    await server.close()
 
 No message content and no identifier of a sender ever stands in a URL; requests are not logged.
 """
@@ -9,21 +9,36 @@ No message content and no identifier of a sender ever stands in a URL; requests 
 from __future__ import annotations
 
 import hmac
-from typing import Any
+from typing import NamedTuple
 
-import orjson
 from aiohttp import web
 
+from engine.api.evidence import Evidence
+from engine.api.exchange import BODY_LIMIT, LARGEST, answer, body, known, whole
 from engine.api.gauges import Gauges
+from engine.api.moving import Moving
 from engine.api.openapi import document
 from engine.api.problems import Handler, Refusal, problems
-from engine.api.reading import Reading
+from engine.api.proof import Proof
+from engine.api.reading import LIMIT_MAX, MessageSearch, Reading
 from engine.api.token import new_token, token_file, write_token
+from engine.api.verbs import Verbs
 from engine.config.model import Service
 from engine.observe.metrics import CONTENT_TYPE, exposition
 
-LIMIT_DEFAULT, LIMIT_MAX = 50, 1000
+LIMIT_DEFAULT = 50
 OPEN_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
+
+
+class Asked(NamedTuple):
+    """Who answers: about messages and channels, about verbs and runs, about gate and proofs.
+
+    A service that only tells and cannot be told has no paths for the rest.
+    """
+
+    reading: Reading
+    moving: Moving | None = None
+    evidence: Evidence | None = None
 
 
 class Api:
@@ -35,6 +50,19 @@ class Api:
         self._token = f"Bearer {token}".encode()
         self._version = version
 
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/metrics", self.metrics),
+            web.get("/healthz", self.healthz),
+            web.get("/readyz", self.readyz),
+            web.get("/api/v1/status", self.status),
+            web.get("/api/v1/channels", self.channels),
+            web.get("/api/v1/messages", self.messages),
+            web.post("/api/v1/messages/search", self.search),
+            web.get("/api/v1/messages/{channel}/{seq}", self.message),
+            web.get("/api/v1/openapi.json", self.openapi),
+        ]
+
     @web.middleware
     async def authorised(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
@@ -42,78 +70,62 @@ class Api:
             return await handler(request)
         raise Refusal(401, "a bearer token is wanted: it stands in the .token file beside the ledger")
 
-    async def metrics(self, _: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.Response:
+        self._reading.scraped(request.headers.get("User-Agent", ""))
         await self._gauges.refresh()
         return web.Response(body=exposition(), headers={"Content-Type": CONTENT_TYPE})
 
     async def healthz(self, _: web.Request) -> web.Response:
-        return _json({"status": "ok", "version": self._version})
+        return answer({"status": "ok", "version": self._version})
 
     async def readyz(self, _: web.Request) -> web.Response:
         readiness = await self._reading.readiness()
-        return _json(readiness, 200 if readiness["ready"] else 503)
+        return answer(readiness, 200 if readiness["ready"] else 503)
 
     async def status(self, _: web.Request) -> web.Response:
-        return _json(await self._reading.status())
+        return answer(await self._reading.status())
 
     async def channels(self, _: web.Request) -> web.Response:
-        return _json(await self._reading.channels())
+        return answer(await self._reading.channels())
 
     async def messages(self, request: web.Request) -> web.Response:
-        query = request.query
-        unknown = sorted(set(query) - {"channel", "limit", "before"})
-        if unknown:
-            raise Refusal(400, "only channel, limit and before may stand in the query; POST a search for control ids")
-        channel = query.get("channel")
-        before = _whole("before", query.get("before"), None, 1, 2**63 - 1)
+        known(request, ("channel", "limit", "before"), "; POST a search for control ids")
+        channel = request.query.get("channel")
+        before = whole("before", request.query.get("before"), 1, LARGEST)
         if before is not None and channel is None:
             raise Refusal(400, "before counts within a channel: give channel too")
-        limit = _whole("limit", query.get("limit"), LIMIT_DEFAULT, 1, LIMIT_MAX)
-        return _json(
-            await self._reading.messages(channel=channel, before=before, limit=limit or LIMIT_DEFAULT, control_id=None)
-        )
+        limit = whole("limit", request.query.get("limit"), 1, LIMIT_MAX) or LIMIT_DEFAULT
+        return answer(await self._reading.messages(channel=channel, before=before, limit=limit, control_id=None))
 
     async def search(self, request: web.Request) -> web.Response:
-        wanted = _object(await request.read())
-        control_id, channel = wanted.get("control_id"), wanted.get("channel")
+        wanted = await body(request, MessageSearch)
         limit = wanted.get("limit", LIMIT_DEFAULT)
-        if not isinstance(control_id, str) or not control_id:
-            raise Refusal(400, "control_id is wanted, as text")
-        if channel is not None and not isinstance(channel, str):
-            raise Refusal(400, "channel must be text")
-        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= LIMIT_MAX:
-            raise Refusal(400, f"limit must be a whole number from 1 to {LIMIT_MAX}")
-        return _json(await self._reading.messages(channel=channel, before=None, limit=limit, control_id=control_id))
+        return answer(
+            await self._reading.messages(
+                channel=wanted.get("channel"), before=None, limit=limit, control_id=wanted["control_id"]
+            )
+        )
 
     async def message(self, request: web.Request) -> web.Response:
-        channel = request.match_info["channel"]
-        seq = _whole("seq", request.match_info["seq"], None, 1, 2**63 - 1)
-        found = await self._reading.message(channel, seq or 0)
+        seq = whole("seq", request.match_info["seq"], 1, LARGEST)
+        found = await self._reading.message(request.match_info["channel"], seq or 0)
         if found is None:
             raise Refusal(404, "no such message")
-        return _json(found)
+        return answer(found)
 
     async def openapi(self, _: web.Request) -> web.Response:
-        return _json(document(self._version))
+        return answer(document(self._version))
 
 
-def application(reading: Reading, token: str, version: str = "") -> web.Application:
+def application(asked: Asked, token: str, version: str = "") -> web.Application:
     """The application without a socket, as tests want it."""
-    api = Api(reading, token, version)
-    app = web.Application(middlewares=[problems, api.authorised], client_max_size=64 * 1024)
-    app.add_routes(
-        [
-            web.get("/metrics", api.metrics),
-            web.get("/healthz", api.healthz),
-            web.get("/readyz", api.readyz),
-            web.get("/api/v1/status", api.status),
-            web.get("/api/v1/channels", api.channels),
-            web.get("/api/v1/messages", api.messages),
-            web.post("/api/v1/messages/search", api.search),
-            web.get("/api/v1/messages/{channel}/{seq}", api.message),
-            web.get("/api/v1/openapi.json", api.openapi),
-        ]
-    )
+    api = Api(asked.reading, token, version)
+    app = web.Application(middlewares=[problems, api.authorised], client_max_size=BODY_LIMIT)
+    app.add_routes(api.routes())
+    if asked.moving is not None:
+        app.add_routes(Verbs(asked.moving).routes())
+    if asked.evidence is not None:
+        app.add_routes(Proof(asked.evidence).routes())
     return app
 
 
@@ -130,11 +142,11 @@ class Server:
         await self._runner.cleanup()
 
 
-async def serve(reading: Reading, service: Service, version: str) -> Server:
+async def serve(asked: Asked, service: Service, version: str) -> Server:
     """Open the port of `service.http` and write the token file. Raises OSError where one of them cannot be had."""
     token = new_token()
     runner = web.AppRunner(
-        application(reading, token, version), access_log=None, handle_signals=False, shutdown_timeout=2.0
+        application(asked, token, version), access_log=None, handle_signals=False, shutdown_timeout=2.0
     )
     await runner.setup()
     try:
@@ -144,25 +156,3 @@ async def serve(reading: Reading, service: Service, version: str) -> Server:
         await runner.cleanup()
         raise
     return Server(runner, service)
-
-
-def _json(body: Any, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
-
-
-def _whole(name: str, text: str | None, default: int | None, low: int, high: int) -> int | None:
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
-        raise Refusal(400, f"{name} must be a whole number from {low} to {high}")
-    return int(text)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise Refusal(400, "the body is not JSON") from None
-    if not isinstance(value, dict) or set(value) - {"control_id", "channel", "limit"}:
-        raise Refusal(400, "the body must be an object with control_id, and channel and limit if wanted")
-    return value

@@ -1,41 +1,36 @@
-"""The OpenAPI document, made from the shapes in reading.py, so that it cannot say anything else than the code."""
+"""The OpenAPI document, made from the shapes of questions and answers: it cannot say anything else than the code."""
 
 from __future__ import annotations
 
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any
 
-from engine.api.reading import ChannelInfo, MessageDetail, MessageRow, Readiness, Status
+from engine.api.evidence import (
+    AuditRow,
+    AuditVerdict,
+    ComparedRow,
+    DiscrepancyDetail,
+    DiscrepancyQuestion,
+    DiscrepancyRow,
+    GateRow,
+    ReconcileQuestion,
+    ReconcileReport,
+    Selected,
+    Settlement,
+)
+from engine.api.moving import VERBS, Answer, Run
+from engine.api.reading import ChannelInfo, MessageDetail, MessageRow, MessageSearch, Readiness, Status
+from engine.api.shape import Schema, schema
 
-Schema = dict[str, Any]
-
-PLAIN: dict[Any, Schema] = {
-    str: {"type": "string"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    bool: {"type": "boolean"},
-    NoneType: {"type": "null"},
+PROBLEM: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    },
 }
-
-
-def schema(kind: Any, named: dict[str, Schema]) -> Schema:
-    """The JSON Schema of a type; TypedDicts become components under their names."""
-    if kind in PLAIN:
-        return PLAIN[kind]
-    if is_typeddict(kind):
-        if kind.__name__ not in named:
-            named[kind.__name__] = {}
-            properties = {key: schema(value, named) for key, value in get_type_hints(kind).items()}
-            named[kind.__name__] = {"type": "object", "properties": properties, "required": list(properties)}
-        return {"$ref": f"#/components/schemas/{kind.__name__}"}
-    arguments = get_args(kind)
-    if get_origin(kind) is list:
-        return {"type": "array", "items": schema(arguments[0], named)}
-    if get_origin(kind) is dict:
-        return {"type": "object", "additionalProperties": schema(arguments[1], named)}
-    if get_origin(kind) in (UnionType, Union):
-        return {"anyOf": [schema(argument, named) for argument in arguments]}
-    raise TypeError(f"no schema for {kind}")
+"""What an answer looks like that is no success (RFC 9457)."""
 
 
 def _parameter(name: str, place: str, kind: str, text: str) -> Schema:
@@ -45,63 +40,91 @@ def _parameter(name: str, place: str, kind: str, text: str) -> Schema:
 CHANNEL = _parameter("channel", "query", "string", "only this channel")
 LIMIT = _parameter("limit", "query", "integer", "at most so many, 1 to 1000; 50 unless given")
 BEFORE = _parameter("before", "query", "integer", "only sequence numbers below it; wants channel")
-PATH = [
+MESSAGE = [
     _parameter("channel", "path", "string", "the channel's id"),
     _parameter("seq", "path", "integer", "the sequence number"),
 ]
-SEARCH: Schema = {
-    "type": "object",
-    "properties": {
-        "control_id": {"type": "string", "description": "MSH-10, whole"},
-        "channel": {"type": "string"},
-        "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
-    },
-    "required": ["control_id"],
-    "additionalProperties": False,
-}
+ACTIVE = _parameter("active", "query", "boolean", "only those that have not ended")
+RUN = [
+    _parameter("id", "path", "integer", "the run's number"),
+    _parameter("after", "query", "integer", "wait until its version is above this one"),
+    _parameter("wait", "query", "integer", "at most so many seconds, 0 to 30"),
+]
+DISCREPANCY = [_parameter("id", "path", "integer", "the discrepancy's number")]
+ROW = _parameter("before", "query", "integer", "only rows with a lower id")
 
 
-def document(version: str) -> Schema:
-    named: dict[str, Schema] = {
-        "Problem": {
-            "type": "object",
-            "properties": {
-                "type": {"type": "string"},
-                "title": {"type": "string"},
-                "status": {"type": "integer"},
-                "detail": {"type": "string"},
-            },
-        }
-    }
+class Paths:
+    """Collects the shapes that the paths name."""
 
-    def answer(kind: Any, summary: str, parameters: list[Schema], **more: Any) -> Schema:
-        content = {"application/json": {"schema": schema(kind, named)}}
+    def __init__(self) -> None:
+        self.named: dict[str, Schema] = {"Problem": PROBLEM}
+
+    def get(self, kind: Any, summary: str, *parameters: Schema) -> Schema:
+        return {"get": self._operation(kind, summary, list(parameters))}
+
+    def post(self, wanted: Any, kind: Any, summary: str, *parameters: Schema) -> Schema:
+        content = {"application/json": {"schema": schema(wanted, self.named)}}
+        request = {"required": True, "content": content}
+        return {"post": self._operation(kind, summary, list(parameters)) | {"requestBody": request}}
+
+    def _operation(self, kind: Any, summary: str, parameters: list[Schema]) -> Schema:
+        content = {"application/json": {"schema": schema(kind, self.named)}}
         failed = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
         responses = {
             "200": {"description": summary, "content": content},
-            "default": {"description": "what was wrong", "content": failed},
+            "default": {"description": "what was wrong; 409: a refusal, a sentence a line", "content": failed},
         }
-        return {"summary": summary, "parameters": parameters, "responses": responses, **more}
+        return {"summary": summary, "parameters": parameters, "responses": responses}
 
-    search = {"required": True, "content": {"application/json": {"schema": SEARCH}}}
-    paths = {
-        "/api/v1/status": {"get": answer(Status, "Every channel and destination, counted", [])},
-        "/api/v1/channels": {"get": answer(list[ChannelInfo], "The channels as configured", [])},
-        "/api/v1/messages": {"get": answer(list[MessageRow], "The newest messages", [CHANNEL, LIMIT, BEFORE])},
-        "/api/v1/messages/search": {
-            "post": answer(
-                list[MessageRow], "Messages by control id, which never stands in a URL", [], requestBody=search
-            )
-        },
-        "/api/v1/messages/{channel}/{seq}": {"get": answer(MessageDetail, "One message and its history", PATH)},
-        "/healthz": {"get": {"summary": "200 while the process answers", "responses": {"200": {"description": "ok"}}}},
-        "/readyz": {"get": answer(Readiness, "200 while ports are open and the ledger is writable, else 503", [])},
-        "/metrics": {"get": {"summary": "For Prometheus", "responses": {"200": {"description": "text"}}}},
-    }
+    def everything(self) -> dict[str, Schema]:
+        return self.of_messages() | self.of_verbs() | self.of_evidence() | self.of_machines()
+
+    def of_messages(self) -> dict[str, Schema]:
+        api = "/api/v1"
+        by_id = "Messages by control id, which never stands in a URL"
+        return {
+            f"{api}/status": self.get(Status, "Every channel and destination, counted"),
+            f"{api}/channels": self.get(list[ChannelInfo], "The channels as configured"),
+            f"{api}/messages": self.get(list[MessageRow], "The newest messages", CHANNEL, LIMIT, BEFORE),
+            f"{api}/messages/search": self.post(MessageSearch, list[MessageRow], by_id),
+            f"{api}/messages/{{channel}}/{{seq}}": self.get(MessageDetail, "One message and its history", *MESSAGE),
+        }
+
+    def of_verbs(self) -> dict[str, Schema]:
+        verbs = {f"/api/v1/verbs/{verb}": self.post(kind, Answer, text) for verb, (kind, text) in VERBS.items()}
+        return verbs | {
+            "/api/v1/runs": self.get(list[Run], "The runs, newest first", ACTIVE),
+            "/api/v1/runs/{id}": self.get(Run, "One run, when it has changed or the wait is over", *RUN),
+        }
+
+    def of_evidence(self) -> dict[str, Schema]:
+        one = "/api/v1/discrepancies/{id}"
+        shown = self.get(DiscrepancyDetail, "One discrepancy, with examples from messages", *DISCREPANCY)
+        settled = self.post(Settlement, DiscrepancyRow, "What a person decided about it", *DISCREPANCY)
+        return {
+            "/api/v1/gate": self.post(Selected, list[GateRow], "Every check of the gate, explained"),
+            "/api/v1/compare": self.post(Selected, list[ComparedRow], "How the two sides compare, at each tap"),
+            "/api/v1/discrepancies": self.post(DiscrepancyQuestion, list[DiscrepancyRow], "Classes of difference"),
+            one: shown | settled,
+            "/api/v1/reconcile": self.post(ReconcileQuestion, ReconcileReport, "Count both sides, and name each item"),
+            "/api/v1/audit": self.get(list[AuditRow], "What was done, newest first", LIMIT, ROW),
+            "/api/v1/audit/verify": self.get(AuditVerdict, "Whether a row was edited, removed or cut off"),
+        }
+
+    def of_machines(self) -> dict[str, Schema]:
+        alive = {"summary": "200 while the process answers", "responses": {"200": {"description": "ok"}}}
+        scraped = {"summary": "For Prometheus", "responses": {"200": {"description": "text"}}}
+        ready = "200 while ports are open and the ledger is writable, else 503"
+        return {"/healthz": {"get": alive}, "/readyz": self.get(Readiness, ready), "/metrics": {"get": scraped}}
+
+
+def document(version: str) -> Schema:
+    paths = Paths()
     return {
         "openapi": "3.1.0",
         "info": {"title": "Interlock", "version": version},
-        "paths": paths,
-        "components": {"schemas": named, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "paths": paths.everything(),  # first: it collects what stands in components
+        "components": {"schemas": paths.named, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
         "security": [{"token": []}],
     }

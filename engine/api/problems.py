@@ -8,6 +8,7 @@ from http import HTTPStatus
 import orjson
 from aiohttp import web
 
+from engine.migration.refused import Refused
 from engine.observe.events import emit
 from engine.observe.service_events import Fault
 
@@ -39,6 +40,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except Refusal as refusal:
         return problem(refusal.status, refusal.detail)
+    except Refused as refused:
+        return problem(409, "\n".join(refused.sentences))
     except web.HTTPException as error:
         return problem(error.status, f"{request.method} {request.path}: {error.reason}")
     except Exception as error:  # the rim: a request must not end the service, and never shows what was inside

@@ -6,7 +6,11 @@ seconds; bytes of messages and answers are base64, since they may be in any char
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypedDict
+from typing import Annotated, Any, NotRequired, Protocol, TypedDict
+
+from engine.api.shape import Within
+
+LIMIT_MAX = 1000
 
 
 class DestinationStatus(TypedDict):
@@ -71,6 +75,14 @@ class ChannelInfo(TypedDict):
     phase: str
     address: str
     source: str
+
+
+class MessageSearch(TypedDict):
+    """Messages whose MSH-10 is exactly control_id. limit: 50 unless given."""
+
+    control_id: Annotated[str, Within(1, 1000)]
+    channel: NotRequired[str | None]
+    limit: NotRequired[Annotated[int, Within(1, LIMIT_MAX)]]
 
 
 class MessageRow(TypedDict):
@@ -146,4 +158,8 @@ class Reading(Protocol):
 
     async def readiness(self) -> dict[str, Any]:
         """A `Readiness`."""
+        ...
+
+    def scraped(self, agent: str) -> None:
+        """/metrics was asked for, by a client that calls itself `agent`: the gate wants to know that somebody looks."""
         ...

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 DONE, REFUSED, USAGE = 0, 1, 2
+WIDTH = 100
+"""Characters of a line that people read."""
 
 
 class Stop(Exception):
@@ -38,8 +40,11 @@ def out_json(value: Any) -> None:
     out(orjson.dumps(value).decode())
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
-    """Aligned columns, two spaces apart; columns named in `right` stand flush right."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), width: int = 0) -> str:
+    """Aligned columns, two spaces apart; columns named in `right` stand flush right.
+
+    width: where it is given, the last column is wrapped so that a line has at most so many characters.
+    """
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
@@ -49,7 +54,36 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
         )
         return "  ".join(cells).rstrip()
 
+    if width:
+        left = sum(widths[:-1]) + 2 * (len(widths) - 1)
+        rows = [part for row in rows for part in _wrapped_row(row, max(width - left, 20))]
+        widths[-1] = 0
     return "\n".join([line(head), *map(line, rows)])
+
+
+def _wrapped_row(row: Sequence[str], width: int) -> list[Sequence[str]]:
+    first, *others = wrapped(row[-1], width)
+    return [[*row[:-1], first], *([*[""] * (len(row) - 1), other] for other in others)]
+
+
+def wrapped(text: str, width: int = WIDTH, indent: str = "") -> list[str]:
+    """The lines of a paragraph, at least one; those after the first begin with `indent`. Words are never broken."""
+    import textwrap
+
+    lines = textwrap.wrap(
+        printable(text), width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return lines or [""]
+
+
+def printable(text: str) -> str:
+    """Without control characters: what a peer once sent must not steer a terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def many(count: int, noun: str) -> str:
+    """1 message, 2 messages"""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def age(seconds: float | None) -> str:
@@ -76,6 +110,11 @@ def clock(moment: str) -> str:
     """An ISO time in the reader's own zone, to the millisecond."""
     local = datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone()
     return local.strftime("%Y-%m-%d %H:%M:%S.") + f"{local.microsecond // 1000:03d}"
+
+
+def minute(moment: str) -> str:
+    """An ISO time in the reader's own zone, to the minute."""
+    return clock(moment)[:16]
 
 
 def bytes_shown(size: int) -> str:

@@ -12,8 +12,12 @@ os.environ.setdefault("TYPER_USE_RICH", "0")  # plain words, and a start-up with
 
 import typer
 
-from engine.cli import files, messages, running
+from engine.cli import evidence, files, messages, moving, reconcile, running, runs
+from engine.cli.audit import audit
 from engine.cli.console import DONE, REFUSED, Stop, err
+from engine.cli.demo import demo
+from engine.cli.discrepancies import discrepancies
+from engine.cli.orders import VERBS
 
 app = typer.Typer(
     name="interlock",
@@ -30,6 +34,15 @@ app.command("messages")(messages.messages)
 app.command("show")(messages.show)
 app.command("map")(files.map_files)
 app.command("send")(files.send)
+app.command("demo", short_help="Simulate a whole migration on this machine.")(demo)
+app.command("compare")(evidence.compare)
+app.command("gate")(evidence.gate)
+for _verb, _told in VERBS.items():
+    app.command(_verb, help=_told.help)(moving.command(_verb))
+app.command("runs")(runs.runs)
+app.command("reconcile")(reconcile.reconcile)
+app.add_typer(discrepancies, name="discrepancies")
+app.add_typer(audit, name="audit")
 
 
 def version(value: bool) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from engine.cli.console import REFUSED, Stop, bytes_shown, clock, out, out_json, table, usage
+from engine.cli.console import REFUSED, Stop, bytes_shown, clock, out, out_json, printable, table, usage
 from engine.cli.options import SETTINGS_FILE, Config, Json
 
 
@@ -160,4 +160,4 @@ def _segments(raw: bytes) -> list[str]:
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
     lines = text.replace("\r\n", "\r").replace("\n", "\r").rstrip("\r").split("\r")
-    return ["".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in lines]
+    return [printable(line) for line in lines]

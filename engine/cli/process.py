@@ -63,11 +63,16 @@ async def _run(configuration: Configuration) -> int:
 
 
 async def _serve(service: Service, configuration: Configuration) -> Server:
-    from engine.api.application import serve
+    from engine.api.application import Asked, serve
+    from engine.service.evidence import Evidence
+    from engine.service.orders import Orders
 
     version = installed_version()
+    channels = configuration.channels
+    orders = Orders(service.conductor, channels)
+    evidence = Evidence(service.conductor, service.comparisons, channels)
     try:
-        return await serve(View(service, version), configuration.service, version)
+        return await serve(Asked(View(service, version), orders, evidence), configuration.service, version)
     except OSError as error:
         raise Stop(f"http {configuration.service.http} cannot be had: {os.strerror(error.errno or 0)}") from None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.console import REFUSED, Stop, age, out, out_json, since, table
+from engine.cli.console import REFUSED, Stop, age, many, out, out_json, since, table
 from engine.cli.options import SETTINGS_FILE, Config, Json
 
 if TYPE_CHECKING:
@@ -140,9 +140,9 @@ def _show_problems(
         out(line)
     if problems:
         files = len({problem.file for problem in problems})
-        out(f"{_many(len(problems), 'problem')} in {_many(files, 'file')}")
+        out(f"{many(len(problems), 'problem')} in {many(files, 'file')}")
     elif configuration:
-        out(f"{_many(len(configuration.channels), 'channel')}: every file is right")
+        out(f"{many(len(configuration.channels), 'channel')}: every file is right")
 
 
 def _summed(notes: list[Note]) -> list[str]:
@@ -151,12 +151,8 @@ def _summed(notes: list[Note]) -> list[str]:
     for note in notes:
         first.setdefault(note.text, note)
     counts = Counter(note.text for note in notes)
-    more = {text: f" (and {_many(n - 1, 'more place')})" if n > 1 else "" for text, n in counts.items()}
+    more = {text: f" (and {many(n - 1, 'more place')})" if n > 1 else "" for text, n in counts.items()}
     return [f"{note}{more[text]}" for text, note in first.items()]
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def status(config: Config = SETTINGS_FILE, json: Json = False) -> None:
@@ -231,5 +227,5 @@ def complaints(found: dict[str, Any]) -> list[str]:
                 out.append(f"{where}: nothing is sent, {destination['breaker']}")
             dead = destination["counts"].get("dead", 0)
             if dead:
-                out.append(f"{where}: {_many(dead, 'message')} dead, a person is wanted")
+                out.append(f"{where}: {many(dead, 'message')} dead, a person is wanted")
     return out

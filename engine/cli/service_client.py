@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.cli.console import USAGE, Stop
+from engine.cli.version import installed_version
 
 TIMEOUT_S = 15.0
 
@@ -33,28 +34,50 @@ def find(config: Path) -> Found:
     return Found(host, settings.http.port, settings.ledger)
 
 
-def ask(config: Path, path: str, body: Any = None) -> Any:
-    """The service's answer as values; GET, or POST where there is a body. Stops with a sentence where there is none."""
+def ask(config: Path, path: str, body: Any = None, timeout: float = TIMEOUT_S) -> Any:
+    """The service's answer as values; GET, or POST where there is a body. Stops with a sentence where there is none.
+
+    timeout: seconds without a byte from the service.
+    """
     import orjson
 
     found = find(config)
-    status, content = _exchange(found, _token(found, config), path, None if body is None else orjson.dumps(body))
+    sent = None if body is None else orjson.dumps(body)
+    status, content = _exchange(found, _token(found, config), path, sent, timeout)
     try:
         answer = orjson.loads(content)
     except orjson.JSONDecodeError:
         raise Stop(f"what answers at {found.host}:{found.port} is not Interlock (HTTP {status})") from None
     if status == 401:
-        raise Stop(
+        raise Unreachable(
             f"the service at {found.host}:{found.port} does not know the token beside {found.ledger}: "
             f"is it running on another configuration than {config}?"
         )
     if status >= 400:
-        raise Missing(answer.get("detail", "")) if status == 404 else Stop(f"{answer.get('detail')} (HTTP {status})")
+        raise _failure(status, str(answer.get("detail", "")))
     return answer
 
 
 class Missing(Stop):
     """There is no such thing (HTTP 404)."""
+
+
+class Refusal(Stop):
+    """What was asked may not be done (HTTP 409). sentences: why, each."""
+
+    def __init__(self, detail: str) -> None:
+        self.sentences = detail.splitlines() or ["refused"]
+        super().__init__("\ninterlock: ".join(self.sentences))
+
+
+class Unreachable(Stop):
+    """The service does not run, or does not answer."""
+
+
+def _failure(status: int, detail: str) -> Stop:
+    if status == 404:
+        return Missing(detail)
+    return Refusal(detail) if status == 409 else Stop(f"{detail} (HTTP {status})")
 
 
 def _token(found: Found, config: Path) -> str:
@@ -63,7 +86,7 @@ def _token(found: Found, config: Path) -> str:
     try:
         return read_token(found.ledger)
     except FileNotFoundError:
-        raise Stop(
+        raise Unreachable(
             f"the service of {config} is not running (no {token_file(found.ledger)}): start it with `interlock run`"
         ) from None
     except OSError as error:
@@ -73,16 +96,23 @@ def _token(found: Found, config: Path) -> str:
         ) from None
 
 
-def _exchange(found: Found, token: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(found.host, found.port, timeout=TIMEOUT_S)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+def _exchange(found: Found, token: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(found.host, found.port, timeout=timeout)
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Content-Type": "application/json",
+        "User-Agent": f"interlock/{installed_version()}",
+    }
+    where = f"{found.host}:{found.port}"
     try:
         connection.request("GET" if body is None else "POST", path, body, headers)
         response = connection.getresponse()
         return response.status, response.read()
     except ConnectionRefusedError:
-        raise Stop(f"nothing answers at {found.host}:{found.port}: start the service with `interlock run`") from None
+        raise Unreachable(f"nothing answers at {where}: start the service with `interlock run`") from None
+    except TimeoutError:
+        raise Unreachable(f"the service at {where} did not answer within {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise Stop(f"the service at {found.host}:{found.port} did not answer: {type(error).__name__}") from None
+        raise Unreachable(f"the service at {where} did not answer: {type(error).__name__}") from None
     finally:
         connection.close()

@@ -12,7 +12,9 @@ from engine.config.declared import CHANNEL
 from engine.config.endpoints import Endpoints
 from engine.config.kinds import Section, guessed
 from engine.config.model import Ack, AckSource, Channel, Destination, Endpoint, Legacy, Listen, Rollback, Target
+from engine.config.moves import check_rollback, read_compare, read_gate, read_window
 from engine.config.nodes import Findings, plain
+from engine.config.taps import read_taps
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,12 @@ def read_channel(node: Node, source: str, around: Surroundings, findings: Findin
     section = CHANNEL.read(node, findings)
     if not isinstance(section, Section):
         return None
-    legacy = _legacy(section, around, findings)
     target = _target(section, around, findings)
+    legacy = _legacy(section, target, around, findings)
     phase = _phase(section, findings)
     _check_phase(section, phase, target, findings)
+    check_rollback(section.get("rollback"), legacy, findings)
+    window = read_window(section.get("window"), findings)
     if findings.count != before:
         return Read(section, None)
     get = section.get
@@ -61,6 +65,9 @@ def read_channel(node: Node, source: str, around: Surroundings, findings: Findin
         rollback=Rollback(**get("rollback").values) if get("rollback") else None,
         source=source,
         raw=plain(node),
+        compare=read_compare(get("compare")),
+        gate=read_gate(get("gate")),
+        window=window,
     )
     return Read(section, channel)
 
@@ -72,11 +79,16 @@ def _ack(section: Section | None, *, has_legacy: bool) -> Ack:
     return Ack(section.get("from", default), section.get("on_relay_timeout", "silent"))
 
 
-def _legacy(channel: Section, around: Surroundings, findings: Findings) -> Legacy | None:
+def _legacy(channel: Section, target: Target | None, around: Surroundings, findings: Findings) -> Legacy | None:
     section = channel.get("legacy")
-    name = section.get("mllp") if section else None
+    if section is None:
+        return None
+    name = section.get("mllp")
     endpoint = around.endpoints.find(section.place("mllp"), name, findings) if name else None
-    return Legacy(endpoint, section.get("settle", 600.0)) if endpoint else None
+    listen = channel.get("listen")
+    host = listen.get("host", "0.0.0.0") if listen else "0.0.0.0"
+    taps = read_taps(section, endpoint, host, target, around.endpoints, findings)
+    return Legacy(endpoint, section.get("settle", 600.0), taps) if endpoint else None
 
 
 def _phase(section: Section, findings: Findings) -> str:

@@ -6,6 +6,8 @@ happens to messages, and `noted` where it is only checked so far.
 
 from __future__ import annotations
 
+from typing import get_args
+
 from engine.config.kinds import (
     ADDRESS,
     CODEC,
@@ -30,22 +32,27 @@ from engine.config.kinds import (
     Text,
     Whole,
 )
+from engine.config.model import Tolerance, Weekday
 
 REFERENCE = Text("the name of an endpoint in endpoints.yaml, or host:port", r"[A-Za-z0-9_.:\[\]-]{1,255}")
 MESSAGE_TYPE = Text("a message type such as ORU^R01", r"[A-Z][A-Z0-9]{2}\^[A-Z][A-Z0-9]{2}(\^[A-Z0-9_]{3,7})?")
 SYSTEM = Text("a URI, such as https://acme.example/mrn or urn:oid:1.2.3", r"[a-z][a-z0-9+.-]*:\S+")
 IDENTITIES = ("patient", "visit", "placer", "filler", "practitioner", "organization")  # what the shipped mappings read
 FIELD_PATH = Text("a field such as OBR-3.1", r"[A-Z][A-Z0-9]{2}-[0-9]{1,3}(\.[0-9]{1,2}){0,2}")
-WEEKDAY = Choice(("mon", "tue", "wed", "thu", "fri", "sat", "sun"))
+PLACE = Text(
+    "a field such as MSH-7 or OBX-5.2, or a segment such as ZDS",
+    r"[A-Z][A-Z0-9]{2}(-[0-9]{1,3}(\.[0-9]{1,2}){0,2})?",
+)
+REASON = Text("a reason in words", r".*\w.*")
+WEEKDAY = Choice(get_args(Weekday))
+HOST = Text("an IP address or host name", r"[A-Za-z0-9_.:-]+")
 ORDER_BY = Choice(("channel", "patient"))
 
 LISTEN = Table(
     "listen",
     {
         "port": Field(PORT, "the port that the vendor sends to", required=True),
-        "host": Field(
-            Text("an IP address or host name", r"[A-Za-z0-9_.:-]+"), "the address to bind", default="0.0.0.0"
-        ),
+        "host": Field(HOST, "the address to bind", default="0.0.0.0"),
         "allow": Field(ListOf(NETWORK), "networks that may connect; left out: everybody", default=()),
         "accepts": Field(ListOf(MESSAGE_TYPE), "message types; left out: what the mapping knows", default=()),
         "encoding": Field(CODEC, "auto (MSH-18 decides) or a character set", default="auto"),
@@ -68,12 +75,41 @@ ACK = Table(
     },
 )
 
+TAP_LISTEN = Table(
+    "a tap's listen",
+    {
+        "port": Field(PORT, "the port that the old engine sends its output to", required=True),
+        "host": Field(HOST, "the address to bind; left out: the one of the channel's listen"),
+        "allow": Field(ListOf(NETWORK), "networks that may connect; left out: everybody", default=()),
+        "tls": Field(WORD, "TLS", refused="no tls: this version listens without TLS only"),
+    },
+)
+
+TAP = Table(
+    "a tap",
+    {
+        "listen": Field(Either(PORT, TAP_LISTEN), "the port that the old engine sends its output to", required=True),
+        "forward": Field(REFERENCE, "where that output belongs: the name of an endpoint, or host:port", required=True),
+        "settle": Field(
+            DURATION,
+            "quiet after which nothing of the old engine is on its way here; left out: three times its measured lag",
+        ),
+    },
+)
+
 LEGACY = Table(
     "legacy",
     {
         "mllp": Field(REFERENCE, "the old engine: the name of an endpoint, or host:port", required=True),
-        "settle": Field(DURATION, "quiet after which nothing of the old engine is on its way", default=600.0),
-        "taps": Field(WORD, "taps", refused="no taps: this version does not compare the old engine's output yet"),
+        "settle": Field(
+            DURATION, "without taps: quiet after which nothing of the old engine is on its way", default=600.0
+        ),
+        "taps": Field(
+            ListOf(TAP),
+            "ports where the old engine's output arrives, is compared, and goes on to its endpoint while the old"
+            " engine is the one to send",
+            default=(),
+        ),
     },
 )
 
@@ -142,28 +178,59 @@ SILENCE = Table(
 IGNORED = Table(
     "a rule that ignores a difference",
     {
-        "path": Field(FIELD_PATH, "the field", required=True),
-        "reason": Field(WORD, "why the difference does not matter", required=True),
+        "path": Field(PLACE, "the field, component or segment", required=True),
+        "reason": Field(REASON, "why the difference does not matter", required=True),
+    },
+)
+
+TOLERATED = Table(
+    "a rule that tolerates a difference",
+    {
+        "how": Field(
+            Choice(get_args(Tolerance)),
+            "what may differ: padding: blanks and leading zeros; precision: 7.1 and 7.10; order: of segments and"
+            " repetitions; case: of letters; escapes: how a character is written; time_precision: seconds that one"
+            ' side leaves out; time_zone: a zone that one side leaves out; null: "" and nothing',
+            required=True,
+        ),
+        "reason": Field(REASON, "why the difference does not matter", required=True),
+        "path": Field(PLACE, "only in this field, component or segment; left out: anywhere"),
     },
 )
 
 COMPARE = Table(
     "compare",
     {
-        "key": Field(ListOf(FIELD_PATH), "the fields that pair an output with its input"),
-        "nth": Field(Flag(), "pair the n-th of a key with the n-th"),
-        "ignore": Field(ListOf(IGNORED), "differences that do not matter"),
+        "key": Field(
+            ListOf(FIELD_PATH), "the fields that pair an output with its input; left out: by direction", default=()
+        ),
+        "nth": Field(Flag(), "pair the n-th output of a key with its n-th input", default=True),
+        "within": Field(DURATION, "how long after an input its output may come", default=600.0),
+        "ignore": Field(ListOf(IGNORED), "places whose differences do not matter", default=()),
+        "tolerate": Field(ListOf(TOLERATED), "ways of writing the same thing that do not matter", default=()),
     },
 )
 
-GATE = Table("gate", {"min_match": Field(Fraction(), "the share of messages that must match")})
+GATE = Table(
+    "gate",
+    {
+        "min_match": Field(Fraction(), "the share of compared messages that must match", default=0.999),
+        "min_messages": Field(
+            Whole(1, 1_000_000, "a number of messages"), "how many must have been compared", default=100
+        ),
+    },
+)
 
 WINDOW = Table(
     "window",
     {
-        "days": Field(ListOf(WEEKDAY), "days on which a cutover may happen"),
-        "from": Field(TIME_OF_DAY, "not before"),
-        "to": Field(TIME_OF_DAY, "not after"),
+        "days": Field(ListOf(WEEKDAY), "days on which it opens; left out: every day", default=()),
+        "from": Field(TIME_OF_DAY, "when it opens, in the channel's time zone", required=True),
+        "to": Field(
+            Text("a time of day such as 05:00, or 24:00", r"([01]?[0-9]|2[0-3]):[0-5][0-9]|24:00", written=True),
+            "when it closes; before from: on the next day",
+            required=True,
+        ),
     },
 )
 
@@ -192,19 +259,13 @@ CHANNEL = Table(
         ),
         "legacy": Field(LEGACY, "the way to the old engine"),
         "target": Field(TARGET, "the new way"),
-        "rollback": Field(
-            ROLLBACK, "how to go back", noted="rollback is checked, and takes effect with the version that cuts over"
-        ),
+        "rollback": Field(ROLLBACK, "how to go back"),
         "silence_alert": Field(
             SILENCE, "when silence is an alarm", noted="silence_alert is checked; this version does not raise it yet"
         ),
-        "compare": Field(
-            COMPARE, "how outputs are compared", noted="compare is checked; this version does not compare yet"
-        ),
-        "gate": Field(GATE, "what must hold before a cutover", noted="gate is checked; this version has no gate yet"),
-        "window": Field(
-            WINDOW, "when a cutover may happen", noted="window is checked; this version does not cut over yet"
-        ),
+        "compare": Field(COMPARE, "how the old engine's outputs are compared with ours"),
+        "gate": Field(GATE, "what must hold before a cutover"),
+        "window": Field(WINDOW, "when a cutover may happen; left out: at any time"),
         "duplicates": Field(WORD, "duplicates", refused="no duplicates: this version stores and delivers every repeat"),
         "emit": Field(WORD, "emit", refused="no emit: this version sends MLLP messages as they came"),
     },
@@ -223,7 +284,7 @@ ENDPOINT = Table(
         "probe": Field(
             Choice(("none", "window", "always")), "when it may be connected to without a message", default="window"
         ),
-        "sink": Field(Flag(), "nothing real happens there", noted="sink is checked; this version does not mirror yet"),
+        "sink": Field(Flag(), "nothing real happens there: both sides may send to it", default=False),
         "source_address": Field(WORD, "source", refused="no source_address: this version lets the system choose"),
         "rate": Field(WORD, "rate", refused="no rate: this version sends as fast as the endpoint answers"),
         "deliver": Field(WORD, "deliver", refused="no deliver: this version sends at all hours"),

@@ -66,5 +66,5 @@ def load_endpoints(path: Path, findings: Findings) -> Endpoints:
 
 
 def _endpoint(name: str, section: Section) -> Endpoint:
-    keys = ("mllp", "connections", "ack_timeout", "on_unknown", "connect_timeout", "probe")
+    keys = ("mllp", "connections", "ack_timeout", "on_unknown", "connect_timeout", "probe", "sink")
     return Endpoint(name=name, **{key: section.values[key] for key in keys if key in section.values})

@@ -20,6 +20,8 @@ Kind = Literal["medplum", "mllp"]
 Order = Literal["channel", "patient"]
 Strategy = Literal["anchored"]
 Replay = Literal["guarded", "undelivered", "all", "none"]
+Tolerance = Literal["padding", "precision", "order", "case", "escapes", "time_precision", "time_zone", "null"]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 MIB = 1024 * 1024
 
@@ -67,6 +69,7 @@ class Endpoint:
 
     name: the key in endpoints.yaml; for one given in place as host:port, that address.
     on_unknown: what becomes of a message that may have been taken; None where nobody has said so yet.
+    sink: nothing real happens there, so that both sides may send to it.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Endpoint:
     on_unknown: Unknown | None = None
     connect_timeout: float = 10.0
     probe: Probe = "window"
+    sink: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +114,31 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
+class Tap:
+    """Where the old engine's own output arrives, to be compared, and forwarded or held back by phase.
+
+    name: the forward endpoint's name, unique in its channel.
+    settle: seconds of quiet after which nothing is on its way here any more; None = three times the measured lag.
+    allow: networks (CIDR) that may connect; empty = everybody.
+    """
+
+    name: str
+    listen: Address
+    forward: Endpoint
+    settle: float | None = None
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Legacy:
-    """The way to the old engine. settle: seconds of quiet after which nothing of it is on its way any more."""
+    """The way to the old engine. settle: seconds of quiet after which nothing of it is on its way any more.
+
+    `settle` is waited for where there are no taps; each tap has its own.
+    """
 
     endpoint: Endpoint
     settle: float = 600.0
+    taps: tuple[Tap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +175,64 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """A place whose differences do not matter, and why: a field (MSH-7), a component (OBX-5.2), a segment (ZDS)."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerated:
+    """A way of writing the same thing differently that does not matter, and why. path: only there; None: anywhere."""
+
+    how: Tolerance
+    reason: str
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """How the old engine's outputs are paired with inputs and compared with ours.
+
+    key: the fields that pair; empty = those that are usual for the channel's direction.
+    nth: outputs of one key are paired in order: the first with the first.
+    within: seconds after which an input without an output misses it.
+    """
+
+    key: tuple[str, ...] = ()
+    nth: bool = True
+    within: float = 600.0
+    ignore: tuple[Ignored, ...] = ()
+    tolerate: tuple[Tolerated, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What must hold before a cutover.
+
+    min_match: the least share, from 0 to 1, of (matched + explained) among all that was compared.
+    min_messages: how many must have been compared; below it, there is no data.
+    """
+
+    min_match: float = 0.999
+    min_messages: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a cutover may happen, in the channel's time zone.
+
+    days: on which it opens; empty = every day. start, end: `HH:MM`, end up to `24:00`; an end that is not after
+    the start is the next day's.
+    """
+
+    days: tuple[Weekday, ...]
+    start: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
 class Channel:
     """One configured flow: one source, its mapping, its destinations.
 
@@ -174,6 +256,13 @@ class Channel:
     rollback: Rollback | None
     source: str
     raw: dict[str, Any] = field(repr=False)
+    compare: Compare = Compare()
+    gate: Gate = Gate()
+    window: Window | None = None
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        return self.legacy.taps if self.legacy else ()
 
 
 @dataclass(frozen=True, slots=True)

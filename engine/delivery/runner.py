@@ -52,7 +52,10 @@ class Runner:
         self._timers: dict[tuple[int, int, int], asyncio.TimerHandle] = {}
         self._asked: dict[tuple[int, int, int], Work] = {}  # claimed anew, not yet granted
         self._tasks: set[asyncio.Task[None]] = set()
-        self._modes = {epoch.number: _mode(course, epoch.number) for epoch in course.channel.epochs}
+        self._held_back: dict[tuple[int, int, int], Work] = {}  # not granted: a freeze or a barrier
+        self._same_mode = (1, 0, Mode.OFF)  # from, up to, mode: the stretch of numbers at work
+        self.pace = 0.0  # seconds from sending to the outcome, lately
+        self.last = 0.0  # when the last outcome was heard, in seconds of the event loop's clock
         self._delivered = events.SETTLED.of(course.channel.name, course.name, "delivered")
         self._latency = events.DELIVERY_LATENCY.of(course.channel.name, course.name)
         destination.breaker.listeners.append(self._breaker_changed)
@@ -71,9 +74,14 @@ class Runner:
             self._ledger.pause(self.course, False)
 
     async def stop(self) -> None:
+        if self.stopped:
+            return
         self.stopped = True
+        self.destination.breaker.listeners.remove(self._breaker_changed)
         for timer in self._timers.values():
             timer.cancel()
+        self.destination.breaker.coming -= len(self._timers)
+        self._timers.clear()
         for task in self._tasks:
             task.cancel()
         await self.destination.close()
@@ -94,7 +102,7 @@ class Runner:
         work.since = asyncio.get_running_loop().time()  # it may have been under way until the process before ended
         work.parked = True
         work.for_a_person = row.state is State.DEAD or (row.state is State.PARKED and row.blocks)
-        if row.state is State.DEAD and not row.blocks:
+        if (row.state is State.DEAD and not row.blocks) or self.course.mode(row.seq) is Mode.ASK:
             return
         self._lighten(work)
         self._lanes.setdefault(work.lane, deque()).append(work)
@@ -174,19 +182,33 @@ class Runner:
             if course.window > 1:
                 course.ids[message.seq] = message.id
             self._settle(message, State.REFUSED, "the old engine said no")
-        elif self._mode(message) is Mode.CAPTURE:
-            self._settle(message, State.CAPTURED, output=zlib.compress(message.raw, 1))
+        elif self._mode(message.seq) is not Mode.SEND:
+            if course.window > 1:
+                course.ids[message.seq] = message.id
+            self._keep(message, self._mode(message.seq))
         elif course.window == 1:
             self._send(Work(message, self._done))
         else:
             course.ids[message.seq] = message.id
             self._join_lane(Work(message, self._done, self.destination.lane(message.raw)))
 
-    def _mode(self, message: Message) -> Mode:
-        mode = self._modes.get(message.epoch)
-        if mode is None:
-            mode = self._modes[message.epoch] = _mode(self.course, message.epoch)
+    def _mode(self, seq: int) -> Mode:
+        """What is due for a claimed number. Its epoch is above no claim, so this can no longer change."""
+        first, last, mode = self._same_mode
+        if not first <= seq <= last:
+            first, last, mode = self._same_mode = self.course.stretch(seq, self._claimed)
         return mode
+
+    def _keep(self, message: Message, mode: Mode) -> None:
+        """Settle what is not to be sent."""
+        if mode is Mode.CAPTURE:
+            self._settle(message, State.CAPTURED, output=zlib.compress(message.raw, 1))
+        elif mode is Mode.ASK:
+            self._settle(
+                message, State.PARKED, "a rollback: whether it may be sent again, a person decides", blocks=False
+            )
+        else:
+            self._settle(message, State.SUPERSEDED, "a rollback: the other side has it")
 
     def _join_lane(self, work: Work) -> None:
         lane = self._lanes.get(work.lane)
@@ -210,10 +232,17 @@ class Runner:
         message = work.message
         if message.reply is None:
             work.message = light = Message(message.channel, b"", message.received, message.control_id, message.socket)
-            light.id, light.seq, light.epoch = message.id, message.seq, message.epoch
+            light.id, light.seq = message.id, message.seq
 
     def _send(self, work: Work) -> None:
+        """The only place where a message goes out: claimed, and by its epoch ours to send."""
+        mode = self._mode(work.message.seq)
+        if mode is not Mode.SEND:
+            self._keep(work.message, mode)
+            self._leave_lane(work)
+            return
         work.tries += 1
+        work.began = asyncio.get_running_loop().time()
         self.destination.send(work)
 
     # -- what became of it
@@ -221,6 +250,8 @@ class Runner:
     def _done(self, work: Work, outcome: Outcome) -> None:
         if self.stopped:
             return  # it stays claimed, and is unknown to the next process
+        self.last = asyncio.get_running_loop().time()
+        self.pace += (self.last - work.began - self.pace) / 8
         course, message = self.course, work.message
         breaker = self.destination.breaker
         if not outcome.local:
@@ -352,6 +383,10 @@ class Runner:
         if work is None or self.stopped:
             return
         if not granted:
+            if key in self.course.open:  # a freeze, or a barrier: asked again when it is lifted
+                self._held_back[key] = work
+            else:  # it was closed by others
+                self._leave_lane(work)
             self.destination.breaker.trial_gone()
         elif work.message.raw:
             self._send(work)
@@ -363,6 +398,32 @@ class Runner:
         if not self.stopped:
             self._send(work)
 
+    def resume(self) -> None:
+        """A freeze or a barrier is gone: ask again for what was held back."""
+        waiting, self._held_back = self._held_back, {}
+        for work in waiting.values():
+            self._try_again(work)
+
+    def forget(self) -> None:
+        """Open work was closed by others (a rollback): drop what is no longer there."""
+        gone = [
+            work for lane in self._lanes.values() for work in lane if work.parked and work.key not in self.course.open
+        ]
+        for work in gone:
+            if timer := self._timers.pop(work.key, None):
+                timer.cancel()
+                self.destination.breaker.coming -= 1
+            self._held_back.pop(work.key, None)
+            lane = self._lanes[work.lane]
+            lane.remove(work)
+            if not lane:
+                del self._lanes[work.lane]
+
+    @property
+    def taken(self) -> int:
+        """The durable claim: up to here sending may have begun."""
+        return self._claimed
+
     def claim_failed(self, key: tuple[int, int, int]) -> None:
         """The claim of one open part could not be written: ask again in a while."""
         work = self._asked.pop(key, None)
@@ -372,9 +433,3 @@ class Runner:
     def _breaker_changed(self, opened: bool) -> None:
         if self._started and not self.stopped:
             self._ledger.pause(self.course, opened)
-
-
-def _mode(course: Course, epoch: int) -> Mode:
-    routing = next(known.routing for known in course.channel.epochs if known.number == epoch)
-    route = routing.route(course.name)
-    return route.mode if route else Mode.OFF

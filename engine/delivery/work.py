@@ -20,7 +20,9 @@ class Work:
     seconds of the event loop's clock.
     """
 
-    __slots__ = ("delivery", "done", "for_a_person", "lane", "message", "parked", "part", "since", "tries", "unknown")
+    __slots__ = (
+        "began", "delivery", "done", "for_a_person", "lane", "message", "parked", "part", "since", "tries", "unknown",
+    )  # fmt: skip
 
     def __init__(self, message: Message, done: Callable[[Work, Outcome], None], lane: bytes = b"") -> None:
         self.message = message
@@ -30,6 +32,7 @@ class Work:
         self.tries = 0
         self.unknown = False
         self.since = 0.0
+        self.began = 0.0  # when it was last handed over, in seconds of the event loop's clock
         self.parked = False  # has a row of open work, and is claimed anew before it is sent
         self.for_a_person = False  # dead, or parked because it may have been taken: a person decides
 

@@ -64,6 +64,7 @@ class Port:
         self.channel = channel
         self.book = book
         self.transparent = True
+        self.last_received = 0  # microseconds since 1970, of this process
         self._relays = False
         self._ledger = ledger
         self._rules = rules
@@ -160,6 +161,7 @@ class Port:
         reply: Reply | None = message.reply
         if message.flaw:
             emit(events.WouldRefuse(self.channel.id, message.seq, message.flaw))
+        self.last_received = message.received
         self._meters.stored.n += 1
         self._meters.stored_bytes.n += len(message.raw)
         if reply is None:
@@ -220,6 +222,20 @@ class Port:
             if conn.send(event.answer):
                 events.ACKNOWLEDGED.of(self.channel.id, "refused").n += 1
             self._make_room(conn)
+
+    def answer_awaited(self, above: int) -> None:
+        """Nothing above this number goes to the authority for now: its senders get our answer, and need not wait."""
+        for message in self._awaited:
+            reply: Reply | None = message.reply
+            if reply is None or message.seq <= above:
+                continue
+            message.reply = None
+            message.relayed = False
+            self._ledger.release(self.book, message.seq)
+            answer = acknowledge(reply.head, "AA", control_id=self._own_id(), at=self._clocks.now() // 1_000_000)
+            if reply.conn.send(answer):
+                self._meters.accepted.n += 1
+            self._make_room(reply.conn)
 
     def sweep(self) -> None:
         """Give up on answers that are late. Called several times a second."""

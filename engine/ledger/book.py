@@ -8,12 +8,14 @@ transaction could not be written.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.ledger.course import SETTLED_STATES, ChannelBook, Course, Span
-from engine.ledger.model import FIRST_SETTLED, IntakeEvent, Message, OpenWork, Settlement, State
-from engine.ledger.routing import Epoch
+from engine.ledger.audit import Entry, Head, append
+from engine.ledger.course import SETTLED_STATES, Barrier, ChannelBook, Compared, Course, Hold, Span
+from engine.ledger.model import FIRST_SETTLED, IntakeEvent, Message, OpenWork, Settlement, State, TapOutput
+from engine.ledger.routing import Epoch, Grant, Mode
 
 _MISSING = object()
 
@@ -35,14 +37,18 @@ class Changes:
     progress: list[tuple[Any, ...]] = field(default_factory=list)
     opened: list[tuple[Any, ...]] = field(default_factory=list)
     closed: list[tuple[Any, ...]] = field(default_factory=list)
+    outputs: list[tuple[Any, ...]] = field(default_factory=list)
+    put: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)  # (name of a statement, its values)
 
 
 class Book:
     """The ledger's numbers, moved one transaction at a time."""
 
-    def __init__(self, term: int, last_message: int) -> None:
+    def __init__(self, term: int, last_message: int, audited: Head | None = None, last_output: int = 0) -> None:
         self.term = term
         self.last_message = last_message
+        self.last_output = last_output
+        self.audited = audited or Head()
         self._stamp = 0
         self.begin()
 
@@ -51,6 +57,8 @@ class Book:
         self._saved: list[tuple[ChannelBook | Course, tuple[Any, ...]]] = []
         self._log: list[tuple[Any, Any, Any]] = []  # (table, key, what was there)
         self._first_message = self.last_message
+        self._first_output = self.last_output
+        self._audited_before = self.audited
         self._changes = Changes()
         self._counted: dict[ChannelBook, None] = {}
         self._moved: list[tuple[Course, int]] = []  # rows of `progress` to write: course, epoch
@@ -67,6 +75,8 @@ class Book:
             else:
                 table[key] = old
         self.last_message = self._first_message
+        self.last_output = self._first_output
+        self.audited = self._audited_before
         self.begin()
 
     # -- what happened
@@ -79,7 +89,6 @@ class Book:
             self._look(channel)
         channel.seq = message.seq = channel.seq + 1
         self.last_message = message.id = self.last_message + 1
-        message.epoch = channel.epochs[-1].number
         message.relayed = message.wants_relay and channel.can_relay()
         if message.relayed:
             self._set(channel.awaiting, message.seq, message)
@@ -131,9 +140,9 @@ class Book:
         self._put_open(settlement.course, opened)
 
     def claim_open(self, course: Course, key: tuple[int, int, int]) -> bool:
-        """Claim one open part anew, singly. False when it is not there to be claimed."""
+        """Claim one open part anew, singly. False when it is not there to be claimed, or held back."""
         work = course.open.get(key)
-        if work is None or work.state is State.SENDING:
+        if work is None or work.state is State.SENDING or not course.may_claim(work.seq):
             return False
         self._touch(course)
         changed = OpenWork(*key, work.message, work.epoch, State.SENDING, 0, work.tries, work.why, True)
@@ -158,13 +167,55 @@ class Book:
              event.answer, event.raw)
         )  # fmt: skip
 
-    def switch(self, channel: ChannelBook, epoch: Epoch, courses: list[Course]) -> Epoch:
-        """Open an epoch above every number given so far. `courses`: the channel's, new ones included."""
+    def output(self, output: TapOutput) -> None:
+        """What the old engine sent to a tap."""
+        self.last_output = output.id = self.last_output + 1
+        self._changes.outputs.append(
+            (output.id, output.channel.id, output.tap, output.at, output.socket, output.control_id, output.decision,
+             output.seq, output.answer, output.packed)
+        )  # fmt: skip
+
+    # -- holding back
+
+    def hold(self, channel: ChannelBook, hold: Hold | None) -> None:
+        """Freeze a channel, or release it."""
+        self._touch(channel)
+        channel.hold = hold
+        if hold is None:
+            self.put("drop_hold", channel.id)
+            self._look(channel)
+        else:
+            self.put("put_hold", channel.id, hold.until, hold.who, hold.why, hold.at)
+
+    def bar(self, channel: ChannelBook, run: int, shut: frozenset[str] = frozenset()) -> Barrier:
+        """Set a barrier above every number given so far. LedgerRuleError where another run has one."""
+        if channel.barrier is not None:
+            raise LedgerRuleError(f"{channel.name} has a barrier of run {channel.barrier.run}")
+        self._touch(channel)
+        barrier = channel.barrier = Barrier(run, channel.seq, self.last_message, shut)
+        self.put("put_barrier", channel.id, run, barrier.at, barrier.id, json.dumps(sorted(shut)))
+        return barrier
+
+    def lift(self, channel: ChannelBook) -> None:
+        """Let claims go on above the barrier."""
+        if channel.barrier is not None:
+            self._touch(channel)
+            channel.barrier = None
+            self.put("drop_barrier", channel.id)
+            self._look(channel)
+
+    # -- epochs
+
+    def switch(self, channel: ChannelBook, epoch: Epoch, courses: list[Course], run: int | None = None) -> Epoch:
+        """Open an epoch above the barrier of `run`, or above every number given so far. `courses`: the channel's, new
+        ones included. LedgerRuleError where a freeze or somebody else's barrier stands in the way, where something
+        above it may have been sent already, or where both sides would send to one endpoint."""
+        first, id = self._above(channel, epoch, run)
         self._touch(channel)
         number = channel.epochs[-1].number + 1 if channel.epochs else 1
         opened = Epoch(
             number,
-            channel.seq + 1,
+            first,
             epoch.phase,
             epoch.routing,
             self.term,
@@ -180,19 +231,88 @@ class Book:
             self._touch(course)
             course.spans = [*(_closed(span, opened.first - 1) for span in course.spans)]
             if route := due.get(course.name):
-                course.spans.append(Span(opened.first, None, opened.number, route))
-                if len(course.spans) == 1:
-                    course.claim = course.frontier = opened.first - 1
-                    course.frontier_id = self.last_message
-                self._set(course.totals, opened.number, [0] * SETTLED_STATES)
-                self._mark(course, opened.number)
-        channel.relay = channel.course(opened.routing.answer_from or "")
+                self._add_span(course, Span(opened.first, None, opened.number, route), id)
+        channel.rerouted()
         self._counted[channel] = None
         self._changes.epochs.append(
             (channel.id, opened.first, opened.number, opened.phase, opened.routing.to_json(), opened.term, opened.who,
              opened.why, opened.at, opened.evidence)
         )  # fmt: skip
         return opened
+
+    def _above(self, channel: ChannelBook, epoch: Epoch, run: int | None) -> tuple[int, int]:
+        """The first number of a new epoch, and a message id below which none of its messages lies."""
+        moves = bool(channel.epochs) and channel.epochs[-1].phase != epoch.phase
+        if moves and channel.hold is not None:
+            raise LedgerRuleError(f"{channel.name} is held by {channel.hold.who}: release it first")
+        barrier = channel.barrier
+        if (barrier.run if barrier else None) != run:
+            raise LedgerRuleError(f"{channel.name}: the barrier is not that of run {run}")
+        first, id = (barrier.at + 1, barrier.id) if barrier else (channel.seq + 1, self.last_message)
+        ahead = [course.name for course in channel.courses if course.spans and course.claim >= first]
+        if ahead:
+            raise LedgerRuleError(f"{channel.name}: at {', '.join(ahead)} sending may have begun above {first - 1}")
+        if twice := epoch.routing.both_send():
+            raise LedgerRuleError(f"{channel.name}: both sides would send to {', '.join(twice)}")
+        return first, id
+
+    def _add_span(self, course: Course, span: Span, id: int) -> None:
+        course.spans.append(span)
+        if len(course.spans) == 1:
+            course.claim = course.frontier = span.first - 1
+            course.frontier_id = id
+        self._set(course.totals, span.epoch, [0] * SETTLED_STATES)
+        self._mark(course, span.epoch)
+
+    def take_up(self, course: Course, upto: int) -> None:
+        """Make the numbers that were deferred at a destination due there, up to `upto`; what is due for each of them
+        its grants say. Before `switch`, in the same transaction."""
+        channel = course.channel
+        self._touch(course)
+        course.spans = [*course.spans]
+        for at, epoch in enumerate(channel.epochs):
+            route = epoch.routing.route(course.name)
+            later = channel.epochs[at + 1].first - 1 if at + 1 < len(channel.epochs) else upto
+            last = min(later, upto)
+            if route and route.mode is Mode.DEFER and epoch.number not in course.totals and epoch.first <= last:
+                self._add_span(course, Span(epoch.first, last, epoch.number, route), course.frontier_id)
+
+    def grant(self, channel: ChannelBook, grant: Grant, *, at: int, who: str, why: str) -> None:
+        """Record what a rollback made of a stretch of numbers at a destination."""
+        self._touch(channel)
+        channel.grants = (*channel.grants, grant)
+        self.put(
+            "put_grant", channel.id, grant.destination, grant.first, grant.last, grant.mode.value, grant.guarded,
+            grant.run, at, who, why,
+        )  # fmt: skip
+
+    def close_open(self, course: Course, key: tuple[int, int, int], state: State, why: str, at: int) -> None:
+        """Settle, or set aside for a person, one open part that nobody is sending."""
+        work = course.open[key]
+        message = Message(course.channel, b"", 0)
+        message.id, message.seq = work.message, work.seq
+        blocks = work.blocks and state is not State.PARKED
+        self.settle(
+            Settlement(course, message, state, at, why, part=work.part, delivery=work.delivery, tries=work.tries,
+                       blocks=blocks)
+        )  # fmt: skip
+
+    # -- what else is written in the same transaction
+
+    def put(self, statement: str, *values: Any) -> None:
+        """A row of one of the tables beside the messages, by the name of its statement."""
+        self._changes.put.append((statement, values))
+
+    def audit(self, entry: Entry) -> None:
+        """Add to the audit chain."""
+        row, self.audited = append(self.audited, entry)
+        self.put("add_audit", *row.columns)
+        self.put("put_audit_head", self.audited.count, self.audited.hash)
+
+    def compare(self, channel: ChannelBook, tap: str, compared: Compared) -> None:
+        """The new state of a tap's comparison."""
+        self._touch(channel)
+        channel.compared = {**channel.compared, tap: compared}
 
     # -- what comes of it
 

@@ -13,10 +13,50 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.ledger.model import SETTLED, Message, OpenWork
-from engine.ledger.routing import Epoch, Route
+from engine.ledger.routing import Epoch, Grant, Mode, Route
 
 SETTLED_STATES = len(SETTLED)
 MOST_AWAITED = 500  # messages of one channel whose senders wait for the authority; the next ones we answer ourselves
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A freeze of a channel: no new claims until it is released. `until`: from then on it pages (microseconds)."""
+
+    until: int
+    who: str
+    why: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """Claims above `at` wait until the run that set it ends. `id`: no message above `at` has this id or a lower one.
+
+    shut: destinations where nothing at all is claimed meanwhile.
+    """
+
+    run: int
+    at: int
+    id: int
+    shut: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What the comparison of a channel's tap has come to (`engine.compare`), as far as it is durable.
+
+    pending_late: inputs whose time is over and that have no verdict yet. open_clinical, open_missing: discrepancies
+    that nobody has settled, of clinical severity, and of a message that one side alone has.
+    """
+
+    matched: int = 0
+    explained: int = 0
+    unexplained: int = 0
+    not_comparable: int = 0
+    pending_late: int = 0
+    open_clinical: int = 0
+    open_missing: int = 0
 
 
 @dataclass(slots=True)
@@ -58,10 +98,16 @@ class Course:
 
     def save(self) -> tuple[Any, ...]:
         """The numbers that a transaction changes; what it puts into the tables, the book logs."""
-        return (self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, self.spans)
+        return (
+            self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, self.gated,
+            self.spans,
+        )  # fmt: skip
 
     def restore(self, saved: tuple[Any, ...]) -> None:
-        self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, self.spans = saved
+        (
+            self.claim, self.frontier, self.frontier_id, self.sending, self.blocked, self.paused, self.gated,
+            self.spans,
+        ) = saved  # fmt: skip
 
     def in_flight(self) -> int:
         return self.claim - self.frontier + self.sending
@@ -79,10 +125,17 @@ class Course:
 
     def advance(self) -> bool:
         """Claim what may be sent now. Whether the claim moved."""
-        if self.paused or not self.spans or (self.window == 1 and self.blocked):
+        channel = self.channel
+        if self.paused or not self.spans or channel.hold is not None or (self.window == 1 and self.blocked):
             return False
         span = self._span()
-        limit = self.channel.released() if self.gated else self.channel.seq
+        limit = channel.released() if self.gated else channel.seq
+        barrier = channel.barrier
+        if barrier is not None:
+            if self.name in barrier.shut:
+                return False
+            if barrier.at < limit:
+                limit = barrier.at
         if span.last is not None and span.last < limit:
             limit = span.last
         top = self.claim + self.window - self.in_flight()
@@ -92,6 +145,37 @@ class Course:
             return False
         self.claim = top
         return True
+
+    def may_claim(self, seq: int) -> bool:
+        """Whether one number may be claimed anew: no freeze, and no barrier before it."""
+        channel, barrier = self.channel, self.channel.barrier
+        if channel.hold is not None:
+            return False
+        return barrier is None or (seq <= barrier.at and self.name not in barrier.shut)
+
+    def mode(self, seq: int) -> Mode:
+        """What is due for a number here: as a rollback granted it, else as its epoch's routing table says."""
+        return self.stretch(seq, seq)[2]
+
+    def stretch(self, seq: int, claimed: int) -> tuple[int, int, Mode]:
+        """(first, last, mode): the numbers around `seq` for which the same is due here. The stretch of the present
+        epoch ends at what is durably `claimed`, since a switch may begin another one above that."""
+        channel = self.channel
+        epoch = channel.epoch_of(seq)
+        at = channel.epochs.index(epoch)
+        last = channel.epochs[at + 1].first - 1 if at + 1 < len(channel.epochs) else max(seq, claimed)
+        route = epoch.routing.route(self.name)
+        first, mode = epoch.first, route.mode if route else Mode.OFF
+        for grant in channel.grants:
+            if grant.destination != self.name:
+                continue
+            if grant.first <= seq <= grant.last:
+                return grant.first, grant.last, grant.mode
+            if grant.last < seq:
+                first = max(first, grant.last + 1)
+            else:
+                last = min(last, grant.first - 1)
+        return first, last, mode
 
     def _span(self) -> Span:
         """The span at work; a finished one is left behind, and numbers that were never due here are passed over."""
@@ -119,16 +203,38 @@ class ChannelBook:
     )  # numbers the authority said no to -> gated courses still to settle
     stamp: int = 0
     runners: list[Any] = field(default_factory=list)  # the delivery loop's ends of its courses
+    hold: Hold | None = None
+    barrier: Barrier | None = None
+    grants: tuple[Grant, ...] = ()
+    compared: dict[str, Compared] = field(default_factory=dict)  # by tap; replaced, never changed
 
     @property
     def epoch(self) -> Epoch:
         return self.epochs[-1]
 
     def save(self) -> tuple[Any, ...]:
-        return (self.seq, self.epochs, self.relay, self.courses)
+        return (
+            self.seq, self.epochs, self.relay, self.courses, self.hold, self.barrier, self.grants, self.compared,
+        )  # fmt: skip
 
     def restore(self, saved: tuple[Any, ...]) -> None:
-        self.seq, self.epochs, self.relay, self.courses = saved
+        (
+            self.seq, self.epochs, self.relay, self.courses, self.hold, self.barrier, self.grants, self.compared,
+        ) = saved  # fmt: skip
+
+    def rerouted(self) -> None:
+        """Whose answers go back to the sender, and who waits for them, by the newest epoch."""
+        authority = self.epochs[-1].routing.answer_from
+        self.relay = self.course(authority or "")
+        for course in self.courses:
+            course.gated = authority is not None and course.name != authority
+
+    def epoch_of(self, seq: int) -> Epoch:
+        """The epoch that a number belongs to."""
+        newest = self.epochs[-1]
+        if newest.first <= seq:
+            return newest
+        return next(epoch for epoch in reversed(self.epochs) if epoch.first <= seq)
 
     def course(self, name: str) -> Course | None:
         return next((course for course in self.courses if course.name == name), None)
@@ -145,4 +251,6 @@ class ChannelBook:
         """
         relay = self.relay
         awaited = len(self.awaiting)
+        if self.hold is not None or self.barrier is not None:
+            return False  # it cannot be claimed at once
         return relay is not None and not relay.paused and awaited < MOST_AWAITED and relay.ahead() <= awaited

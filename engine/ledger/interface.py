@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook, Course
-from engine.ledger.model import IntakeEvent, Message, Settlement
-from engine.ledger.routing import Routing
+from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput
 
 OpenKey = tuple[int, int, int]  # (sequence, part, delivery)
 
@@ -24,9 +23,10 @@ class Commit(Protocol):
     stored: list[Message]
     settled: list[Settlement]
     events: list[IntakeEvent]
+    outputs: list[TapOutput]
     claimed: list[tuple[Course, int]]
     reclaimed: list[tuple[Course, OpenKey, bool]]
-    unstored: list[Message | IntakeEvent]
+    unstored: list[Message | IntakeEvent | TapOutput]
     failed: list[tuple[Any, str]]
     seconds: float
 
@@ -53,19 +53,20 @@ class Ledger(Protocol):
     def event(self, event: IntakeEvent) -> None:
         """Keep evidence of input that got no number, or that `live` would refuse."""
 
+    def output(self, output: TapOutput) -> None:
+        """Keep what the old engine sent to a tap."""
+
     def release(self, channel: ChannelBook, seq: int) -> None:
         """The answer awaited for `seq` is late: the other path need not wait for it."""
 
     def pause(self, course: Course, paused: bool) -> None:
         """No claims on a course until it is resumed."""
 
-    def switch(
-        self, channel: str, phase: str, routing: Routing, windows: dict[str, int], *, who: str, why: str
-    ) -> Awaitable[ChannelBook]:
-        """Open an epoch of `channel` above every number given so far; the channel is made where it is new."""
-
     def transaction(self, act: Callable[[Book], Any]) -> Awaitable[Any]:
         """Run `act` on the book in a transaction of the writer; its result, once durable."""
+
+    def read(self, query: Callable[[Any], Any]) -> Awaitable[Any]:
+        """Run a query on the reading connection."""
 
     def backlog(self, course: Course, after: int, limit: int) -> Awaitable[list[Message]]:
         """The course's channel's messages above `after`, in order; at most `limit`, and bounded in bytes."""

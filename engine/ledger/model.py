@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -41,15 +42,14 @@ FIRST_SETTLED = State.DELIVERED.value
 class Message:
     """One inbound message: the exact bytes, and its number.
 
-    `id`, `seq` and `epoch` are given by the transaction that stores it; before that they are 0. `received` is in
-    microseconds since 1970. `reply` belongs to intake (the connection that waits for an answer); the ledger only
-    reads whether the answer is wanted from an authority (`wants_relay`) and says whether that is possible
-    (`relayed`). Plain slots, not a dataclass: one is made for every frame.
+    `id` and `seq` are given by the transaction that stores it; before that they are 0. Its epoch follows from its
+    number (`channel.epoch_of`). `received` is in microseconds since 1970. `reply` belongs to intake (the connection
+    that waits for an answer); the ledger only reads whether the answer is wanted from an authority (`wants_relay`) and
+    says whether that is possible (`relayed`). Plain slots, not a dataclass: one is made for every frame.
     """
 
     __slots__ = (
-        "channel", "control_id", "epoch", "flaw", "id", "raw", "received", "relayed", "reply", "seq", "socket",
-        "wants_relay",
+        "channel", "control_id", "flaw", "id", "raw", "received", "relayed", "reply", "seq", "socket", "wants_relay",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +72,7 @@ class Message:
         self.wants_relay = wants_relay
         self.relayed = False
         self.flaw = flaw  # why `live` would refuse it, where it is taken all the same
-        self.id = self.seq = self.epoch = 0
+        self.id = self.seq = 0
 
 
 class Settlement:
@@ -157,3 +157,41 @@ class IntakeEvent:
     answer: bytes | None = None
     message: Message | None = None
     reply: Any = None
+
+
+class TapOutput:
+    """What the old engine sent to a tap, and what was done with it: the bytes are kept, whatever was.
+
+    decision: `forwarded`, `captured` or `parked`. `seq`: the input that it belongs to, None where that is not known.
+    `packed`: its bytes, compressed (zlib). `id` is given by the transaction; `reply` belongs to the tap.
+    """
+
+    __slots__ = ("answer", "at", "channel", "control_id", "decision", "id", "packed", "raw", "reply", "seq", "socket",
+                 "tap")  # fmt: skip
+
+    def __init__(
+        self,
+        channel: ChannelBook,
+        tap: str,
+        raw: bytes,
+        at: int,
+        *,
+        socket: int,
+        control_id: str | None,
+        decision: str,
+        seq: int | None,
+        answer: bytes | None = None,
+        reply: Any = None,
+    ) -> None:
+        self.channel = channel
+        self.tap = tap
+        self.raw = raw
+        self.packed = zlib.compress(raw, 1)
+        self.at = at
+        self.socket = socket
+        self.control_id = control_id
+        self.decision = decision
+        self.seq = seq
+        self.answer = answer
+        self.reply = reply
+        self.id = 0

@@ -35,6 +35,8 @@ _LEGACY_PATH = {
     Phase.RETIRED: Mode.OFF,
 }
 
+_TAPS = {Phase.LEGACY: "forward", Phase.PARALLEL: "forward", Phase.LIVE: "hold"}
+
 # Shadow data may go to Medplum before `live`; nothing may go to a real EMR or LIS endpoint before it.
 _TARGET = {
     "medplum": {Phase.PARALLEL: Mode.SEND, Phase.LIVE: Mode.SEND, Phase.RETIRED: Mode.SEND},
@@ -64,7 +66,8 @@ def routing(channel: Channel, phase: Phase, versions: dict[str, str]) -> Routing
             answer_from = LEGACY
     destinations = channel.target.destinations if channel.target else ()
     rows.extend(_target_route(destination, phase, versions.get(destination.name)) for destination in destinations)
-    return Routing(tuple(rows), answer_from)
+    taps = _TAPS.get(phase, "") if channel.legacy and channel.legacy.taps else ""
+    return Routing(tuple(rows), answer_from, taps)
 
 
 def _target_route(destination: Destination, phase: Phase, version: str | None) -> Route:

@@ -46,9 +46,14 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
         "seconds": NUMBER,
         "seq": NUMBER,
         "signal": CODE,
+        "run": NUMBER,
         "size": NUMBER,
+        "step": REASON,
+        "tap": ID,
         "term": NUMBER,
+        "verb": CODE,
         "version": CODE,
+        "who": ID,
     }
 )
 

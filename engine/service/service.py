@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import time
 from typing import Any
 
@@ -17,19 +18,25 @@ from engine.delivery.runner import Runner
 from engine.hl7.charset import Undecodable, decode
 from engine.intake.judge import Rules
 from engine.intake.port import Clocks, Port
+from engine.ledger.audit import Entry
 from engine.ledger.course import ChannelBook, Course
-from engine.ledger.model import IntakeEvent, Message, Settlement
-from engine.ledger.routing import Routing
+from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput
+from engine.ledger.routing import Epoch
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.writer import Commit, Reclaim
+from engine.migration.conductor import Conductor
 from engine.migration.phases import Phase, first_phase, routing, transparent
 from engine.observe import ledger_events
 from engine.observe.events import emit
 from engine.observe.ledger_events import LedgerOpened, LedgerRecovered, LedgerUnwritable, RowFailed
+from engine.observe.migration_events import HELD, HoldOverdue
 from engine.observe.service_events import EpochOpened, Fault, PhaseSeen, ServiceStopping, Stranded
+from engine.service.comparing import Comparisons
+from engine.service.moves import PAGE_EVERY, Moves
 from engine.service.ways import Ways
 
 SWEEP = 0.2  # seconds between looks for late answers
+SWEEPS_A_SECOND = 5
 GRACE = 3.0  # seconds that what is on the way gets at the end
 COLLECT = (20_000, 20, 50)  # messages come and go without cycles; looking for some every 700 objects costs a tenth
 SOCKETS_A_TERM = 1 << 32  # connection numbers never repeat: the term is their upper half
@@ -75,13 +82,18 @@ class Service:
         if conflicts := [text for channel in self.configuration.channels for text in self._conflicts(channel)]:
             await self.ledger.close()
             raise StartError("\n".join(conflicts))
+        self.moves = Moves(self)
+        self.conductor = Conductor(self.moves)
+        self.comparisons = Comparisons(self.ledger, now_us, self._number)
         await asyncio.gather(*(self._open_epoch(channel) for channel in self.configuration.channels))
         for channel in self.configuration.channels:
             self._build(channel)
         for runner in self.runners:
-            self._spawn(runner.start(), "runner")
+            self.spawn(runner.start(), "runner")
+        await self.comparisons.open()
         await asyncio.gather(*(self._listen(port) for port in self.ports.values()))
-        self._spawn(self._sweep(), "sweep")
+        self.spawn(self._sweep(), "sweep")
+        await self.conductor.start()
         gc.collect()
         gc.freeze()  # what was built lives as long as the process: no collection need look at it again
         gc.set_threshold(*COLLECT)
@@ -91,6 +103,7 @@ class Service:
         deadline = time.monotonic() + GRACE
         await asyncio.gather(*(port.close(GRACE) for port in self.ports.values()))
         await self._quiet(deadline)
+        await self.comparisons.close(GRACE)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -130,29 +143,24 @@ class Service:
         windows = self.ways.windows(channel)
         if book is None or known is None or known.routing != table:
             why = "first epoch" if known is None else "the channel's routing changed"
-            book = await self.ledger.switch(channel.id, phase.value, table, windows, who="configuration", why=why)
+            book = await self.ledger.switch(
+                channel.id, phase.value, table, windows, who="configuration", why=why,
+                audit=lambda epoch: _opened(channel, known, epoch),
+            )  # fmt: skip
             emit(EpochOpened(channel.id, phase.value, book.epoch.first, why))
         else:
-            self._arrange(book, table, windows)
+            self._arrange(book, windows)
             emit(PhaseSeen(channel.id, phase.value))
 
-    def _arrange(self, book: ChannelBook, table: Routing, windows: dict[str, int]) -> None:
-        self.ledger.arrange(book.courses, table, windows)
-        book.relay = book.course(table.answer_from or "")
+    def _arrange(self, book: ChannelBook, windows: dict[str, int]) -> None:
+        self.ledger.arrange(book.courses, windows)
+        book.rerouted()
 
     def _build(self, channel: Channel) -> None:
         book = self.ledger.channels[channel.id]
-        for course in book.courses:
-            destination = self.ways.destination(channel, course.name, self.ledger.incarnation)
-            if destination is None:
-                self._stranded(course)
-                continue
-            if not (course.spans or course.open):
-                continue
-            course.runner = Runner(course, destination, self.ledger, now_us)
-            self.runners.append(course.runner)
-        book.runners = [course.runner for course in book.courses if course.runner and course.spans]
+        self.runners += self._missing_runners(channel)
         phase = Phase(book.epoch.phase)
+        HELD.of(channel.id).n = int(book.hold is not None)
         if phase is Phase.OUTSIDE:
             return
         encoding = channel.listen.encoding
@@ -160,6 +168,32 @@ class Service:
         port = Port(channel, book, self.ledger, rules, self._clocks, self._number)
         port.set_phase(transparent=transparent(phase))
         self.ports[channel.id] = port
+        if channel.taps and phase is not Phase.RETIRED:
+            self.comparisons.add(channel, book, rules)
+
+    def _missing_runners(self, channel: Channel) -> list[Runner]:
+        """Runners for the courses that have work and none yet."""
+        book, made = self.ledger.channels[channel.id], []
+        for course in book.courses:
+            if course.runner is not None or not (course.spans or course.open):
+                continue
+            destination = self.ways.destination(channel, course.name, self.ledger.incarnation)
+            if destination is None:
+                self._stranded(course)
+                continue
+            course.runner = Runner(course, destination, self.ledger, now_us)
+            made.append(course.runner)
+        book.runners = [course.runner for course in book.courses if course.runner and course.spans]
+        return made
+
+    async def follow(self, channel: Channel) -> None:
+        """An epoch was opened: the courses that it needs, and how frames are judged."""
+        made = self._missing_runners(channel)
+        self.runners += made
+        for runner in made:
+            await runner.start()
+        if port := self.ports.get(channel.id):
+            port.set_phase(transparent=transparent(Phase(self.ledger.channels[channel.id].epoch.phase)))
 
     def _stranded(self, course: Course) -> None:
         """A destination that the configuration no longer has: what is due there goes nowhere, and must be seen."""
@@ -181,7 +215,7 @@ class Service:
     def _committed(self, commit: Commit) -> None:
         """A transaction is durable. Each message is its own affair: what goes wrong with one spoils no other."""
         COMMITS.n += 1
-        ports = self.ports
+        ports, comparisons = self.ports, self.comparisons
         for message in commit.stored:
             try:
                 ports[message.channel.name].stored(message)
@@ -192,6 +226,13 @@ class Service:
         for settlement in commit.settled:
             if settlement.message.reply is not None and settlement.course is settlement.course.channel.relay:
                 self._guarded(ports[settlement.course.channel.name].settled, settlement)
+        if comparisons.channels:
+            for message in commit.stored:
+                self._guarded(comparisons.stored, message)
+            for settlement in commit.settled:
+                self._guarded(comparisons.settled, settlement)
+            for output in commit.outputs:
+                self._guarded(comparisons.kept, output)
         for course, claim in commit.claimed:
             try:
                 if course.runner is not None:
@@ -203,7 +244,10 @@ class Service:
         for event in commit.events:
             self._guarded(ports[event.channel.name].kept, event)
         for operation in commit.unstored:
-            self._guarded(ports[operation.channel.name].unstored, operation)
+            if isinstance(operation, TapOutput):
+                self._guarded(comparisons.unkept, operation)
+            else:
+                self._guarded(ports[operation.channel.name].unstored, operation)
         for operation, reason in commit.failed:
             self._failed(operation, reason)
 
@@ -212,6 +256,9 @@ class Service:
         if isinstance(operation, Message | IntakeEvent):
             emit(RowFailed(operation.channel.name, reason))
             self._guarded(self.ports[operation.channel.name].failed, operation, reason)
+        elif isinstance(operation, TapOutput):
+            emit(RowFailed(operation.channel.name, reason))
+            self._guarded(self.comparisons.unkept, operation)
         elif isinstance(operation, Reclaim):
             emit(RowFailed(operation.course.channel.name, reason))
             self._guarded(operation.course.runner.claim_failed, operation.key)
@@ -230,7 +277,7 @@ class Service:
             emit(LedgerUnwritable(reason))
             # Nothing is read from the senders meanwhile, so something else must find out when it can be written again:
             # the writer keeps trying this until it can.
-            self._spawn(self.ledger.probe(), "probe of the ledger")
+            self.spawn(self.ledger.probe(), "probe of the ledger")
             return
         emit(LedgerRecovered(time.monotonic() - self._broken_since))
         for port in self.ports.values():
@@ -242,10 +289,25 @@ class Service:
         self.ended.set()
 
     async def _sweep(self) -> None:
+        turn = 0
         while True:
             await asyncio.sleep(SWEEP)
             for port in self.ports.values():
                 port.sweep()
+            turn += 1
+            if turn % SWEEPS_A_SECOND == 0:
+                self._guarded(self.comparisons.tick)
+                self.moves.sample()
+                self._overdue(turn)
+
+    def _overdue(self, turn: int) -> None:
+        """A hold that has outlived its limit pages, and again."""
+        if turn % int(SWEEPS_A_SECOND * PAGE_EVERY):
+            return
+        for book in self.ledger.channels.values():
+            hold = book.hold
+            if hold is not None and hold.until < now_us():
+                emit(HoldOverdue(book.name, hold.who, (now_us() - hold.until) / 1e6))
 
     async def _quiet(self, deadline: float) -> None:
         """Wait a moment for what is on the way."""
@@ -253,7 +315,7 @@ class Service:
             while runner.course.in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 - changed by a thread
                 await asyncio.sleep(0.02)
 
-    def _spawn(self, work: Any, name: str) -> None:
+    def spawn(self, work: Any, name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
@@ -270,6 +332,14 @@ def _is_text(raw: bytes, encoding: str) -> bool:
     except Undecodable:
         return False
     return True
+
+
+def _opened(channel: Channel, known: Epoch | None, epoch: Epoch) -> Entry:
+    """What the audit chain says of an epoch that the configuration opened."""
+    return Entry(
+        now_us(), "configuration", "the service's start", "epoch", channel.id, epoch.why, known.phase if known else "",
+        json.dumps({"phase": epoch.phase, "from": epoch.first}),
+    )  # fmt: skip
 
 
 COMMITS = ledger_events.COMMITS.of()

@@ -135,6 +135,9 @@ class View:
             "destinations": {name: breaker.reason if breaker.open else "" for name, breaker in breakers.items()},
         }
 
+    def scraped(self, agent: str) -> None:
+        self._service.moves.scraped(agent)
+
     # -- messages
 
     async def messages(
@@ -176,7 +179,7 @@ class View:
         (row,) = await self._rows([head])
         return row | {
             "connection_number": message.socket,
-            "epoch": message.epoch,
+            "epoch": _epoch(book, seq).number,
             "acknowledged": _acknowledged(_epoch(book, seq), receipts),
             "raw": base64.b64encode(message.raw).decode(),
             "receipts": [*map(_receipt, receipts), *_open_rows(book, message.id)],

@@ -85,6 +85,11 @@ class Ways:
     def breakers(self) -> dict[str, Breaker]:
         return {**self._breakers, **{name: project.breaker for name, project in self.projects.items()}}
 
+    async def reach(self, name: str) -> tuple[bool | None, str]:
+        """Whether a project answers and lets us in, and why not. None where no channel has used it yet."""
+        project = self.projects.get(name)
+        return await project.reach() if project else (None, "nothing has gone there yet")
+
     async def close(self) -> None:
         for breaker in self._breakers.values():
             breaker.stop()

@@ -122,10 +122,10 @@ class Messages:
     def message(self, number: int) -> bytes:
         """The n-th message, CR after each segment, ASCII."""
         random = Random(f"{self.seed}/{number}")
-        patient = Random(f"{self.seed}/patient/{random.randrange(PATIENTS)}")
+        somebody = Random(f"{self.seed}/patient/{random.randrange(PATIENTS)}")
         at = FIRST_DAY + timedelta(seconds=7 * number)
         panel = random.choice(PANELS)
-        segments = [self._msh(number, at), *_patient(patient, self.prefix)]
+        segments = [self._msh(number, at), *patient(somebody, self.prefix)]
         if self.kind == "oru":
             segments += self._report(number, at, panel, random)
         else:
@@ -139,7 +139,7 @@ class Messages:
             "oml": ("OML^O21^OML_O21", "2.5.1"),
         }[self.kind]
         return (
-            f"MSH|^~\\&|{self.prefix}|REFLAB|EMR|CLINIC|{_time(at)}||{kind}|{self.control_id(number)}|P|{version}"
+            f"MSH|^~\\&|{self.prefix}|REFLAB|EMR|CLINIC|{stamp(at)}||{kind}|{self.control_id(number)}|P|{version}"
             + ("||||||UNICODE UTF-8" if version > "2.4" else "")
         )
 
@@ -149,29 +149,29 @@ class Messages:
 
     def _report(self, number: int, at: datetime, panel: Panel, random: Random) -> list[str]:
         placer, filler = self._numbers(number)
-        doctor = _doctor(random)
-        drawn, received = _time(at - timedelta(minutes=95)), _time(at - timedelta(minutes=50))
+        who = doctor(random)
+        drawn, received = stamp(at - timedelta(minutes=95)), stamp(at - timedelta(minutes=50))
         status = "C" if random.random() < 0.03 else "F"
         return [
-            f"ORC|RE|{placer}^EMR|{filler}^LAB||CM||||{_time(at)}|||{doctor}",
+            f"ORC|RE|{placer}^EMR|{filler}^LAB||CM||||{stamp(at)}|||{who}",
             f"OBR|1|{placer}^EMR|{filler}^LAB|{panel.code}^{panel.name}^LN^{panel.local}^{panel.name}^L|||{drawn}"
-            f"|||||||{received}|{panel.specimen}|{doctor}||||||{_time(at)}||LAB|{status}",
-            *(_result(index, test, status, at, random) for index, test in enumerate(panel.tests, 1)),
+            f"|||||||{received}|{panel.specimen}|{who}||||||{stamp(at)}||LAB|{status}",
+            *(result(index, test, status, at, random) for index, test in enumerate(panel.tests, 1)),
         ]
 
     def _order(self, number: int, at: datetime, panel: Panel, random: Random) -> list[str]:
         placer, _ = self._numbers(number)
-        doctor = _doctor(random)
+        who = doctor(random)
         control = "CA" if random.random() < 0.04 else "NW"
         return [
-            f"ORC|{control}|{placer}^EMR|||||^^^{_time(at)}^^R||{_time(at)}|||{doctor}",
-            f"OBR|1|{placer}^EMR||{panel.code}^{panel.name}^LN^{panel.local}^{panel.name}^L|||{_time(at)}"
-            f"||||||||{panel.specimen}|{doctor}|||||||||||^^^{_time(at)}^^R",
+            f"ORC|{control}|{placer}^EMR|||||^^^{stamp(at)}^^R||{stamp(at)}|||{who}",
+            f"OBR|1|{placer}^EMR||{panel.code}^{panel.name}^LN^{panel.local}^{panel.name}^L|||{stamp(at)}"
+            f"||||||||{panel.specimen}|{who}|||||||||||^^^{stamp(at)}^^R",
             "DG1|1||Z00.00^Encounter for general adult medical examination^I10|||W",
         ]
 
 
-def _patient(random: Random, authority: str) -> list[str]:
+def patient(random: Random, authority: str) -> list[str]:
     """PID and PV1 of somebody who does not exist."""
     sex = random.choice("FM")
     number = random.randrange(100_000, 999_999)
@@ -183,25 +183,28 @@ def _patient(random: Random, authority: str) -> list[str]:
     return [
         f"PID|1||{number}^^^{authority}^MR||{name}||{born:%Y%m%d}|{sex}|||{street}^^{town}^{state}^{zip_code}^USA^H"
         f"||{phone}^PRN^PH|||||{number}01^^^{authority}^AN",
-        f"PV1|1|O|{random.choice(WARDS)}^CLINIC||||{_doctor(random)}||||||||||||{number}02^^^{authority}^VN",
+        f"PV1|1|O|{random.choice(WARDS)}^CLINIC||||{doctor(random)}||||||||||||{number}02^^^{authority}^VN",
     ]
 
 
-def _doctor(random: Random) -> str:
+def doctor(random: Random) -> str:
+    """A provider, as XCN."""
     number, family, given = random.choice(DOCTORS)
     return f"{number}^{family}^{given}^^^DR^^^NPI"
 
 
-def _result(index: int, test: Test, status: str, at: datetime, random: Random) -> str:
+def result(index: int, test: Test, status: str, at: datetime, random: Random) -> str:
+    """OBX of a value around its reference range, with the flag that goes with it."""
     span = test.high - test.low
     value = max(0.0, random.gauss((test.low + test.high) / 2, span / 3))
     flag = "L" if value < test.low else "H" if value > test.high else "N"
     low, high = f"{test.low:.{test.decimals}f}", f"{test.high:.{test.decimals}f}"
     return (
         f"OBX|{index}|NM|{test.code}^{test.name}^LN||{value:.{test.decimals}f}|{test.unit}^{test.unit}^UCUM|{low}-{high}"
-        f"|{flag}|||{status}|||{_time(at)}||1001^TECH^ONE|||||||{LABORATORY}"
+        f"|{flag}|||{status}|||{stamp(at)}||1001^TECH^ONE|||||||{LABORATORY}"
     )
 
 
-def _time(at: datetime) -> str:
+def stamp(at: datetime) -> str:
+    """To the second, without an offset."""
     return f"{at:%Y%m%d%H%M%S}"

@@ -1,10 +1,10 @@
 """A stand-in for the old engine: takes messages over MLLP, acknowledges them in its own manner, and misbehaves on
-demand. It keeps what arrived, in order, in memory and, if asked, in a journal that survives a SIGKILL of anybody.
+demand. It keeps what arrived, in order, in memory and, if asked, in a journal that survives a SIGKILL of anybody. It
+sends nothing on: the one that does is in forwarding.py.
 
     python -m engine.simulate.old_engine --port 0 --faults '{"delay": 0.05, "ae": 0.01}' --journal arrived.ndjson
 
-prints `{"port": …, "ports": […]}` when it listens. Its sockets are its own, not those of engine.mllp.server: a
-simulator that shared them could not show their faults.
+prints `{"port": …, "ports": […]}` when it listens.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, Literal, TextIO, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import uvloop
 
 from engine.hl7.peek import Peek, peek
-from engine.mllp.framing import Decoder, Frame, encode
+from engine.mllp.framing import encode
+from engine.simulate.journal import Journal
+from engine.simulate.wire import LOOPBACK, Listener, Socket
 
 Fault: TypeAlias = Literal["ae", "ar", "cut", "wrong_id", "silent"]
 FAULTS: Final[tuple[Fault, ...]] = ("ae", "ar", "cut", "wrong_id", "silent")
@@ -83,34 +85,29 @@ class OldEngine:
     """One simulated engine with any number of ports."""
 
     def __init__(
-        self, *ports: int, faults: Faults | None = None, journal: Path | None = None, host: str = "127.0.0.1"
+        self, *ports: int, faults: Faults | None = None, journal: Path | None = None, host: str = LOOPBACK
     ) -> None:
         """`ports`: 0 takes a free one; none at all means one free one."""
         self.faults = faults or Faults()
-        self.host = host
         self.arrivals: deque[Arrival] = deque(maxlen=KEPT)
         self.payloads: deque[bytes] = deque(maxlen=1000)
         """The last messages, as they came."""
         self.count = 0
-        self._wanted = list(ports or (0,))
-        self._servers: list[asyncio.Server] = []
-        self._sockets: set[_Socket] = set()
-        self._numbers = 0
+        self._listener = Listener(self._take, *ports, host=host)
         self._answers = 0
         self._seen: Counter[str] = Counter()
         self._random = Random(self.faults.seed)
         self._outage: asyncio.Task[None] | None = None
-        self._journal_path = journal
-        self._journal: TextIO | None = None
+        self._journal = Journal(journal)
 
     @property
     def ports(self) -> list[int]:
         """The ports it listens on, or will again."""
-        return list(self._wanted)
+        return list(self._listener.ports)
 
     @property
     def port(self) -> int:
-        return self._wanted[0]
+        return self._listener.ports[0]
 
     @property
     def control_ids(self) -> list[str]:
@@ -119,51 +116,24 @@ class OldEngine:
 
     async def start(self) -> None:
         """Listen. OSError where a port is taken."""
-        if self._journal_path is not None and self._journal is None:
-            self._journal = self._journal_path.open("a", buffering=1, encoding="utf-8")
-        loop = asyncio.get_running_loop()
-        for index, port in enumerate(self._wanted):
-            server = await loop.create_server(lambda: _Socket(self), self.host, port)
-            self._servers.append(server)
-            self._wanted[index] = int(server.sockets[0].getsockname()[1])
+        self._journal.open()
+        await self._listener.start()
 
     async def stop(self) -> None:
         """Close everything. What arrived stays readable."""
         if self._outage is not None:
             self._outage.cancel()
             await asyncio.gather(self._outage, return_exceptions=True)
-        await self._close()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        await self._listener.stop()
+        self._journal.close()
 
     async def fail_for(self, seconds: float) -> None:
         """Be gone: nobody listens, every socket is dropped. Then listen again on the same ports."""
-        await self._close()
+        await self._listener.stop()
         await asyncio.sleep(seconds)
-        await self.start()
+        await self._listener.start()
 
-    async def _close(self) -> None:
-        servers, self._servers = self._servers, []
-        for server in servers:
-            server.close()
-        for socket in tuple(self._sockets):
-            socket.abort()
-        for socket in tuple(self._sockets):
-            await socket.gone.wait()
-
-    # -- called by sockets
-
-    def admit(self, socket: _Socket) -> int:
-        """The number of a new socket."""
-        self._sockets.add(socket)
-        self._numbers += 1
-        return self._numbers
-
-    def forget(self, socket: _Socket) -> None:
-        self._sockets.discard(socket)
-
-    def take(self, socket: _Socket, payload: bytes) -> None:
+    def _take(self, socket: Socket, payload: bytes) -> None:
         """A message has come: write it down, then answer it, one way or another."""
         head = peek(payload)
         control_id = head.control_id or ""
@@ -180,8 +150,7 @@ class OldEngine:
     def _write_down(self, arrival: Arrival) -> None:
         self.count += 1
         self.arrivals.append(arrival)
-        if self._journal is not None:
-            self._journal.write(json.dumps(asdict(arrival)) + "\n")
+        self._journal.write(arrival)
 
     def _fault(self, control_id: str) -> str:
         """What goes wrong with this one; empty if nothing does."""
@@ -197,7 +166,7 @@ class OldEngine:
                 return fault
         return ""
 
-    def _answer(self, socket: _Socket, head: Peek, fault: str) -> None:
+    def _answer(self, socket: Socket, head: Peek, fault: str) -> None:
         if fault == "silent":
             return
         self._answers += 1
@@ -222,40 +191,6 @@ def acknowledgement(head: Peek, number: int, fault: str = "") -> bytes:
         *(time.strftime("%Y%m%d%H%M%S").encode(), b"", kind, b"OLD%07d" % number, head.raw(11), head.raw(12)),
     )
     return bar.join(msh) + b"\r" + bar.join((b"MSA", code, control_id, text)) + b"\r"
-
-
-class _Socket(asyncio.Protocol):
-    def __init__(self, engine: OldEngine) -> None:
-        self._engine = engine
-        self._decoder = Decoder()
-        self._transport: asyncio.Transport | None = None
-        self.number = 0
-        self.gone = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self.number = self._engine.admit(self)
-
-    def data_received(self, data: bytes) -> None:
-        for event in self._decoder.feed(data):
-            if isinstance(event, Frame):
-                self._engine.take(self, event.payload)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._engine.forget(self)
-        self.gone.set()
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

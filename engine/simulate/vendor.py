@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
 
 import uvloop
 
 from engine.config.model import Address
 from engine.hl7.ack import Answer, parse_ack
 from engine.mllp.framing import Decoder, Frame, encode
+from engine.simulate.journal import Journal
 from engine.simulate.messages import Kind, Messages
 
 
@@ -66,8 +66,7 @@ class Vendor:
         self._rate = rate
         self._timeout = timeout
         self._pause = pause
-        self._path = journal
-        self._journal: TextIO | None = None
+        self._journal = Journal(journal)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -76,14 +75,13 @@ class Vendor:
 
     async def run(self) -> Tally:
         """Send all of them. Returns when each is acknowledged or refused, or after `stop`."""
-        self._journal = self._path.open("a", buffering=1, encoding="utf-8") if self._path else None
+        self._journal.open()
         try:
             async with asyncio.TaskGroup() as group:
                 for line in range(self._lines):
                     group.create_task(self._send_all(line), name=f"vendor connection {line}")
         finally:
-            if self._journal is not None:
-                self._journal.close()
+            self._journal.close()
         return self.tally
 
     async def _send_all(self, line: int) -> None:
@@ -124,9 +122,8 @@ class Vendor:
     def _write_down(self, control_id: str, code: str, tries: int, seconds: float) -> None:
         self.tally.acknowledged += 1
         self.acknowledged.append(control_id)
-        if self._journal is not None:
-            line = {"control_id": control_id, "at": time.time(), "code": code, "tries": tries, "seconds": seconds}
-            self._journal.write(json.dumps(line) + "\n")
+        line = {"control_id": control_id, "at": time.time(), "code": code, "tries": tries, "seconds": seconds}
+        self._journal.write(line)
 
     async def _wait(self, seconds: float) -> None:
         """Pass the time, unless there is a stop."""

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
-from engine.api.application import application
+from engine.api.application import Asked, application
 from tests.support.told import Told
 
 TOKEN = {"Authorization": "Bearer secret"}
 Client = TestClient[Any, Any]
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-async def client(told: Told) -> AsyncIterator[Client]:
-    async with TestClient(TestServer(application(told, "secret", "0.1.0"))) as client:
-        yield client
 
 
 PRIVATE = [
@@ -57,7 +45,13 @@ async def test_machines_need_no_token(path: str, client: Client) -> None:
 async def test_metrics_are_prometheus_text(client: Client) -> None:
     answer = await client.get("/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
-    assert "# TYPE interlock_stored_total counter" in await answer.text()
+    assert "# TYPE interlock_open_messages gauge" in await answer.text()
+
+
+async def test_each_scrape_is_told_with_who_asked(client: Client, told: Told) -> None:
+    await client.get("/metrics", headers={"User-Agent": "Prometheus/3.1"})
+    await client.get("/status", headers=TOKEN)
+    assert told.scrapes == ["Prometheus/3.1"]
 
 
 async def test_readiness_is_503_without_it_and_a_destination_never_counts(client: Client, told: Told) -> None:
@@ -159,3 +153,26 @@ async def test_the_openapi_document_names_every_path_of_the_application(told: To
     assert set(document["paths"]) == paths
     shape = document["components"]["schemas"]["MessageDetail"]
     assert set(shape["properties"]) == set(await (await client.get("/api/v1/messages/acme/1", headers=TOKEN)).json())
+
+
+async def test_every_answer_holds_what_the_document_says(client: Client) -> None:
+    document = await (await client.get("/api/v1/openapi.json", headers=TOKEN)).json()
+    everything = {"selector": {"all": True}}
+    for path, body, shape in (
+        ("gate", everything, "GateRow"),
+        ("compare", everything, "ComparedRow"),
+        ("discrepancies", everything, "DiscrepancyRow"),
+        ("discrepancies/7", None, "DiscrepancyDetail"),
+        ("reconcile", everything, "ReconcileReport"),
+        ("audit", None, "AuditRow"),
+        ("audit/verify", None, "AuditVerdict"),
+    ):
+        asked = client.get if body is None else client.post
+        found = await (await asked(f"/api/v1/{path}", json=body, headers=TOKEN)).json()
+        one = found[0] if isinstance(found, list) else found
+        assert set(one) == set(document["components"]["schemas"][shape]["properties"]), path
+
+
+async def test_a_service_that_cannot_be_told_has_no_such_paths(told: Told) -> None:
+    app = application(Asked(told), "secret")
+    assert {resource.canonical for resource in app.router.resources()}.isdisjoint({"/api/v1/runs", "/api/v1/gate"})

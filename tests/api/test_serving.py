@@ -40,7 +40,7 @@ def test_tokens_differ() -> None:
 
 async def test_the_port_answers_with_the_token_of_the_file_and_closes(tmp_path: Path) -> None:
     configured = service(tmp_path, free_port())
-    server = await serve(Told(), configured, "0.1.0")
+    server = await serve(Told().asked_of, configured, "0.1.0")
     try:
         status = await _status(configured.http, read_token(configured.ledger))
     finally:
@@ -62,11 +62,11 @@ async def _status(address: Address, token: str) -> bytes:
 
 async def test_a_second_service_that_cannot_start_leaves_the_first_ones_token(tmp_path: Path) -> None:
     configured = service(tmp_path, free_port())
-    server = await serve(Told(), configured, "0.1.0")
+    server = await serve(Told().asked_of, configured, "0.1.0")
     token = read_token(configured.ledger)
     try:
         with pytest.raises(OSError, match="address"):
-            await serve(Told(), configured, "0.1.0")
+            await serve(Told().asked_of, configured, "0.1.0")
         assert read_token(configured.ledger) == token
     finally:
         await server.close()

@@ -68,7 +68,7 @@ def service(settings: int, tmp_path: Path) -> Iterator[Told]:
     """A service that tells fixed things, behind the real API, in a thread of its own."""
     told = Told()
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(application(told, "secret", "0.1.0"), access_log=None)
+    runner = web.AppRunner(application(told.asked_of, "secret", "0.1.0"), access_log=None, shutdown_timeout=0.1)
 
     async def start() -> None:
         await runner.setup()

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from engine.cli.orders import VERBS
 from tests.cli.conftest import Interlock
 
 COMMAND = [sys.executable, "-c", "from engine.cli.main import main; main()"]
@@ -26,6 +27,24 @@ def test_help_lists_every_verb_in_one_line(interlock: Interlock) -> None:
         "show",
         "map",
         "send",
+        "demo",
+        "compare",
+        "gate",
+        "parallel",
+        "legacy",
+        "hold",
+        "release",
+        "drain",
+        "cutover",
+        "rollback",
+        "abort",
+        "note",
+        "attest",
+        "waive",
+        "runs",
+        "reconcile",
+        "discrepancies",
+        "audit",
     ]
     assert "..." not in result.out.partition("Commands:")[2]
 
@@ -35,9 +54,13 @@ def test_wrong_usage_is_2(words: list[str], interlock: Interlock) -> None:
     assert interlock(*words).status == 2
 
 
-@pytest.mark.parametrize("verb", ["run", "validate", "status", "messages", "show", "map", "send"])
+ALONE = ["run", "validate", "status", "messages", "show", "map", "send", "compare", "gate", "reconcile", "runs"]
+IN_GROUPS = ["discrepancies list", "discrepancies show", "discrepancies explain", "audit list", "audit verify"]
+
+
+@pytest.mark.parametrize("verb", [*ALONE, *IN_GROUPS, *VERBS])
 def test_every_verb_has_help_and_json(verb: str, interlock: Interlock) -> None:
-    result = interlock(verb, "--help")
+    result = interlock(*verb.split(), "--help")
     assert result.status == 0
     assert "--json" in result.out
 

@@ -15,7 +15,7 @@ direction: results
 timezone: UTC
 listen: {port: 6101}
 target: {destinations: [{medplum: {}}]}
-gate: {min_match: 0.99}
+silence_alert: {after: 30m}
 """
 
 
@@ -31,7 +31,7 @@ def test_files_that_are_right(interlock: Interlock, tmp_path: Path) -> None:
     result = interlock("validate")
     assert result.status == 0
     assert result.out.splitlines() == [
-        "channels/acme.yaml:7:1: note: gate is checked; this version has no gate yet (and 1 more place)",
+        "channels/acme.yaml:7:1: note: silence_alert is checked; this version does not raise it yet (and 1 more place)",
         "2 channels: every file is right",
     ]
 

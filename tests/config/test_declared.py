@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
+from typing import Any, get_args
 
 import orjson
 
@@ -49,3 +50,24 @@ def test_what_is_read_into_a_model_fits_it() -> None:
     assert {field.name for field in fields(model.Listen)} == listen - {"tls"}
     endpoint = {key for key, field in ENDPOINT.fields.items() if not field.refused and not field.noted}
     assert {field.name for field in fields(model.Endpoint)} == endpoint | {"name"}
+    for name, fits in (("compare", model.Compare), ("gate", model.Gate), ("rollback", model.Rollback)):
+        table: Any = CHANNEL.fields[name].kind
+        assert {field.name for field in fields(fits)} == set(table.fields)
+
+
+def test_the_schema_takes_a_tap_as_a_port_and_as_a_table() -> None:
+    tap = json_schema()["$defs"]["channel"]["properties"]["legacy"]["properties"]["taps"]["items"]
+    assert set(tap["required"]) == {"listen", "forward"}
+    port, table = tap["properties"]["listen"]["anyOf"]
+    assert (port["maximum"], table["required"]) == (65535, ["port"])
+
+
+def test_words_of_the_model_stand_in_the_schema() -> None:
+    compare = json_schema()["$defs"]["channel"]["properties"]["compare"]["properties"]
+    assert compare["tolerate"]["items"]["properties"]["how"]["enum"] == list(get_args(model.Tolerance))
+
+
+def test_defaults_that_are_declared_are_those_of_the_model() -> None:
+    for name, built in (("compare", model.Compare()), ("gate", model.Gate())):
+        table: Any = CHANNEL.fields[name].kind
+        assert {key: field.default for key, field in table.fields.items()} == asdict(built)

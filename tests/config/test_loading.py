@@ -10,7 +10,22 @@ import pytest
 
 from engine.config.loading import load as load_file
 from engine.config.loading import load_with_notes
-from engine.config.model import Ack, Address, Configuration, Destination, Endpoint, Medplum, Rollback, Target
+from engine.config.model import (
+    Ack,
+    Address,
+    Compare,
+    Configuration,
+    Destination,
+    Endpoint,
+    Gate,
+    Ignored,
+    Medplum,
+    Rollback,
+    Tap,
+    Target,
+    Tolerated,
+    Window,
+)
 from tests.config.conftest import CHANNEL, SETTINGS, Write
 
 Load = Callable[..., Configuration]
@@ -29,6 +44,7 @@ ack: {from: authoritative}
 identity: {patient: "https://acme.example/mrn", placer: "https://acme.example/order"}
 legacy:
   mllp: old-engine
+  taps: [{listen: 7201, forward: acme-emr}]
 target:
   mapping: oru_r01
   destinations:
@@ -66,6 +82,12 @@ def test_a_whole_channel_becomes_values(write: Write, load: Load) -> None:
             Destination("acme-emr", "mllp", emr, order_by="channel"),
         ),
     )
+    assert channel.taps == (Tap("acme-emr", Address("0.0.0.0", 7201), emr),)
+    assert channel.compare == Compare(
+        ("OBR-3.1", "OBR-25", "OBR-4.1"), ignore=(Ignored("MSH-7", "stamped by each engine"),)
+    )
+    assert channel.gate == Gate(min_match=0.999, min_messages=100)
+    assert channel.window == Window(("sat", "sun"), "01:00", "05:00")
     assert channel.rollback == Rollback("guarded", 72 * 3600.0)
     assert channel.source == "channels/acme.yaml"
     assert channel.raw["window"]["days"] == ["sat", "sun"]
@@ -74,10 +96,59 @@ def test_a_whole_channel_becomes_values(write: Write, load: Load) -> None:
 def test_what_is_only_checked_so_far_is_noted_never_silent(write: Write) -> None:
     write("channels/acme.yaml", DESIGN)
     _, notes = load_with_notes(Path("interlock.yaml"), {})
-    assert [note.text.split()[0] for note in notes] == ["silence_alert", "compare", "gate", "window", "rollback"]
-    assert str(notes[0]) == (
-        "channels/acme.yaml:19:1: note: silence_alert is checked; this version does not raise it yet"
+    assert [str(note) for note in notes] == [
+        "channels/acme.yaml:20:1: note: silence_alert is checked; this version does not raise it yet"
+    ]
+
+
+TAPS = CHANNEL.replace("{mllp: old-engine}", "{mllp: old-engine, taps: [TAP]}")
+
+
+def test_a_tap_may_have_an_address_of_its_own_and_a_quiet_time(write: Write, load: Load) -> None:
+    tap = "{listen: {port: 7201, host: 10.0.0.1, allow: [10.0.0.5/32]}, forward: '10.0.0.9:7000', settle: 5s}"
+    write("channels/acme.yaml", TAPS.replace("TAP", tap))
+    (channel,) = load().channels
+    forward = Endpoint("10.0.0.9:7000", Address("10.0.0.9", 7000))
+    assert channel.taps == (Tap("10.0.0.9:7000", Address("10.0.0.1", 7201), forward, 5.0, ("10.0.0.5/32",)),)
+
+
+@pytest.mark.parametrize("listen", ["7201", "{port: 7201}"])
+def test_a_tap_listens_where_its_channel_does_unless_told(listen: str, write: Write, load: Load) -> None:
+    text = TAPS.replace("TAP", f"{{listen: {listen}, forward: acme-emr}}")
+    write("channels/acme.yaml", text.replace("{port: 6101}", "{port: 6101, host: 127.0.0.1}"))
+    assert load().channels[0].taps[0].listen == Address("127.0.0.1", 7201)
+
+
+def test_a_tap_whose_output_nothing_of_ours_can_be_compared_with_is_noted(write: Write) -> None:
+    write("channels/acme.yaml", TAPS.replace("TAP", "{listen: 7201, forward: acme-emr}"))
+    _, notes = load_with_notes(Path("interlock.yaml"), {})
+    assert [str(note) for note in notes] == [
+        "channels/acme.yaml:6:59: note: what this tap takes is forwarded and cannot be compared: "
+        "no destination of target: is 'acme-emr'"
+    ]
+
+
+def test_rules_of_the_comparison_become_values(write: Write, load: Load) -> None:
+    rules = (
+        "ignore: [{path: ZDS, reason: r}], tolerate: [{how: case, reason: s, path: PID-5}, {how: padding, reason: t}]"
     )
+    write("channels/acme.yaml", CHANNEL + f"compare: {{nth: false, within: 2h, {rules}}}\n")
+    assert load().channels[0].compare == Compare(
+        nth=False,
+        within=7200.0,
+        ignore=(Ignored("ZDS", "r"),),
+        tolerate=(Tolerated("case", "s", "PID-5"), Tolerated("padding", "t")),
+    )
+
+
+def test_a_window_without_days_opens_every_day_and_its_hours_have_two_digits(write: Write, load: Load) -> None:
+    write("channels/acme.yaml", CHANNEL + "window: {from: 1:00, to: 24:00}\n")
+    assert load().channels[0].window == Window((), "01:00", "24:00")
+
+
+def test_a_sink_is_told_by_its_endpoint(write: Write, load: Load) -> None:
+    write("channels/endpoints.yaml", "old-engine: {mllp: '10.0.0.5:6661', sink: true}\n")
+    assert load().endpoints["old-engine"].sink
 
 
 def test_the_defaults_of_a_small_channel(load: Load) -> None:
@@ -89,6 +160,7 @@ def test_the_defaults_of_a_small_channel(load: Load) -> None:
     assert channel.ack.source == "authoritative"
     assert channel.legacy is not None
     assert channel.legacy.settle == 600.0
+    assert (channel.taps, channel.compare, channel.gate, channel.window) == ((), Compare(), Gate(), None)
 
 
 def test_a_channel_without_an_old_engine_is_live_and_answers_itself(write: Write, load: Load) -> None:
@@ -194,6 +266,7 @@ def test_an_alias_within_itself_ends(write: Write, load: Load) -> None:
 def test_250_channels_load_in_a_fraction_of_a_second(count: int, write: Write) -> None:
     for number in range(count):
         text = DESIGN.replace("acme-results", f"c{number}").replace("6101", str(10000 + number))
+        text = text.replace("7201", str(20000 + number))
         write(f"channels/c{number:03}.yaml", text)
     best = min(_seconds() for _ in range(3))
     assert best < 0.45, "the goal is 0.15 s on a quiet machine"

@@ -20,6 +20,7 @@ def problems(**environment: str) -> list[str]:
 
 HEAD = "id: acme\nconnection: acme\ndirection: results\ntimezone: UTC\n"
 NO_LEGACY = HEAD + "listen: {port: 6101}\n"
+TAPS = CHANNEL.replace("{mllp: old-engine}", "{mllp: old-engine, taps: [TAPS]}")
 ENDPOINT_OR_ADDRESS = "a name in channels/endpoints.yaml, or host:port"
 LISTEN_KEYS = "port, host, allow, accepts, encoding, max_bytes, frame_timeout, tls"
 
@@ -193,6 +194,97 @@ CHANNELS: dict[str, tuple[str, str]] = {
         CHANNEL + "owner: ${OWNER}\n",
         "7:8: found ${OWNER}, which is not set; expected the environment variable OWNER",
     ),
+    "a tap without its port": (
+        TAPS.replace("TAPS", "{forward: acme-emr}"),
+        "6:35: found a tap without 'listen'; expected listen: the port that the old engine sends its output to",
+    ),
+    "a tap without its endpoint": (
+        TAPS.replace("TAPS", "{listen: 7201}"),
+        "6:35: found a tap without 'forward'; "
+        "expected forward: where that output belongs: the name of an endpoint, or host:port",
+    ),
+    "taps of no old engine": (
+        HEAD + "listen: {port: 6101}\nlegacy: {taps: [{listen: 7201, forward: acme-emr}]}\n",
+        "6:9: found legacy without 'mllp'; expected mllp: the old engine: the name of an endpoint, or host:port",
+    ),
+    "a tap for an unknown endpoint": (
+        TAPS.replace("TAPS", "{listen: 7201, forward: acme-erm}"),
+        f"6:59: found the unknown endpoint 'acme-erm'; expected 'acme-emr', perhaps ({ENDPOINT_OR_ADDRESS})",
+    ),
+    "a tap that sends the old engine's output back to it": (
+        TAPS.replace("TAPS", "{listen: 7201, forward: old-engine}"),
+        "6:59: found a tap that forwards to 'old-engine', the old engine itself; "
+        "expected the endpoint that the old engine's output belongs to",
+    ),
+    "the old engine under its other name": (
+        TAPS.replace("TAPS", "{listen: 7201, forward: '10.0.0.5:6661'}"),
+        "6:59: found a tap that forwards to 'old-engine', the old engine itself; "
+        "expected the endpoint that the old engine's output belongs to",
+    ),
+    "two taps for one endpoint": (
+        TAPS.replace("TAPS", "{listen: 7201, forward: acme-emr}, {listen: 7202, forward: acme-emr}"),
+        "6:94: found a second tap that forwards to 'acme-emr'; expected one tap for each endpoint of the old engine",
+    ),
+    "two taps on one port": (
+        TAPS.replace("TAPS", "{listen: 7201, forward: acme-emr}, {listen: {port: 7201}, forward: '10.0.0.7:1'}"),
+        "6:86: found port 7201, which a tap of the channel 'acme' has too; expected a port of its own",
+    ),
+    "a tap on the channel's port": (
+        TAPS.replace("TAPS", "{listen: 6101, forward: acme-emr}"),
+        "6:44: found port 6101, which the channel 'acme' has too; expected a port of its own",
+    ),
+    "a tap's listen with a misspelt key": (
+        TAPS.replace("TAPS", "{listen: {port: 7201, hots: x}, forward: acme-emr}"),
+        "6:57: found the unknown key 'hots' in a tap's listen; "
+        "expected 'host', perhaps (one of port, host, allow, tls)",
+    ),
+    "a guarded rollback without taps": (
+        CHANNEL + "rollback: {replay: guarded}\n",
+        "7:20: found replay: guarded in a channel without taps; "
+        "expected taps: in legacy:, or one of undelivered, all, none",
+    ),
+    "a difference ignored without a reason": (
+        CHANNEL + "compare: {ignore: [{path: MSH-7}]}\n",
+        "7:20: found a rule that ignores a difference without 'reason'; "
+        "expected reason: why the difference does not matter",
+    ),
+    "a reason that says nothing": (
+        CHANNEL + "compare: {ignore: [{path: MSH-7, reason: '-'}]}\n",
+        "7:42: found '-'; expected a reason in words",
+    ),
+    "a place with an index": (
+        CHANNEL + "compare: {ignore: [{path: 'OBX[1]-5', reason: r}]}\n",
+        "7:27: found 'OBX[1]-5'; expected a field such as MSH-7 or OBX-5.2, or a segment such as ZDS",
+    ),
+    "a tolerance that nobody knows": (
+        CHANNEL + "compare: {tolerate: [{how: paddings, reason: r}]}\n",
+        "7:28: found 'paddings'; expected 'padding', perhaps "
+        "(one of padding, precision, order, case, escapes, time_precision, time_zone, null)",
+    ),
+    "a key of a whole segment": (
+        CHANNEL + "compare: {key: [OBR]}\n",
+        "7:17: found 'OBR'; expected a field such as OBR-3.1",
+    ),
+    "a share in percent": (
+        CHANNEL + "gate: {min_match: 99.9}\n",
+        "7:19: found the number 99.9; expected a number from 0 to 1",
+    ),
+    "a gate that nothing passes through": (
+        CHANNEL + "gate: {min_messages: 0}\n",
+        "7:22: found the number 0; expected a number of messages from 1 to 1000000",
+    ),
+    "a window without its end": (
+        CHANNEL + "window: {from: '01:00'}\n",
+        "7:9: found window without 'to'; expected to: when it closes; before from: on the next day",
+    ),
+    "a window without length": (
+        CHANNEL + "window: {from: '01:00', to: 1:00}\n",
+        "7:29: found 01:00, when it opens as well; expected another time; a whole day is from 00:00 to 24:00",
+    ),
+    "a window on no day of the week": (
+        CHANNEL + "window: {days: [saturday], from: '01:00', to: '05:00'}\n",
+        "7:17: found 'saturday'; expected one of mon, tue, wed, thu, fri, sat, sun",
+    ),
     "broken YAML": (
         "id: [acme\n",
         "2:1: found broken YAML (did not find expected ',' or ']'); expected valid YAML",
@@ -210,10 +302,6 @@ CHANNELS: dict[str, tuple[str, str]] = {
 
 LATER: dict[str, tuple[str, str]] = {
     "a feed": (CHANNEL + "feed: lis\n", "7:1: found 'feed'; expected listen: this version has no feeds yet"),
-    "taps": (
-        CHANNEL.replace("{mllp: old-engine}", "{mllp: old-engine, taps: [{listen: 7201, forward: acme-emr}]}"),
-        "6:28: found 'taps'; expected no taps: this version does not compare the old engine's output yet",
-    ),
     "TLS": (
         HEAD + "listen: {port: 6101, tls: {}}\nlegacy: {mllp: old-engine}\n",
         "5:22: found 'tls'; expected no tls: this version listens without TLS only",

@@ -75,7 +75,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.opened = open_ledger(self.path)
         self.channels = self.opened.channels
         self.messages: dict[tuple[str, int], Message] = {}
-        self.book = Book(self.opened.term, self.opened.last_message)
+        self.book = Book(self.opened.term, self.opened.last_message, self.opened.audited)
         self.writer = Writer(self.opened.connection, self.book, lambda _: None, lambda _: None, lambda _: None)
         self.reader = Reader(self.path)
         for book in self.channels.values():
@@ -97,7 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
             id = self.reader.id_of(course.channel.id, seq)
             assert id is not None
             message = Message(course.channel, b"", 0)
-            message.id, message.seq, message.epoch = id, seq, 1
+            message.id, message.seq = id, seq
             self.messages[name, seq] = message
         course.ids[seq] = self.messages[name, seq].id
         return self.messages[name, seq]

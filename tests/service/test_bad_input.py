@@ -37,7 +37,7 @@ def live(port: int, old_engine: OldEngine, **options: Any):
 async def kept(service: Service) -> list[tuple[Any, ...]]:
     await service.ledger.transaction(lambda book: None)  # what was queued before is written
     return await service.ledger.read(
-        lambda reader: reader._connection.execute(
+        lambda reader: reader.connection.execute(
             "select kind, raw, answer, message from intake_event order by id"
         ).fetchall()
     )

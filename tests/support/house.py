@@ -13,13 +13,17 @@ from engine.config.model import (
     Ack,
     Address,
     Channel,
+    Compare,
     Configuration,
     Destination,
     Endpoint,
     Legacy,
     Listen,
     Medplum,
+    Replay,
+    Rollback,
     Service,
+    Tap,
     Target,
 )
 from engine.mllp.framing import Decoder, Frame, encode
@@ -46,13 +50,17 @@ def channel(
     accepts: tuple[str, ...] = (),
     max_bytes: int = 32 << 20,
     frame_timeout: float = 60.0,
+    taps: tuple[Tap, ...] = (),
+    settle: float = 0.1,
+    rollback: Replay | None = None,
+    compare: Compare | None = None,
 ) -> Channel:
     legacy = None
     if old_engine is not None:
         endpoint = Endpoint(
             f"old-{old_engine}", Address("127.0.0.1", old_engine), ack_timeout=ack_timeout, connect_timeout=2
         )
-        legacy = Legacy(endpoint)
+        legacy = Legacy(endpoint, settle, taps)
     return Channel(
         id=id,
         connection=id.partition("-")[0],
@@ -67,9 +75,10 @@ def channel(
         identity={},
         legacy=legacy,
         target=Target(mapping, destinations) if destinations else None,
-        rollback=None,
+        rollback=Rollback(rollback) if rollback else None,
         source="test",
         raw={},
+        compare=compare or Compare(),
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+from engine.api.application import Asked
 
 RAW = "TVNIfA=="
 
@@ -15,6 +18,14 @@ class Told:
         self.ready = True
         self.rows: list[dict[str, Any]] = [row(1)]
         self.state = status()
+        self.scrapes: list[str] = []
+        self.moving = ToldMoving()
+        self.evidence = ToldEvidence()
+
+    @property
+    def asked_of(self) -> Asked:
+        """As the API wants it."""
+        return Asked(self, self.moving, self.evidence)
 
     async def status(self) -> dict[str, Any]:
         return self.state
@@ -32,6 +43,96 @@ class Told:
 
     async def readiness(self) -> dict[str, Any]:
         return {"ready": self.ready, "ledger": "", "listeners": {"acme": ""}, "destinations": {"medplum": "HTTP 403"}}
+
+    def scraped(self, agent: str) -> None:
+        self.scrapes.append(agent)
+
+
+class ToldMoving:
+    """A Moving that remembers the orders; its runs go from one told version to the next each time they are asked."""
+
+    def __init__(self) -> None:
+        self.orders: list[dict[str, Any]] = []
+        self.refusal: Exception | None = None
+        self.reply: dict[str, Any] = {"plans": [], "runs": [], "said": []}
+        self.told: dict[int, list[dict[str, Any]]] = {}
+        self.waits: list[tuple[int, int | None, float]] = []
+        self.stuck = False
+
+    def goes(self, *versions: dict[str, Any]) -> dict[str, Any]:
+        """A run that goes through these; the first of them is returned."""
+        self.told[versions[0]["id"]] = [version | {"version": n} for n, version in enumerate(versions, 1)]
+        return self.told[versions[0]["id"]][0]
+
+    async def verb(self, verb: str, selector: Any, **asked: Any) -> dict[str, Any]:
+        self.orders.append({"verb": verb, "selector": selector} | asked)
+        if self.refusal:
+            raise self.refusal
+        return {"verb": verb, "dry_run": asked["dry_run"]} | self.reply
+
+    async def runs(self, *, active: bool) -> list[dict[str, Any]]:
+        now = [self._next(versions) for versions in self.told.values()]
+        return [run for run in now if run["state"] == "running" or not active]
+
+    async def run(self, id: int, *, after: int | None, wait: float) -> dict[str, Any] | None:
+        self.waits.append((id, after, wait))
+        if self.stuck:
+            await asyncio.sleep(wait)
+        return self._next(self.told[id]) if id in self.told else None
+
+    def _next(self, versions: list[dict[str, Any]]) -> dict[str, Any]:
+        return versions.pop(0) if len(versions) > 1 else versions[0]
+
+
+class ToldEvidence:
+    """An Evidence with fixed answers, which remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self.refusal: Exception | None = None
+        self.gates = [gate_row()]
+        self.comparisons = [compared_row()]
+        self.found = [discrepancy_row()]
+        self.report = reconciled()
+        self.rows = [audit_row()]
+        self.verdict: dict[str, Any] = {"ok": True, "rows": 12, "head": "ab12", "problems": []}
+
+    async def gate(self, selector: Any) -> list[dict[str, Any]]:
+        self._remember("gate", selector)
+        return self.gates
+
+    async def compare(self, selector: Any) -> list[dict[str, Any]]:
+        self._remember("compare", selector)
+        return self.comparisons
+
+    async def discrepancies(self, selector: Any, *, state: str | None, limit: int) -> list[dict[str, Any]]:
+        self._remember("discrepancies", (selector, state, limit))
+        return [row for row in self.found if state in (None, row["state"])]
+
+    async def discrepancy(self, id: int) -> dict[str, Any] | None:
+        found = next((row for row in self.found if row["id"] == id), None)
+        return found | {"examples": [example()]} if found else None
+
+    async def settle_discrepancy(self, id: int, **wanted: Any) -> dict[str, Any] | None:
+        self._remember("settle", (id, wanted))
+        found = next((row for row in self.found if row["id"] == id), None)
+        return found | {"state": wanted["state"], "reason": wanted["reason"]} if found else None
+
+    async def reconcile(self, selector: Any, manifest: list[tuple[str, str | None]] | None) -> dict[str, Any]:
+        self._remember("reconcile", (selector, manifest))
+        return self.report
+
+    async def audit(self, *, limit: int, before: int | None) -> list[dict[str, Any]]:
+        self._remember("audit", (limit, before))
+        return self.rows
+
+    async def verify_audit(self) -> dict[str, Any]:
+        return self.verdict
+
+    def _remember(self, what: str, asked: Any) -> None:
+        self.asked.append((what, asked))
+        if self.refusal:
+            raise self.refusal
 
 
 def row(seq: int) -> dict[str, Any]:
@@ -100,4 +201,124 @@ def status(**changed: Any) -> dict[str, Any]:
         "writable": True,
         "balanced": True,
         "channels": [channel],
+    } | changed
+
+
+def plan(**changed: Any) -> dict[str, Any]:
+    return {
+        "connection": "acme",
+        "channels": ["acme-orders", "acme-results"],
+        "lines": ["Wait until the old engine has answered the 3 messages it was given, about 2 s."],
+        "refused": [],
+        "already": None,
+        "counts": {"waiting": 3},
+    } | changed
+
+
+def run(id: int = 12, **changed: Any) -> dict[str, Any]:
+    return {
+        "id": id,
+        "verb": "cutover",
+        "connection": "acme",
+        "channels": ["acme-orders", "acme-results"],
+        "state": "running",
+        "step": "drain",
+        "said": "",
+        "who": "ann",
+        "why": "window of 12 May",
+        "started": "2026-11-02T14:15:00.000Z",
+        "deadline": "2026-11-02T14:20:00.000Z",
+        "ended": None,
+        "version": 1,
+    } | changed
+
+
+def gate_row(**changed: Any) -> dict[str, Any]:
+    return {"channel": "acme-results", "passed": True, "checks": [check_row()]} | changed
+
+
+def check_row(**changed: Any) -> dict[str, Any]:
+    return {
+        "check": "parallel_run",
+        "title": "the parallel run matched",
+        "outcome": "pass",
+        "said": "The tap acme-emr: 100 % of 412.",
+        "at": None,
+        "when": ["before", "at switch"],
+        "waiver": None,
+    } | changed
+
+
+def compared_row(**changed: Any) -> dict[str, Any]:
+    return {
+        "channel": "acme-results",
+        "tap": "acme-emr",
+        "matched": 400,
+        "explained": 11,
+        "unexplained": 1,
+        "not_comparable": 0,
+        "pending": 3,
+        "match": 0.99757,
+        "lag_s": 0.42,
+        "rules": [{"path": "MSH-7", "how": "ignore", "reason": "stamped by each engine"}],
+    } | changed
+
+
+def discrepancy_row(**changed: Any) -> dict[str, Any]:
+    return {
+        "id": 7,
+        "channel": "acme-results",
+        "tap": "acme-emr",
+        "path": "OBX-5",
+        "kind": "transformation",
+        "severity": "clinical",
+        "state": "open",
+        "owner": None,
+        "count": 41,
+        "first": "2026-11-02T14:15:00.000Z",
+        "last": "2026-11-02T15:15:00.000Z",
+        "due": "2026-11-03T14:15:00.000Z",
+        "reason": None,
+    } | changed
+
+
+def example(**changed: Any) -> dict[str, Any]:
+    values = {"control_id": "MSG-1", "legacy": "7.1", "target": None}
+    return {"seq": 9, "at": "2026-11-02T14:15:00.123Z"} | values | changed
+
+
+def reconciled(**changed: Any) -> dict[str, Any]:
+    counted = {
+        "channel": "acme-results",
+        "epoch": 1,
+        "phase": "parallel",
+        "destination": "legacy",
+        "stored": 3,
+        "states": {"delivered": 3},
+        "balanced": True,
+        "said": "3 handed over to the old engine",
+    }
+    return {
+        "clean": True,
+        "equation": [counted],
+        "problems": [],
+        "missing": [],
+        "extra": [],
+        "doubled": [],
+        "summary": ["acme-results, epoch 1 (parallel): 3 handed over to the old engine."],
+    } | changed
+
+
+def audit_row(**changed: Any) -> dict[str, Any]:
+    return {
+        "id": 3,
+        "at": "2026-11-02T14:15:00.000Z",
+        "who": "ann",
+        "origin": "interlock/0.1.0 at 127.0.0.1",
+        "verb": "cutover",
+        "subject": "acme",
+        "why": "window of 12 May",
+        "before": "parallel",
+        "after": "live",
+        "hash": "ab12",
     } | changed

@@ -17,12 +17,14 @@ from engine.delivery.breaker import Breaker, Position
 from engine.delivery.decision import Manner
 from engine.delivery.work import Work
 from engine.fhir.output import Output
+from engine.fhir.probe import Reachability
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome, Result
 from engine.mapping.library import Unmappable
 from engine.observe.events import emit
 from engine.observe.service_events import Fault
 
+REACHED_FOR = 20.0  # seconds that an answer to "is it there" counts: it costs quota, and 250 channels ask
 AT_ONCE = 8  # messages on the way to one project; more only makes its transactions collide
 WINDOW = 16  # messages of one course that may be claimed at once
 
@@ -31,6 +33,8 @@ class Deliverer(Protocol):
     """How an output is written to the project (engine.fhir)."""
 
     async def deliver(self, output: Output, tag: str, *, unknown: bool = False, since: float = 0.0) -> Outcome: ...
+
+    async def probe(self) -> Reachability: ...
 
     async def close(self) -> None: ...
 
@@ -47,6 +51,18 @@ class Project:
         self._at_once = at_once
         self._waiting: deque[Attempt] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._reached: tuple[float, asyncio.Task[Reachability]] | None = None
+
+    async def reach(self) -> tuple[bool, str]:
+        """Whether the project answers and lets us in; and why not."""
+        if self.breaker.open:
+            return False, self.breaker.reason
+        now = asyncio.get_running_loop().time()
+        if self._reached is None or now - self._reached[0] > REACHED_FOR:
+            asking = asyncio.get_running_loop().create_task(self._deliverer.probe(), name="is medplum there")
+            self._reached = (now, asking)
+        found = await asyncio.shield(self._reached[1])
+        return found.ok, found.reason
 
     def submit(self, attempt: Attempt) -> None:
         if self.breaker.position is Position.PROBING and not self._running:

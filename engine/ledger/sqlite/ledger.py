@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from engine.ledger.audit import Entry
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook, Course
-from engine.ledger.model import IntakeEvent, Message, Settlement
+from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput
 from engine.ledger.routing import Epoch, Routing
 from engine.ledger.sqlite import schema
 from engine.ledger.sqlite.loading import LedgerError, open_ledger
@@ -37,7 +38,7 @@ class SqliteLedger:
         self._clock = clock
         self._lock = opened.lock
         self._connection = opened.connection
-        self._book = Book(opened.term, opened.last_message)
+        self._book = Book(opened.term, opened.last_message, opened.audited, opened.last_output)
         self._reader = Reader(path)
         self._reading = ThreadPoolExecutor(1, "ledger-reader")
         self._writer: Writer | None = None
@@ -60,6 +61,7 @@ class SqliteLedger:
         self.store: Callable[[Message], None] = self._put
         self.settle: Callable[[Settlement], None] = self._put
         self.event: Callable[[IntakeEvent], None] = self._put
+        self.output: Callable[[TapOutput], None] = self._put
         self._writer.start()
 
     def _committed(self, commit: Commit, on_commit: Callable[[Commit], None]) -> None:
@@ -104,28 +106,48 @@ class SqliteLedger:
         return future
 
     async def switch(
-        self, channel: str, phase: str, routing: Routing, windows: dict[str, int], *, who: str, why: str
+        self,
+        channel: str,
+        phase: str,
+        routing: Routing,
+        windows: dict[str, int],
+        *,
+        who: str,
+        why: str,
+        audit: Callable[[Epoch], Entry] | None = None,
     ) -> ChannelBook:
-        """Open an epoch. `windows`: destination → how many messages may be on the way at once."""
-        book, sql = self._channel(channel)
-        courses = {course.name: course for course in book.courses}
-        for route in routing.due():
-            if route.destination not in courses:
-                id, added = self._destination(route.destination)
-                sql += added
-                courses[route.destination] = Course(book, id, route.destination, 1, False)
-        fresh = list(courses.values())
-        self.arrange(fresh, routing, windows)
+        """Open an epoch above every number given so far. `windows`: destination → how many messages may be on the way
+        at once; `audit`: what the audit chain says of it, given the epoch."""
+        book, fresh, sql = self.prepare(channel, routing, windows)
         epoch = Epoch(0, 0, phase, routing, who=who, why=why, at=self._clock())
-        await self.transaction(lambda ledger: ledger.switch(book, epoch, fresh), sql)
+
+        def act(ledger: Book) -> None:
+            opened = ledger.switch(book, epoch, fresh)
+            if audit:
+                ledger.audit(audit(opened))
+
+        await self.transaction(act, sql)
         self.channels[channel] = book
         return book
 
-    def arrange(self, courses: list[Course], routing: Routing, windows: dict[str, int]) -> None:
-        """Window and gating of courses, as the routing and the destinations of the running configuration want them."""
+    def prepare(
+        self, channel: str, routing: Routing, windows: dict[str, int]
+    ) -> tuple[ChannelBook, list[Course], tuple[tuple[str, tuple[Any, ...]], ...]]:
+        """What a switch to `routing` needs: the channel's book, its courses with new ones added, and the statements
+        that make rows for what is new, to be run in the transaction of the switch."""
+        book, sql = self._channel(channel)
+        courses = list(book.courses)
+        for route in routing.due():
+            if not any(course.name == route.destination for course in courses):
+                id = self.destinations.setdefault(route.destination, max(self.destinations.values(), default=0) + 1)
+                sql += ((schema.INSERT_DESTINATION, (id, route.destination)),)
+                courses.append(Course(book, id, route.destination, windows.get(route.destination, 1), False))
+        return book, courses, sql
+
+    def arrange(self, courses: list[Course], windows: dict[str, int]) -> None:
+        """The windows of courses, as the destinations of the running configuration want them."""
         for course in courses:
             course.window = windows.get(course.name, 1)
-            course.gated = routing.answer_from is not None and course.name != routing.answer_from
 
     def _channel(self, name: str) -> tuple[ChannelBook, tuple[tuple[str, tuple[Any, ...]], ...]]:
         if book := self.channels.get(name):
@@ -133,12 +155,6 @@ class SqliteLedger:
         id = max((known.id for known in self.channels.values()), default=0) + 1
         book = self.channels[name] = ChannelBook(id, name, 0)
         return book, ((schema.INSERT_CHANNEL, (id, name)),)
-
-    def _destination(self, name: str) -> tuple[int, tuple[tuple[str, tuple[Any, ...]], ...]]:
-        if name in self.destinations:
-            return self.destinations[name], ()
-        id = self.destinations[name] = max(self.destinations.values(), default=0) + 1
-        return id, ((schema.INSERT_DESTINATION, (id, name)),)
 
     # -- reading
 
@@ -170,5 +186,4 @@ def _message(channel: ChannelBook, row: tuple[Any, ...]) -> Message:
     id, seq, socket, received, control_id, raw = row
     message = Message(channel, raw, received, control_id, socket)
     message.id, message.seq = id, seq
-    message.epoch = next(epoch.number for epoch in reversed(channel.epochs) if epoch.first <= seq)
     return message

@@ -7,6 +7,7 @@ lies above the claims provably was not sent.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-from engine.ledger.course import SETTLED_STATES, ChannelBook, Course, Span
+from engine.ledger.audit import Head
+from engine.ledger.course import SETTLED_STATES, Barrier, ChannelBook, Course, Hold, Span
 from engine.ledger.model import OpenWork, State
-from engine.ledger.routing import Epoch, Routing
+from engine.ledger.routing import Epoch, Grant, Mode, Routing
 from engine.ledger.sqlite import schema
 
 
@@ -34,6 +36,8 @@ class Opened:
     incarnation: str
     term: int
     last_message: int
+    last_output: int
+    audited: Head
     channels: dict[str, ChannelBook]
     destinations: dict[str, int]
 
@@ -72,22 +76,51 @@ def _open(path: Path, lock: IO[str]) -> Opened:
             f"the ledger {path} has schema version {version}, and this release reads version {schema.VERSION};"
             " run the release that wrote it"
         )
+    books = _books(connection)
     connection.execute("begin immediate")
     connection.execute("update ledger set term = ?", (term + 1,))
-    _mark_unknown(connection, term + 1)
+    _mark_unknown(connection, term + 1, books)
     connection.execute("commit")
     (last_message,) = connection.execute("select coalesce(max(id), 0) from message").fetchone()
+    (last_output,) = connection.execute("select coalesce(max(id), 0) from tap_output").fetchone()
     destinations = dict(connection.execute("select name, id from destination"))
-    channels = _channels(connection)
-    return Opened(connection, lock, path, incarnation, term + 1, last_message, channels, destinations)
+    for book in books.values():
+        _courses(connection, book, {id: name for name, id in destinations.items()})
+    return Opened(
+        connection=connection,
+        lock=lock,
+        path=path,
+        incarnation=incarnation,
+        term=term + 1,
+        last_message=last_message,
+        last_output=last_output,
+        audited=Head(*connection.execute("select audit_count, audit_hash from ledger").fetchone()),
+        channels={book.name: book for book in books.values()},
+        destinations=destinations,
+    )
 
 
-def _mark_unknown(connection: sqlite3.Connection, term: int) -> None:
-    """What was claimed and not settled may have been sent. Numbers between frontier and claim have no rows yet."""
-    sending, unknown = State.SENDING.value, State.UNKNOWN.value
-    why = "the service ended while this was on its way"
-    connection.execute(
-        "update open_work set state = ?, due = 0, why = ?, blocks = 1 where state = ?", (unknown, why, sending)
+def _mark_unknown(connection: sqlite3.Connection, term: int, books: dict[int, ChannelBook]) -> None:
+    """What was claimed and not settled may have been sent. Numbers between frontier and claim have no rows yet.
+
+    Not so where nothing is sent (an output that is captured, a number that a rollback has superseded): that is only
+    begun again.
+    """
+    unknown, again = State.UNKNOWN.value, State.RETRYING.value
+    why, kept = "the service ended while this was on its way", "the service ended before this was kept"
+    names = {id: name for name, id in connection.execute("select name, id from destination")}
+
+    def left(channel: int, destination: int, seq: int) -> tuple[int, str]:
+        course = Course(books[channel], destination, names[destination], 1, False)
+        return (unknown, why) if course.mode(seq) is Mode.SEND else (again, kept)
+
+    sending = connection.execute(
+        "select channel, destination, seq, part, delivery from open_work where state = ?", (State.SENDING.value,)
+    ).fetchall()
+    connection.executemany(
+        "update open_work set state = ?, why = ?, due = 0, blocks = 1"
+        " where channel = ? and destination = ? and seq = ? and part = ? and delivery = ?",
+        [(*left(row[0], row[1], row[2]), *row) for row in sending],
     )
     between = connection.execute(
         "select channel, destination, epoch, claim, frontier, frontier_id from progress where frontier < claim"
@@ -99,10 +132,11 @@ def _mark_unknown(connection: sqlite3.Connection, term: int) -> None:
                 f"the ledger is damaged: channel {channel} claims {frontier + 1}…{claim} at destination {destination},"
                 f" and {len(rows)} of these messages are stored"
             )
-        connection.executemany(
-            schema.PUT_OPEN,
-            [(channel, destination, seq, 1, 1, id, epoch, unknown, 0, 0, term, why, 1) for seq, id in rows],
-        )
+        opened = []
+        for seq, id in rows:
+            state, reason = left(channel, destination, seq)
+            opened.append((channel, destination, seq, 1, 1, id, epoch, state, 0, 0, term, reason, 1))
+        connection.executemany(schema.PUT_OPEN, opened)
         connection.execute(
             "update progress set frontier = claim, frontier_id = ?, term = ?"
             " where channel = ? and destination = ? and epoch = ?",
@@ -121,7 +155,8 @@ def _numbers(connection: sqlite3.Connection, channel: int, after: int, upto: int
         )
 
 
-def _channels(connection: sqlite3.Connection) -> dict[str, ChannelBook]:
+def _books(connection: sqlite3.Connection) -> dict[int, ChannelBook]:
+    """The channels with their epochs, grants, holds and barriers; by id."""
     books = {
         id: ChannelBook(id, name, seq) for id, name, seq in connection.execute("select id, name, seq from channel")
     }
@@ -130,10 +165,15 @@ def _channels(connection: sqlite3.Connection) -> dict[str, ChannelBook]:
     )
     for channel, number, first, phase, routing, *rest in rows:
         books[channel].epochs.append(Epoch(number, first, phase, Routing.from_json(routing), *rest))
-    names = {id: name for name, id in connection.execute("select name, id from destination")}
-    for book in books.values():
-        _courses(connection, book, names)
-    return {book.name: book for book in books.values()}
+    for channel, destination, first, last, mode, run, guarded in connection.execute(
+        "select channel, destination, first, last, mode, run, guarded from replay_grant order by id"
+    ):
+        books[channel].grants += (Grant(destination, first, last, Mode(mode), run, bool(guarded)),)
+    for channel, *hold in connection.execute("select channel, until, who, why, at from hold"):
+        books[channel].hold = Hold(*hold)
+    for channel, run, at, id, shut in connection.execute("select channel, run, at_seq, at_id, shut from barrier"):
+        books[channel].barrier = Barrier(run, at, id, frozenset(json.loads(shut)))
+    return books
 
 
 def _courses(connection: sqlite3.Connection, book: ChannelBook, names: dict[int, str]) -> None:

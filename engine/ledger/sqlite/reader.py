@@ -20,23 +20,24 @@ _HEAD = "id, seq, socket, received, control_id"
 
 
 class Reader:
-    """Queries. Not thread-safe: used from one thread."""
+    """Queries. Not thread-safe: used from one thread. What is asked of the tables beside the messages stands in modules
+    of their own (`journal`, `comparisons`), as functions of `connection`."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(
+        self.connection = sqlite3.connect(
             f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
         )
-        self._connection.execute("pragma cache_size = -8192")
+        self.connection.execute("pragma cache_size = -8192")
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     def backlog(self, channel: int, after: int, from_id: int, limit: int) -> list[tuple[Any, ...]]:
         """(id, seq, socket, received, control_id, raw) of the channel's messages above `after`, in order."""
         rows: list[tuple[Any, ...]] = []
         size = 0
         for block in self._blocks(from_id):
-            cursor = self._connection.execute(
+            cursor = self.connection.execute(
                 f"select {_HEAD}, raw from message indexed by message_block"
                 " where id >> 12 = ? and channel = ? and seq > ? order by seq limit ?",
                 (block, channel, after, limit - len(rows)),
@@ -50,13 +51,13 @@ class Reader:
         return rows
 
     def message(self, id: int) -> tuple[Any, ...]:
-        row = self._connection.execute(f"select {_HEAD}, raw from message where id = ?", (id,)).fetchone()
+        row = self.connection.execute(f"select {_HEAD}, raw from message where id = ?", (id,)).fetchone()
         if row is None:
             raise LookupError(f"no message with id {id} in the ledger")
         return tuple(row)
 
     def _blocks(self, from_id: int) -> range:
-        (last,) = self._connection.execute("select coalesce(max(id), 0) from message").fetchone()
+        (last,) = self.connection.execute("select coalesce(max(id), 0) from message").fetchone()
         return range(from_id >> BLOCK, (last >> BLOCK) + 1)
 
     # -- the equation
@@ -67,7 +68,7 @@ class Reader:
         `stored` comes from intake's counter, the settled states from the totals that receipts were counted into,
         `waiting` and `sending` from message rows above the claim and the frontier, the rest from `open_work`.
         """
-        connection = self._connection
+        connection = self.connection
         connection.execute("begin")
         try:
             return [row for book in books for row in self._balance(book)]
@@ -75,7 +76,7 @@ class Reader:
             connection.execute("commit")
 
     def _balance(self, book: ChannelBook) -> list[dict[str, Any]]:
-        connection = self._connection
+        connection = self.connection
         (seq,) = connection.execute("select seq from channel where id = ?", (book.id,)).fetchone()
         firsts = dict(connection.execute("select number, first from epoch where channel = ?", (book.id,)))
         lasts = {number: firsts.get(number + 1, seq + 1) - 1 for number in firsts}
@@ -113,7 +114,7 @@ class Reader:
         if upto <= after:
             return 0
         return sum(
-            self._connection.execute(
+            self.connection.execute(
                 "select count(*) from message indexed by message_block"
                 " where id >> 12 = ? and channel = ? and seq > ? and seq <= ?",
                 (block, channel, after, upto),
@@ -123,7 +124,7 @@ class Reader:
 
     def rebuilt(self) -> list[str]:
         """Count everything again from the rows and compare; what differs, a sentence each. Reads whole tables."""
-        connection = self._connection
+        connection = self.connection
         connection.execute("begin")
         try:
             return [*self._counters_differ(), *self._totals_differ()]
@@ -131,7 +132,7 @@ class Reader:
             connection.execute("commit")
 
     def _counters_differ(self) -> list[str]:
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             "select c.name, c.seq, coalesce(m.n, 0), coalesce(m.top, 0) from channel c left join"
             " (select channel, count(*) n, max(seq) top from message indexed by message_block group by channel) m"
             " on m.channel = c.id where c.seq <> coalesce(m.n, 0) or c.seq <> coalesce(m.top, 0)"
@@ -143,13 +144,13 @@ class Reader:
 
     def _totals_differ(self) -> list[str]:
         counted: Counter[tuple[int, int, int, int]] = Counter()
-        for *place, count in self._connection.execute(
+        for *place, count in self.connection.execute(
             "select channel, destination, epoch, state, count(*) from receipt where part = 1 and delivery = 1"
             " group by 1, 2, 3, 4"
         ):
             counted[place[0], place[1], place[2], place[3]] = count
         kept: Counter[tuple[int, int, int, int]] = Counter()
-        for channel, destination, epoch, *totals in self._connection.execute(
+        for channel, destination, epoch, *totals in self.connection.execute(
             f"select channel, destination, epoch, {_SETTLED} from progress"
         ):
             for state, count in zip(SETTLED, totals, strict=True):
@@ -173,16 +174,16 @@ class Reader:
         """
         head = f"id, channel, seq, received, control_id, length(raw), substr(raw, 1, {PEEKED})"
         if control_id is not None:
-            return self._connection.execute(
+            return self.connection.execute(
                 f"select {head} from message not indexed where id > (select max(id) from message) - {SEARCHED}"
                 " and control_id = ? and (? is null or channel = ?) order by id desc limit ?",
                 (control_id, channel, channel, limit),
             ).fetchall()
         if channel is None:
-            return self._connection.execute(f"select {head} from message order by id desc limit ?", (limit,)).fetchall()
+            return self.connection.execute(f"select {head} from message order by id desc limit ?", (limit,)).fetchall()
         rows: list[tuple[Any, ...]] = []
         for block in reversed(self._blocks(0)):
-            rows += self._connection.execute(
+            rows += self.connection.execute(
                 f"select {head} from message indexed by message_block"
                 " where id >> 12 = ? and channel = ? and seq < ? order by seq desc limit ?",
                 (block, channel, before or (1 << 62), limit - len(rows)),
@@ -193,10 +194,10 @@ class Reader:
 
     def settled(self, ids: list[int]) -> dict[int, dict[str, str]]:
         """Message id → destination → the state its newest receipt says."""
-        names = dict(self._connection.execute("select id, name from destination"))
+        names = dict(self.connection.execute("select id, name from destination"))
         marks = ",".join("?" * len(ids))
         found: dict[int, dict[str, str]] = {id: {} for id in ids}
-        for id, destination, state in self._connection.execute(
+        for id, destination, state in self.connection.execute(
             "select message, destination, state from receipt indexed by receipt_message"
             f" where message in ({marks}) order by id",
             ids,
@@ -206,12 +207,12 @@ class Reader:
 
     def received(self, id: int) -> int:
         """When a message was received, in microseconds since 1970."""
-        return int(self._connection.execute("select received from message where id = ?", (id,)).fetchone()[0])
+        return int(self.connection.execute("select received from message where id = ?", (id,)).fetchone()[0])
 
     def id_of(self, channel: int, seq: int) -> int | None:
         """The message id of a sequence number, looked for from the newest block down."""
         for block in reversed(self._blocks(0)):
-            row = self._connection.execute(
+            row = self.connection.execute(
                 "select id from message indexed by message_block where id >> 12 = ? and channel = ? and seq = ?",
                 (block, channel, seq),
             ).fetchone()
@@ -221,8 +222,8 @@ class Reader:
 
     def receipts(self, id: int) -> list[tuple[Any, ...]]:
         """(destination, part, delivery, epoch, state, at, why, answer) of a message, in the order they were written."""
-        names = dict(self._connection.execute("select id, name from destination"))
-        rows = self._connection.execute(
+        names = dict(self.connection.execute("select id, name from destination"))
+        rows = self.connection.execute(
             "select destination, part, delivery, epoch, state, at, why, answer from receipt indexed by receipt_message"
             " where message = ? order by id",
             (id,),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 1
+VERSION = 2
 BLOCK = 12  # bits of message.id within a block; stands in SQL exactly so: id >> 12
 
 PRAGMAS = (
@@ -25,7 +25,8 @@ TABLES = """
 create table ledger (                  -- one row
   only integer primary key check (only = 1),
   version integer not null, incarnation text not null, term integer not null,
-  touched integer not null);           -- counts the trials whether the file can be written
+  touched integer not null,            -- counts the trials whether the file can be written
+  audit_count integer not null, audit_hash text not null);     -- the head of the audit chain
 
 create table message (
   id       integer primary key,        -- given by the writer, one rising sequence over all channels
@@ -75,12 +76,65 @@ create table captured (                -- outputs made and kept, not sent; compr
 create table intake_event (            -- input without a number, or with a flaw: evidence; append only
   id integer primary key, at integer not null, channel integer not null, kind text not null, reason text not null,
   peer text not null, socket integer not null, size integer not null, message integer, answer blob, raw blob not null);
+
+create table hold (                    -- a freeze: no new claims until it is released
+  channel integer primary key, until integer not null, who text not null, why text not null, at integer not null);
+
+create table barrier (                 -- claims above at_seq wait until the run has ended
+  channel integer primary key, run integer not null, at_seq integer not null, at_id integer not null,
+  shut text not null);                 -- destinations where nothing is claimed at all
+
+create table run (                     -- a drain, cutover or rollback, from its beginning to its end
+  id integer primary key, verb text not null, connection text not null, channels text not null, state text not null,
+  step text not null, said text not null, options text not null, who text not null, why text not null,
+  origin text not null, started integer not null, deadline integer not null, ended integer);
+
+create table replay_grant (            -- what a rollback made of a stretch of numbers at a destination; append only
+  id integer primary key, channel integer not null, destination text not null, first integer not null,
+  last integer not null, mode text not null, guarded integer not null, run integer not null, at integer not null,
+  who text not null, why text not null);
+
+create table tap_output (              -- what the old engine sent; raw is compressed; append only
+  id integer primary key, channel integer not null, tap text not null, at integer not null, socket integer not null,
+  control_id text, decision text not null, seq integer, answer blob, raw blob not null);
+
+create table pair (                    -- one verdict for an input and a tap; tap '' is the answer to the sender
+  channel integer, tap text, seq integer, output integer, verdict text not null, at integer not null,
+  primary key (channel, tap, seq)) without rowid;
+
+create table discrepancy (             -- all differences of one signature
+  id integer primary key, channel integer not null, tap text not null, path text not null, kind text not null,
+  severity text not null, state text not null, owner text not null, first_at integer not null,
+  last_at integer not null, count integer not null, due integer not null, why text not null, who text not null,
+  settled_at integer, unique (channel, tap, path, kind));
+
+create table difference (              -- which messages show a discrepancy; output 0: none
+  discrepancy integer, channel integer not null, seq integer, output integer, at integer not null,
+  primary key (discrepancy, seq, output)) without rowid;
+create index difference_message on difference(channel, seq);
+
+create table compared (                -- running totals of a tap's comparison
+  channel integer, tap text, matched integer not null, explained integer not null, unexplained integer not null,
+  not_comparable integer not null, watermark integer not null, watermark_id integer not null,
+  primary key (channel, tap)) without rowid;
+
+create table fact (                    -- what a gate check looks at: the newest of its name
+  channel integer, name text, value text not null, at integer not null, who text not null, until integer not null,
+  version text not null, primary key (channel, name)) without rowid;
+
+create table waiver (                  -- a check that need not pass; append only
+  id integer primary key, channel integer not null, name text not null, who text not null, why text not null,
+  at integer not null, until integer not null);
+
+create table audit (                   -- who did what; append only, each row's hash covers the one before
+  id integer primary key, at integer not null, who text not null, origin text not null, verb text not null,
+  subject text not null, why text not null, before text not null, after text not null, hash text not null);
 """
 
 INSERT_MESSAGE = "insert into message (id, channel, seq, socket, received, control_id, raw) values (?,?,?,?,?,?,?)"
 UPDATE_CHANNEL = "update channel set seq = ? where id = ?"
-INSERT_CHANNEL = "insert into channel (id, name, seq) values (?,?,0)"
-INSERT_DESTINATION = "insert into destination (id, name) values (?,?)"
+INSERT_CHANNEL = "insert or ignore into channel (id, name, seq) values (?,?,0)"
+INSERT_DESTINATION = "insert or ignore into destination (id, name) values (?,?)"
 INSERT_EPOCH = (
     "insert into epoch (channel, first, number, phase, routing, term, who, why, at, evidence)"
     " values (?,?,?,?,?,?,?,?,?,?)"
@@ -111,6 +165,10 @@ PUT_OPEN = (
     " (channel, destination, seq, part, delivery, message, epoch, state, due, tries, term, why, blocks)"
     " values (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
+INSERT_OUTPUT = (
+    "insert into tap_output (id, channel, tap, at, socket, control_id, decision, seq, answer, raw)"
+    " values (?,?,?,?,?,?,?,?,?,?)"
+)
 DELETE_OPEN = "delete from open_work where channel = ? and destination = ? and seq = ? and part = ? and delivery = ?"
 
 TOUCH = "update ledger set touched = touched + 1"  # the smallest transaction that really writes
@@ -127,5 +185,5 @@ def connect(path: str) -> sqlite3.Connection:
 
 def create(connection: sqlite3.Connection, incarnation: str) -> None:
     """Make the tables in an empty file, in one transaction. `incarnation`: letters, digits and dashes."""
-    row = f"insert into ledger values (1, {VERSION}, '{incarnation}', 0, 0);"
+    row = f"insert into ledger values (1, {VERSION}, '{incarnation}', 0, 0, 0, '');"
     connection.executescript(f"begin immediate; {TABLES} {row} commit;")

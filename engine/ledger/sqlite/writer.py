@@ -18,10 +18,11 @@ from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import Any
 
-from engine.ledger.book import Book, Changes
+from engine.ledger.book import Book, Changes, LedgerRuleError
 from engine.ledger.course import Course
-from engine.ledger.model import IntakeEvent, Message, Settlement
+from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput
 from engine.ledger.sqlite import schema
+from engine.ledger.sqlite.statements import STATEMENTS
 
 MOST_MESSAGES = 256  # in one transaction: more only makes every sender in it wait longer
 MOST_OPERATIONS = 2048
@@ -41,10 +42,11 @@ class Commit:
     stored: list[Message] = field(default_factory=list)
     settled: list[Settlement] = field(default_factory=list)
     events: list[IntakeEvent] = field(default_factory=list)
+    outputs: list[TapOutput] = field(default_factory=list)
     claimed: list[tuple[Course, int]] = field(default_factory=list)  # courses whose claim moved, and to where
     reclaimed: list[tuple[Course, tuple[int, int, int], bool]] = field(default_factory=list)
     answers: list[tuple[Callable[[Any], None], Any]] = field(default_factory=list)
-    unstored: list[Message | IntakeEvent] = field(default_factory=list)  # the ledger could not be written
+    unstored: list[Message | IntakeEvent | TapOutput] = field(default_factory=list)  # the ledger could not be written
     failed: list[tuple[Any, str]] = field(default_factory=list)  # this operation could not be written
     seconds: float = 0.0
 
@@ -141,7 +143,7 @@ class Writer(threading.Thread):
         commit = Commit()
         events = 0
         for operation in operations:
-            if isinstance(operation, IntakeEvent):
+            if isinstance(operation, IntakeEvent | TapOutput):
                 events += 1
                 waits = operation.reply is not None or events > MOST_EVENTS_KEPT
             else:
@@ -160,7 +162,10 @@ class Writer(threading.Thread):
             except Exception as error:
                 if _unwritable(error):
                     return self._hand_back(operations[at:], str(error))
-                self._report(Commit(failed=[(operation, f"{type(error).__name__} in the ledger")]))
+                # A rule's sentence names channels and numbers only; what SQLite says may hold a message's bytes.
+                rule = isinstance(error, LedgerRuleError)
+                reason = str(error) if rule else f"{type(error).__name__} in the ledger"
+                self._report(Commit(failed=[(operation, reason)]))
         return []
 
     def _transaction(self, operations: list[Any]) -> Commit:
@@ -180,6 +185,9 @@ class Writer(threading.Thread):
                 elif kind is Reclaim:
                     granted = book.claim_open(operation.course, operation.key)
                     commit.reclaimed.append((operation.course, operation.key, granted))
+                elif kind is TapOutput:
+                    book.output(operation)
+                    commit.outputs.append(operation)
                 elif kind is IntakeEvent:
                     book.event(operation)
                     commit.events.append(operation)
@@ -202,6 +210,8 @@ class Writer(threading.Thread):
         connection.execute("begin immediate")
         for sql, values in extra:
             connection.execute(sql, values)
+        for name, values in changes.put:
+            connection.execute(STATEMENTS[name], values)
         many = connection.executemany
         if changes.messages:
             many(schema.INSERT_MESSAGE, changes.messages)
@@ -219,6 +229,8 @@ class Writer(threading.Thread):
             many(schema.DELETE_OPEN, changes.closed)
         if changes.events:
             many(schema.INSERT_EVENT, changes.events)
+        if changes.outputs:
+            many(schema.INSERT_OUTPUT, changes.outputs)
         if changes.progress and many(schema.PUT_PROGRESS, changes.progress).rowcount != len(changes.progress):
             raise StaleTermError("a claim of this term was refused: a later holder of the delivery lock has written")
         connection.execute("commit")

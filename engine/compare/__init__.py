@@ -1,0 +1,1 @@
+"""The old engine's work beside ours: pairing, differences by meaning, what they amount to."""

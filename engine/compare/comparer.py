@@ -1,0 +1,458 @@
+"""One channel's comparison at work: told what comes and goes on the event loop, it compares beside, and records.
+
+Being told is cheap and never waits. Comparing happens in a task of its own, one message at a time, in turn with all
+other channels; verdicts go to the ledger in batches. What a crash loses is only memory: the verdicts that are missing
+are made from the ledger's rows when it starts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from engine.compare.answers import compare_answers
+from engine.compare.correlate import Correlator, Input
+from engine.compare.diff import Comparison, Kind, compare, whole_message
+from engine.compare.discrepancies import Discrepancy, State, Totals
+from engine.compare.kept import Kept, settled
+from engine.compare.keys import Keys
+from engine.compare.recorder import Recorder
+from engine.compare.records import Mark, Verdict, Word
+from engine.compare.rules import Rules
+from engine.compare.severity import MESSAGE, ORDER, TWICE, Severity
+from engine.compare.side import Came, Case, Output, Side
+from engine.config.model import Channel
+from engine.delivery.lane import patient
+from engine.hl7.peek import peek
+from engine.intake.judge import Flaw
+from engine.ledger.book import Book
+from engine.ledger.course import ChannelBook
+from engine.ledger.interface import Ledger
+from engine.ledger.model import Message
+from engine.ledger.routing import LEGACY, Epoch, Mode
+from engine.ledger.sqlite import comparisons
+from engine.ledger.sqlite.schema import BLOCK
+from engine.observe.events import emit
+from engine.observe.service_events import Fault
+
+ANSWERS: Final = ""
+"""The name under which the answers to the sender are compared."""
+
+LINGER: Final = 0.25  # seconds in which verdicts gather before they are written
+MOST_GATHERED: Final = 256  # verdicts that are written without waiting for more
+AGAIN_AFTER: Final = 1.0  # seconds until what failed is tried again
+HELD_BYTES: Final = 256 * 1024  # of inputs, and of outputs, that a channel keeps in memory
+MOST_ANSWERS: Final = 1000  # answers that wait to be compared; more are not
+LARGE: Final = 128 * 1024  # bytes from which a comparison has a thread of its own
+SURE_AFTER: Final = 5_000_000  # microseconds until what is settled without an output is certain to have none
+REMEMBERED: Final = 64  # inputs with a verdict that a new process knows of
+SPREAD: Final = 8 << BLOCK  # messages of all channels among which these are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A tap's comparison now. pending: inputs without a verdict; late: of them, those whose time is over; lag: seconds
+    that nearly all outputs take, None without data."""
+
+    totals: Totals
+    pending: int
+    late: int
+    lag: float | None
+
+
+class Comparer:
+    """One channel."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        book: ChannelBook,
+        ledger: Ledger,
+        clock: Callable[[], int],
+        *,
+        judge: Callable[[bytes], Flaw | None] = lambda raw: None,
+        turn: asyncio.Lock | None = None,
+    ) -> None:
+        """clock: microseconds since 1970. judge: what `live` would refuse a message for. turn: taken for each message,
+        shared by all channels of a process."""
+        self.rules = Rules.of(channel.compare)
+        self._channel = channel
+        self._book = book
+        self._clock = clock
+        self._judge = judge
+        self._turn = turn or asyncio.Lock()
+        self._keys = Keys.of(channel.compare, channel.direction)
+        self._within = int(channel.compare.within * 1e6)
+        self._sides = {tap.name: self._side(tap.name, tap.forward.name) for tap in channel.taps}
+        self._kept = Kept(book, ledger)
+        self._recorder = Recorder(book, channel.owner, ledger, self._marks)
+        self._jobs: deque[tuple[Side, Case]] = deque()
+        self._answers: deque[tuple[Message, bytes]] = deque()
+        self._inputs: deque[tuple[Input, int]] = deque()  # those whose bytes may be held, and how many
+        self._inputs_held = 0
+        self._outputs_held = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def _side(self, tap: str, forward: str) -> Side:
+        """A tap beside the destination that serves the same endpoint."""
+        destinations = self._channel.target.destinations if self._channel.target else ()
+        ours = next((one.name for one in destinations if one.endpoint and one.endpoint.name == forward), None)
+        compare = self._channel.compare
+        return Side(tap, ours, Correlator(compare.within, compare.nth))
+
+    # -- beginning and ending
+
+    async def start(self) -> None:
+        """Read back what has no verdict yet, then begin. Before the channel's ports are opened."""
+        marks = await self._recorder.load()
+        for tap, side in self._sides.items():
+            side.seen = marks.get(tap, Mark())
+        await self._read_back()
+        await self._recorder.announce()
+        self._task = asyncio.get_running_loop().create_task(self._work(), name=f"compare {self._channel.id}")
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """End. What has no verdict gets it when the channel is started again."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _read_back(self) -> None:
+        """Inputs without a verdict, and the last ones that have one; then the outputs without a verdict."""
+        marks = {tap: side.seen for tap, side in self._sides.items()}
+        words = {
+            tap: await self._kept.query(comparisons.judged, tap, mark.seq - REMEMBERED) for tap, mark in marks.items()
+        }
+        oldest = min(marks.values(), key=lambda mark: mark.seq, default=Mark())
+        async for message in self._kept.inputs(max(0, oldest.seq - REMEMBERED), max(0, oldest.id - SPREAD)):
+            pending = []
+            for tap, side in self._sides.items():
+                word = words[tap].get(message.seq)
+                if word is None and message.seq > marks[tap].seq:
+                    pending.append(side)
+                else:
+                    side.correlator.remember(self._input(message, 1), word == "missing_in_legacy")
+            self._take(message, pending, True, self._clock())
+        for tap, side in self._sides.items():
+            await self._read_outputs(side, marks[tap].seq)
+
+    async def _read_outputs(self, side: Side, after: int) -> None:
+        for row in await self._kept.query(comparisons.unjudged_outputs, side.tap, after):
+            case = side.unjudged(row.seq or 0)
+            if case is not None and case.output is None:
+                side.correlator.restore(case.seq)
+                case.output = Output(row.id, row.at, None)
+                self._look(side, case)
+        for row in await self._kept.query(comparisons.strays, side.tap, self._clock() - self._within):
+            self._stray(side, row.id, row.at)
+
+    # -- what it is told
+
+    def stored(self, message: Message) -> None:
+        """An input is durable; or it goes to the old engine once more."""
+        self._take(message, list(self._sides.values()), self._expected(message.seq), None)
+
+    def captured(self, seq: int, destination: str, raw: bytes) -> None:
+        """What we would have sent for an input is known."""
+        for side in self._sides.values():
+            case = side.unjudged(seq) if side.destination == destination else None
+            if case is None or case.ours:
+                continue
+            case.ours, case.target = True, self._hold(raw)
+            if side.unready.pop(seq, None):
+                self._queue(side, case)
+
+    def refused(self, seq: int) -> None:
+        """The old engine said no to an input, or will never get it: no output will come."""
+        for side in self._sides.values():
+            if case := side.refused(seq):
+                self._close(side, case, "not_comparable")
+
+    def answered(self, message: Message, answer: bytes) -> None:
+        """The old engine's answer to an input, as it was relayed to the sender."""
+        if self._book.epoch_of(message.seq).phase != "parallel":
+            return
+        if len(self._answers) >= MOST_ANSWERS:
+            self._add(Verdict(ANSWERS, message.seq, 0, "not_comparable", (), self._clock()))
+            return
+        self._answers.append((message, answer))
+        self._wake.set()
+
+    def attribute(self, tap: str, raw: bytes, at: int) -> int | None:
+        """The input that an output belongs to, None where that is not known. at: when it came (microseconds)."""
+        return self._sides[tap].attribute(raw, self._keys.read(raw), at, peek(raw).control_id)
+
+    def tapped(self, tap: str, output_id: int, raw: bytes, at: int, seq: int | None, *, answered: bool = True) -> None:
+        """An output that is stored. answered: the old engine got an answer to it, and will not repeat it."""
+        side = self._sides[tap]
+        if seq is None:
+            self._stray(side, output_id, at)
+            return
+        output = Output(output_id, at, self._hold(raw))
+        came, case = side.tapped(output, raw, seq, answered)
+        if case is not None:
+            self._look(side, case)
+            return
+        self._let_go(output.raw)
+        if came is Came.TWICE:
+            grade: Severity = "clinical" if self._channel.direction == "orders" else "business"
+            self._find(side, seq, output_id, TWICE, "missing_in_target", grade)
+        elif came is Came.MORE:
+            self._find(side, seq, output_id, MESSAGE, "missing_in_target")
+
+    def tick(self, now: int) -> None:
+        """Look for inputs whose time is over. now: microseconds since 1970; about once a second."""
+        for side in self._sides.values():
+            for case in side.expired(now, self._kept.sent):
+                self._look(side, case)
+            for case in [one for one in side.unready.values() if self._decided(side, one.seq)]:
+                del side.unready[case.seq]
+                self._queue(side, case)
+            if self._recorder.news(side.tap, side.mark(set(), now).late):
+                self._wake.set()
+
+    # -- what it tells
+
+    def counts(self) -> dict[str, Counts]:
+        """By tap; `` is the answers to the sender."""
+        now, totals = self._clock(), self._recorder.totals
+        taps = {
+            tap: Counts(totals(tap), len(side.pending), side.mark(set(), now).late, side.correlator.lag())
+            for tap, side in self._sides.items()
+        }
+        return {**taps, ANSWERS: Counts(totals(ANSWERS), len(self._answers), 0, None)}
+
+    def lag(self, tap: str) -> float | None:
+        """Seconds that nearly all of a tap's outputs take after their inputs; None without data."""
+        return self._sides[tap].correlator.lag()
+
+    # -- what a person does
+
+    async def settle(
+        self,
+        row: comparisons.DiscrepancyRow,
+        state: State,
+        why: str,
+        who: str,
+        owner: str | None = None,
+        also: Callable[[Book], None] = lambda book: None,
+    ) -> Discrepancy:
+        """Put one of the channel's discrepancies into a state, its messages counted again, in one transaction with what
+        `also` does. SettleError where that makes no sense."""
+        async with self._recorder.lock:
+            while self._recorder.waiting:
+                await self._write()
+            return await self._recorder.settle(row, state, why, who, self._clock(), owner, also)
+
+    async def flush(self) -> None:
+        """Compare and write everything that is ready."""
+        async with self._recorder.lock:
+            while await self._one():
+                pass
+            await self._write()
+            while self._recorder.waiting:
+                await self._write()
+
+    # -- inside: what waits
+
+    def _take(self, message: Message, sides: list[Side], expected: bool, since: int | None) -> None:
+        if not sides:
+            return
+        input = self._input(message, len(sides))
+        for side in sides:
+            side.stored(input, expected, since)
+        self._inputs.append((input, len(message.raw)))
+        self._inputs_held += len(message.raw)
+        while self._inputs_held > HELD_BYTES:
+            oldest, size = self._inputs.popleft()
+            self._inputs_held -= size
+            oldest.lighten()
+
+    def _input(self, message: Message, taps: int) -> Input:
+        raw = message.raw
+        key = self._keys.read(raw)
+        return Input(message.seq, message.id, message.received, key, patient(raw), message.control_id, raw, taps)
+
+    def _expected(self, seq: int) -> bool:
+        """Whether the old engine works on it, and the work is to be compared."""
+        legacy = self._book.course(LEGACY)
+        parallel = self._book.epoch_of(seq).phase == "parallel"
+        return parallel and legacy is not None and legacy.mode(seq) is Mode.SEND
+
+    def _hold(self, raw: bytes) -> bytes | None:
+        """The bytes, where there is room for them in memory."""
+        if self._outputs_held + len(raw) > HELD_BYTES:
+            return None
+        self._outputs_held += len(raw)
+        return raw
+
+    def _let_go(self, *held: bytes | None) -> None:
+        self._outputs_held -= sum(len(raw) for raw in held if raw is not None)
+
+    def _look(self, side: Side, case: Case) -> None:
+        """The old engine's part is decided: compare, or wait for ours."""
+        if case.ours or case.late or self._decided(side, case.seq):
+            self._queue(side, case)
+        else:
+            side.unready[case.seq] = case
+
+    def _decided(self, side: Side, seq: int) -> bool:
+        """Whether nothing more will come from us: it is in the ledger, or it will never be."""
+        return side.destination is None or settled(self._book, side.destination, seq)
+
+    def _queue(self, side: Side, case: Case) -> None:
+        self._jobs.append((side, case))
+        self._wake.set()
+
+    def _marks(self, done: dict[str, set[int]]) -> dict[str, Mark]:
+        """How far each tap is, once the verdicts of `done` are durable; the answers have no such mark."""
+        now = self._clock()
+        marks = {tap: side.mark(done.get(tap, set()), now) for tap, side in self._sides.items()}
+        return {**marks, ANSWERS: Mark()}
+
+    # -- inside: verdicts
+
+    def _stray(self, side: Side, output: int, at: int) -> None:
+        """An output of no input that we know. Soon after the comparison began, its input may be older than that."""
+        epoch = self._book.epoch
+        if epoch.phase == "parallel" and at > self._since(epoch) + self._within:
+            self._find(side, 0, output, MESSAGE, "missing_in_target")
+
+    def _since(self, epoch: Epoch) -> int:
+        """When the phase of an epoch began: a changed routing table is no new beginning."""
+        began = epoch.at
+        for earlier in reversed(self._book.epochs):
+            if earlier.phase != epoch.phase:
+                break
+            began = earlier.at
+        return began
+
+    def _find(self, side: Side, seq: int, output: int, path: str, kind: Kind, grade: Severity = "clinical") -> None:
+        """Something beside the verdicts."""
+        found = whole_message(path, kind, self.rules, grade)
+        self._add(Verdict(side.tap, seq, output, "", (found,), self._clock()))
+
+    def _missing(self, side: Side, case: Case, kind: Kind) -> None:
+        word: Word = "missing_in_legacy" if kind == "missing_in_legacy" else "different"
+        self._close(side, case, word, Comparison(True, "", (whole_message(MESSAGE, kind, self.rules),)))
+
+    def _close(self, side: Side, case: Case, word: Word, comparison: Comparison | None = None) -> None:
+        """A case has its verdict."""
+        differences = comparison.differences if comparison else ()
+        if case.slot.overtaken and word in ("matched", "different"):
+            word, differences = "different", (*differences, whole_message(ORDER, "transformation", self.rules))
+        output, case.judged = case.output, True
+        case.slot.missed = word == "missing_in_legacy"
+        self._let_go(output.raw if output else None, case.target)
+        case.output = case.target = None
+        self._add(Verdict(side.tap, case.seq, output.id if output else 0, word, differences, self._clock(), case.late))
+
+    def _add(self, verdict: Verdict) -> None:
+        self._recorder.waiting.append(verdict)
+        self._wake.set()
+
+    # -- the task
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._round()
+            except Exception as error:
+                emit(Fault.of(error))
+                await asyncio.sleep(AGAIN_AFTER)
+                self._wake.set()
+
+    async def _round(self) -> None:
+        """Compare all that is ready, then write it."""
+        going = True
+        while going:
+            async with self._recorder.lock:
+                going = await self._one()
+                if len(self._recorder.waiting) >= MOST_GATHERED:
+                    await self._write()
+            await asyncio.sleep(0)  # others have their turn
+        await asyncio.sleep(LINGER)
+        async with self._recorder.lock:
+            await self._write()
+
+    async def _write(self) -> None:
+        done = await self._recorder.write()
+        for tap, side in self._sides.items():
+            side.done(done.get(tap, set()))
+        await self._recorder.count_again()
+
+    async def _one(self) -> bool:
+        """Compare one message or answer. False where there is none."""
+        if not self._jobs and not self._answers:
+            return False
+        async with self._turn:
+            if self._jobs:
+                await self._judge_case(*self._jobs[0])
+                self._jobs.popleft()
+            else:
+                self._judge_answer(*self._answers.popleft())
+        return True
+
+    async def _judge_case(self, side: Side, case: Case) -> None:
+        if case.judged:
+            return
+        if side.destination is None:
+            self._close(side, case, "not_comparable")
+            return
+        target = case.target
+        if target is None:
+            target = await self._kept.target(case.slot.input.id, side.destination)
+        if target is None and not self._sure(case):
+            side.unready[case.seq] = case
+        elif case.output is None:
+            await self._judge_missed(side, case, target)
+        elif target is None:
+            self._missing(side, case, "missing_in_target")
+        else:
+            await self._judge_both(side, case, case.output, target)
+
+    async def _judge_missed(self, side: Side, case: Case, target: bytes | None) -> None:
+        """No output came in time. It is not missed where neither side made one, or the old engine refused the input."""
+        if target is None or not await self._kept.taken(case.slot.input.id):
+            self._close(side, case, "not_comparable")
+        else:
+            self._missing(side, case, "missing_in_legacy")
+
+    async def _judge_both(self, side: Side, case: Case, output: Output, target: bytes) -> None:
+        legacy = output.raw if output.raw is not None else await self._kept.legacy(output.id)
+        found = await self._compared(legacy, target) if legacy is not None else None
+        self._close(side, case, _word(found), found)
+
+    async def _compared(self, legacy: bytes, target: bytes) -> Comparison | None:
+        """The comparison; None where the two are beyond it, which must not stop all others."""
+        encoding = self._channel.listen.encoding
+        try:
+            if max(len(legacy), len(target)) > LARGE:
+                return await asyncio.to_thread(compare, legacy, target, self.rules, encoding)
+            return compare(legacy, target, self.rules, encoding)
+        except Exception as error:
+            emit(Fault.of(error))
+            return None
+
+    def _judge_answer(self, message: Message, answer: bytes) -> None:
+        flaw = self._judge(message.raw) if message.flaw else None
+        found = compare_answers(message.raw, answer, flaw, self.rules, message.received // 1_000_000)
+        self._add(Verdict(ANSWERS, message.seq, 0, _word(found), found.differences, self._clock()))
+
+    def _sure(self, case: Case) -> bool:
+        """Whether an output of ours that the ledger has not will not be there in a moment."""
+        since = case.output.at if case.output else case.slot.due
+        return self._clock() > since + SURE_AFTER
+
+
+def _word(found: Comparison | None) -> Word:
+    if found is None or not found.comparable:
+        return "not_comparable"
+    return "different" if found.differences else "matched"

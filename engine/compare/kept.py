@@ -1,0 +1,100 @@
+"""What the ledger has kept of a channel for its comparison: inputs, outputs, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, TypeVar
+
+from engine.ledger.course import ChannelBook
+from engine.ledger.interface import Ledger
+from engine.ledger.model import Message, State
+from engine.ledger.routing import LEGACY
+from engine.ledger.sqlite import comparisons
+
+T = TypeVar("T")
+
+PAGE: Final = 256  # messages of one read
+
+TAKEN: Final = frozenset({State.DELIVERED.label, State.DUPLICATE.label})
+"""What became of an input at the old engine where an output is to be expected."""
+
+
+class Kept:
+    """The ledger's rows of one channel."""
+
+    def __init__(self, book: ChannelBook, ledger: Ledger) -> None:
+        self._book = book
+        self._ledger = ledger
+
+    async def query(self, query: Callable[..., T], *values: Any) -> T:
+        """A query of `comparisons` about this channel."""
+        channel = self._book.id
+        found: T = await self._ledger.read(lambda reader: query(reader.connection, channel, *values))
+        return found
+
+    async def inputs(self, after: int, from_id: int) -> AsyncIterator[Message]:
+        """The inputs above `after` whose outputs are compared, in order. from_id: a message's id to start at."""
+        book = self._book
+        for first, last in compared_numbers(book):
+            after = max(after, first - 1)
+            while after < last:
+                rows = await self._page(after, from_id, last - after)
+                for message in rows:
+                    if message.seq <= last:
+                        yield message
+                if not rows:
+                    break
+                after = rows[-1].seq
+
+    async def _page(self, after: int, from_id: int, most: int) -> list[Message]:
+        book, limit = self._book, min(most, PAGE)
+        rows = await self._ledger.read(lambda reader: reader.backlog(book.id, after, from_id, limit))
+        return [_message(book, row) for row in rows]
+
+    async def legacy(self, output: int) -> bytes | None:
+        """The bytes of what a tap got."""
+        found: bytes | None = await self._ledger.read(lambda reader: comparisons.output(reader.connection, output))
+        return found
+
+    async def target(self, message: int, destination: str) -> bytes | None:
+        """What we would have sent for a message, by its id; None where nothing is captured."""
+        course = self._book.course(destination)
+        if course is None:
+            return None
+        id = course.id
+        found: bytes | None = await self._ledger.read(
+            lambda reader: comparisons.captured(reader.connection, message, id)
+        )
+        return found
+
+    async def taken(self, message: int) -> bool:
+        """Whether the old engine took a message, by its id, and did not refuse it."""
+        states = await self._ledger.read(lambda reader: reader.settled([message]))
+        return states[message].get(LEGACY) in TAKEN
+
+    def sent(self, seq: int) -> bool:
+        """Whether the old engine has an input, or will never get it."""
+        return settled(self._book, LEGACY, seq)
+
+
+def settled(book: ChannelBook, destination: str, seq: int) -> bool:
+    """Whether it is decided what becomes of an input at a destination."""
+    course = book.course(destination)
+    if course is None:
+        return True
+    work = course.open.get((seq, 1, 1))
+    return course.frontier >= seq and (work is None or work.state is State.DEAD)
+
+
+def compared_numbers(book: ChannelBook) -> Iterator[tuple[int, int]]:
+    """(first, last) of the epochs whose outputs are compared."""
+    for epoch, later in zip(book.epochs, [*book.epochs[1:], None], strict=True):
+        if epoch.phase == "parallel":
+            yield epoch.first, (later.first - 1 if later else book.seq)
+
+
+def _message(book: ChannelBook, row: tuple[Any, ...]) -> Message:
+    id, seq, socket, received, control_id, raw = row
+    message = Message(book, raw, received, control_id, socket)
+    message.id, message.seq = id, seq
+    return message

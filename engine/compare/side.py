@@ -1,0 +1,132 @@
+"""One tap's part of a channel's comparison: which inputs wait for a verdict, and for what. No I/O, no clock.
+
+An input is ready when the old engine's output is there and ours is. An input whose time is over without an output is
+missed. What comes twice, late, or beside another one is found as well.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from itertools import takewhile
+
+from engine.compare.correlate import Correlator, Input, Slot
+from engine.compare.keys import Key, body
+from engine.compare.records import Mark
+
+
+class Came(Enum):
+    """What an output is to the input that it belongs to."""
+
+    FIRST = "first"
+    LATE = "late"  # its input had been given up
+    TWICE = "twice"  # the same once more
+    MORE = "more"  # another one for an input that has its own
+    AGAIN = "again"  # the one before had no answer, and this is its repetition
+    NOTHING = "nothing"  # no verdict is due for its input
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a tap got: the ledger's number of it, when, and its bytes where they are held in memory."""
+
+    id: int
+    at: int
+    raw: bytes | None
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """An input on its way to a verdict. output: the old engine's. ours: whether our output is there; target: its
+    bytes where they are held in memory. judged: it has its verdict, which may not be durable yet."""
+
+    slot: Slot
+    output: Output | None = None
+    ours: bool = False
+    target: bytes | None = None
+    judged: bool = False
+    late: bool = False
+
+    @property
+    def seq(self) -> int:
+        return self.slot.input.seq
+
+
+class Side:
+    """A tap. destination: which of ours serves the same endpoint; None where nothing does."""
+
+    def __init__(self, tap: str, destination: str | None, correlator: Correlator) -> None:
+        self.tap = tap
+        self.destination = destination
+        self.correlator = correlator
+        self.pending: OrderedDict[int, Case] = OrderedDict()  # inputs without a durable verdict, in order
+        self.unready: dict[int, Case] = {}  # the old engine's part is decided, ours is not there yet
+        self.seen = Mark()  # the newest input that was to be compared
+
+    def stored(self, input: Input, expected: bool, since: int | None = None) -> None:
+        """An input that an output may belong to. expected: there must be one. since: from when on it is waited for."""
+        slot = self.correlator.expect(input, expected, since)
+        if not expected:
+            return
+        in_order = input.seq > self.seen.seq
+        self.pending[input.seq] = Case(slot)
+        if in_order:
+            self.seen = Mark(input.seq, input.id)
+        else:
+            self.pending = OrderedDict(sorted(self.pending.items()))
+
+    def unjudged(self, seq: int) -> Case | None:
+        """The case of an input that has no verdict yet."""
+        case = self.pending.get(seq)
+        return None if case is None or case.judged else case
+
+    def attribute(self, raw: bytes, key: Key, at: int, control_id: str | None) -> int | None:
+        """The input that an output belongs to."""
+        slot = self.correlator.attribute(raw, key, at, control_id)
+        return slot.input.seq if slot else None
+
+    def tapped(self, output: Output, raw: bytes, seq: int, answered: bool) -> tuple[Came, Case | None]:
+        """An output that is stored; the case, where it gets its verdict by it. answered: its sender got an answer, and
+        will not repeat it."""
+        slot = self.correlator.slot(seq)
+        if slot is None or not slot.expected:
+            return Came.NOTHING, None
+        repeats, slot.unanswered = slot.unanswered, not answered
+        case = self.pending.get(seq)
+        if case is not None and case.output is None and not case.judged:
+            case.output = output
+            return Came.FIRST, case
+        if slot.missed:
+            slot.missed = False
+            return Came.LATE, Case(slot, output, late=True)
+        if slot.body is None:  # it was before this process began, which may have ended before it was answered
+            slot.body, repeats = hash(body(raw)), True
+        if hash(body(raw)) != slot.body:
+            return Came.MORE, None
+        return (Came.AGAIN if repeats else Came.TWICE), None
+
+    def refused(self, seq: int) -> Case | None:
+        """The old engine said no: nothing will come. The case, where it has waited for something."""
+        return self.unjudged(seq) if self.correlator.give_up(seq) else None
+
+    def expired(self, now: int, sent: Callable[[int], bool]) -> list[Case]:
+        """Those whose time is over. sent: whether the old engine has an input."""
+        over = (self.unjudged(slot.input.seq) for slot in self.correlator.expired(now, sent) if slot.expected)
+        return [case for case in over if case is not None]
+
+    def done(self, seqs: set[int]) -> None:
+        """Their verdicts are durable."""
+        for seq in seqs:
+            self.pending.pop(seq, None)
+
+    def mark(self, done: set[int], now: int) -> Mark:
+        """How far everything has its verdict, once those of `done` are durable."""
+        late = sum(
+            1 for case in takewhile(lambda one: one.slot.due <= now, self.pending.values()) if case.seq not in done
+        )
+        first = next((case for seq, case in self.pending.items() if seq not in done), None)
+        if first is None:
+            return Mark(self.seen.seq, self.seen.id, late)
+        return Mark(first.seq - 1, first.slot.input.id, late)

@@ -1,0 +1,45 @@
+"""What becomes of the old engine's own output. Pure.
+
+The epoch of its input decides: before a cutover the old engine is the one to send, and its late work still is; what it
+makes of later inputs is held back, unless a rollback has granted them to it. What belongs to no input that we know is
+forwarded while the old engine is the one to send, and else kept for a person.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from engine.ledger.course import ChannelBook
+from engine.ledger.routing import LEGACY, Mode
+
+
+class Fate(Enum):
+    """What a tap does with an output."""
+
+    FORWARD = "forwarded"  # to its real endpoint, whose answer is relayed
+    CAPTURE = "captured"  # kept and acknowledged, not sent: we have sent it, or will
+    PARK = "parked"  # kept and acknowledged; whether it may be sent, a person decides
+
+
+def fate(book: ChannelBook, seq: int | None, destination: str | None) -> Fate:
+    """The fate of an output that belongs to input `seq` (None: not known), at the tap of a real endpoint which our
+    own side serves as `destination` (None: it does not)."""
+    if seq is None:
+        return Fate.FORWARD if book.epoch.routing.taps == "forward" else Fate.PARK
+    if book.epoch_of(seq).routing.taps == "forward":
+        return Fate.FORWARD
+    grant = next((g for g in book.grants if g.destination == LEGACY and g.first <= seq <= g.last), None)
+    if grant is None or grant.mode is not Mode.SEND:
+        return Fate.CAPTURE
+    return _of_a_replay(book, seq, destination) if grant.guarded else Fate.FORWARD
+
+
+def _of_a_replay(book: ChannelBook, seq: int, destination: str | None) -> Fate:
+    """Under a guard, by what we had done at the real endpoint when the rollback closed our side there."""
+    course = book.course(destination) if destination else None
+    if course is None:
+        return Fate.FORWARD
+    mode = course.mode(seq)
+    if mode is Mode.SUPERSEDE:
+        return Fate.FORWARD
+    return Fate.PARK if mode is Mode.ASK else Fate.CAPTURE

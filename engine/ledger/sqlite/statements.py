@@ -1,0 +1,30 @@
+"""The statements of the tables beside the messages, by name: `book.put(name, *values)` runs them in the transaction."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from engine.ledger.sqlite import comparisons
+
+_JOURNAL = {
+    "put_hold": "insert or replace into hold (channel, until, who, why, at) values (?,?,?,?,?)",
+    "drop_hold": "delete from hold where channel = ?",
+    "put_barrier": "insert into barrier (channel, run, at_seq, at_id, shut) values (?,?,?,?,?)",
+    "drop_barrier": "delete from barrier where channel = ?",
+    "put_grant": (
+        "insert into replay_grant (channel, destination, first, last, mode, guarded, run, at, who, why)"
+        " values (?,?,?,?,?,?,?,?,?,?)"
+    ),
+    "put_run": (
+        "insert or replace into run (id, verb, connection, channels, state, step, said, options, who, why, origin,"
+        " started, deadline, ended) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    ),
+    "put_fact": ("insert or replace into fact (channel, name, value, at, who, until, version) values (?,?,?,?,?,?,?)"),
+    "add_waiver": "insert into waiver (channel, name, who, why, at, until) values (?,?,?,?,?,?)",
+    "add_audit": (
+        "insert into audit (id, at, who, origin, verb, subject, why, before, after, hash) values (?,?,?,?,?,?,?,?,?,?)"
+    ),
+    "put_audit_head": "update ledger set audit_count = ?, audit_hash = ?",
+}
+
+STATEMENTS = MappingProxyType({**_JOURNAL, **comparisons.STATEMENTS})

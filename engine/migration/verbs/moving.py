@@ -1,0 +1,274 @@
+"""`drain`, `cutover`, `rollback` and `abort`: the verbs that start runs, and the one that ends them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from engine.config.model import Channel
+from engine.ledger.course import ChannelBook
+from engine.ledger.routing import LEGACY, Mode
+from engine.ledger.sqlite.journal import RunRow
+from engine.migration import drain
+from engine.migration.conductor import ABORTED, SECOND, Conductor, Failed, counted, replayed
+from engine.migration.drain import NOBODY, Carried
+from engine.migration.gate.check import Finding, When
+from engine.migration.gate.examine import examine, passed
+from engine.migration.phases import Phase
+from engine.migration.refused import Refused
+from engine.migration.replay import replay
+from engine.migration.runs import RUNNING
+from engine.migration.selection import Group
+from engine.migration.verbs.verb import Acted, Asked, Plan, books, span, until
+
+TIME = 300.0  # seconds that a cutover or a rollback may wait
+DRAINED = 15 * 60.0  # seconds that the barrier of a drain stays
+
+
+async def _begin(
+    conductor: Conductor, verb: str, plan: Plan, asked: Asked, deadline: int, step: str, options: dict[str, Any]
+) -> Acted:
+    row = RunRow(
+        conductor.runs.new_id(), verb, plan.group.connection, tuple(channel.id for channel in plan.group.channels),
+        RUNNING, step, f"{verb} begins", options, asked.who, asked.why, asked.origin, conductor.world.now(), deadline,
+        None,
+    )  # fmt: skip
+    shut = _shut if verb == "rollback" else _nothing
+    try:
+        await conductor.begin(row, shut=shut)
+    except Failed as failed:
+        raise Refused(str(failed)) from failed
+    return Acted([f"run {row.id}: {verb} of {plan.group.connection} goes on"], [row.id])
+
+
+def _shut(book: ChannelBook) -> frozenset[str]:
+    return frozenset(course.name for course in drain.real(book))
+
+
+def _nothing(book: ChannelBook) -> frozenset[str]:
+    return frozenset()
+
+
+def _standing_against(conductor: Conductor, channel: Channel, book: ChannelBook) -> list[str]:
+    """A freeze, or another run."""
+    if book.hold is not None:
+        return [f"{channel.id} is held by {book.hold.who} ({book.hold.why}): release it first"]
+    rows = conductor.runs.of([channel.id])
+    return [f"{channel.id} belongs to run {row.id} ({row.verb}), which goes on: abort it first" for row in rows]
+
+
+class DrainVerb:
+    """Wait until what is on the way is settled; let nothing new begin meanwhile."""
+
+    name = "drain"
+    whole = True
+
+    async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
+        plan = Plan(group)
+        running = [row for row in conductor.runs.of(channel.id for channel in group.channels) if row.verb == "drain"]
+        if running:
+            plan.already = f"run {running[0].id} drains {group.connection} already"
+            return plan
+        for channel, book in books(conductor, group):
+            plan.refused += _standing_against(conductor, channel, book)
+            plan.lines.append(_barrier_line(conductor, channel, book, NOBODY))
+        seconds = (until(conductor, asked, DRAINED) - conductor.world.now()) / SECOND
+        plan.lines.append(f"the barriers stay for {span(seconds)} at most, or until: interlock release --connection"
+                          f" {group.connection}")  # fmt: skip
+        return plan
+
+    async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:
+        return await _begin(conductor, self.name, plan, asked, until(conductor, asked, DRAINED), "drain", {})
+
+
+class CutoverVerb:
+    """From parallel to live, for all channels of a connection."""
+
+    name = "cutover"
+    whole = True
+
+    async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
+        moving = tuple(channel for channel in group.channels if channel.legacy)
+        plan = Plan(Group(group.connection, moving or group.channels, group.added))
+        if all(book.epoch.phase == Phase.LIVE.value for _, book in books(conductor, plan.group)):
+            plan.already = _live_since(conductor, plan.group)
+            return plan
+        carried = Carried(frozenset(asked.options.get("carry", ())))
+        for channel, book in books(conductor, plan.group):
+            against = [*_standing_against(conductor, channel, book), *_not_ready(channel, book)]
+            plan.refused += against
+            if against:
+                continue
+            await conductor.gather(channel)
+            plan.refused += [
+                f"{channel.id}: {found.title}: {found.outcome.value}: {found.said}"
+                for found in gate(conductor, channel, carried)
+                if not passed([found])
+            ]
+            plan.lines += self._lines(conductor, channel, book, carried)
+        limit = (until(conductor, asked, TIME) - conductor.world.now()) / SECOND
+        plan.lines.append(f"if it is not through after {span(limit)}, the barriers are lifted and nothing has changed")
+        return plan
+
+    def _lines(self, conductor: Conductor, channel: Channel, book: ChannelBook, carried: Carried) -> list[str]:
+        settle = conductor.world.settle_time(channel)
+        routing = conductor.world.routing(channel, Phase.LIVE)
+        sends = [route.destination for route in routing.routes if route.mode is Mode.SEND]
+        until_ = f"; a rollback needs no override for {span(channel.rollback.until)}" if channel.rollback else ""
+        policy = channel.rollback.replay if channel.rollback else "-"
+        lines = [
+            _barrier_line(conductor, channel, book, carried),
+            f"{channel.id}: then the old engine has to be quiet for {span(settle)}",
+            f"{channel.id}: from number {book.seq + 1} on (or what has come by then): sent to {' and '.join(sends)} by"
+            f" Interlock; nothing goes to the old engine; acknowledged by Interlock",
+        ]
+        if routing.taps:
+            lines.append(f"{channel.id}: what the old engine still sends for numbers up to {book.seq} is forwarded; for"
+                         " later ones it is kept and not sent")  # fmt: skip
+        lines.append(f"{channel.id}: nothing is sent twice, and nothing is left out (rollback: {policy}{until_})")
+        for destination, seq, state in drain.carriable(book, book.seq):
+            named = next(course for course in book.courses if course.name == destination)
+            how = "carried" if carried.covers(named, seq) else f"wants --carry {channel.id}/{seq}, or to be settled"
+            lines.append(f"{channel.id}/{seq} is {state} at {destination}: {how}")
+        return lines
+
+    async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:
+        options = {"carry": list(asked.options.get("carry", ()))}
+        return await _begin(conductor, self.name, plan, asked, until(conductor, asked, TIME), "drain", options)
+
+
+class RollbackVerb:
+    """From live back to parallel, with a policy for what the old engine has missed."""
+
+    name = "rollback"
+    whole = True
+
+    async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
+        moving = tuple(channel for channel in group.channels if channel.legacy)
+        plan = Plan(Group(group.connection, moving or group.channels, group.added))
+        phases = {book.epoch.phase for _, book in books(conductor, plan.group)}
+        if phases == {Phase.PARALLEL.value}:
+            plan.already = f"{group.connection} is parallel already"
+            return plan
+        total: Counter[str] = Counter()
+        for channel, book in books(conductor, plan.group):
+            against = [*_standing_against(conductor, channel, book), *self._against(conductor, channel, book, asked)]
+            plan.refused += against
+            if not against:
+                policy = conductor.policy(channel, dict(asked.options))
+                done = replay(book, book.seq, policy, 0)
+                total.update(counted(done))
+                pace = conductor.world.pace(channel, LEGACY)
+                time = f", about {span(done.again * pace)} at the measured pace" if pace and done.again else ""
+                shut = " and ".join(sorted(_shut(book))) or "real endpoints"
+                plan.lines += [
+                    f"{channel.id}: nothing more goes to {shut}; waits until nothing is on its way there",
+                    f"{channel.id}: from number {book.seq + 1} on (or what has come by then) the old engine sends",
+                    f"{channel.id}: replay {policy}: {replayed(Counter(counted(done)))}{time}",
+                ]
+        plan.counts = dict(total)
+        return plan
+
+    def _against(self, conductor: Conductor, channel: Channel, book: ChannelBook, asked: Asked) -> list[str]:
+        if book.epoch.phase != Phase.LIVE.value:
+            return [f"{channel.id} is {book.epoch.phase}: only a live channel can go back"]
+        until_ = json.loads(book.epoch.evidence or "{}").get("rollback_until", 0)
+        if until_ and until_ < conductor.world.now() and not asked.options.get("override_until"):
+            age = span((conductor.world.now() - until_) / SECOND)
+            return [f"{channel.id}: the time for a rollback was over {age} ago: --override-until, if it must be"]
+        try:
+            policy = conductor.policy(channel, dict(asked.options))
+        except Failed as failed:
+            return [f"{failed}: --replay guarded | undelivered | all | none"]
+        if policy == "guarded" and not channel.taps:
+            return [f"{channel.id}: replay guarded needs taps: --replay undelivered | all | none"]
+        return []
+
+    async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:
+        options: dict[str, Any] = {"replay": asked.options["replay"]} if asked.options.get("replay") else {}
+        return await _begin(conductor, self.name, plan, asked, until(conductor, asked, TIME), "stop", options)
+
+
+class AbortVerb:
+    """End runs as they stand."""
+
+    name = "abort"
+    whole = True
+
+    async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
+        plan = Plan(group)
+        rows = self._rows(conductor, group, asked)
+        if not rows:
+            plan.already = f"no run of {group.connection} goes on"
+        for row in rows:
+            if row.verb == "rollback" and row.step == "replay":
+                plan.lines.append(f"run {row.id}: the rollback has happened; the rest of the replay goes on by itself")
+            else:
+                plan.lines.append(f"run {row.id}: {row.verb} ends, the barriers are lifted, and nothing has changed")
+        return plan
+
+    async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:
+        done = Acted()
+        for row in self._rows(conductor, plan.group, asked):
+            said = f"aborted by {asked.who}; " + (
+                "the replay goes on by itself"
+                if row.step == "replay"
+                else "the barrier is lifted, and nothing has changed"
+            )
+            ended = await conductor.end(row.id, ABORTED, said, who=asked.who, why=asked.why, origin=asked.origin)
+            done.said.append(
+                f"run {row.id}: {said}" if ended else f"run {row.id} had ended: {conductor.runs.row(row.id).said}"
+            )
+        return done
+
+    def _rows(self, conductor: Conductor, group: Group, asked: Asked) -> list[RunRow]:
+        rows = conductor.runs.of(channel.id for channel in group.channels)
+        wanted = asked.options.get("run")
+        return [row for row in rows if wanted in (None, row.id)]
+
+
+def gate(
+    conductor: Conductor, channel: Channel, carried: Carried = NOBODY, when: When | None = None
+) -> tuple[Finding, ...]:
+    """Every check of a channel, on what is recorded and on the ledger's numbers of this moment."""
+    book = conductor.book(channel.id)
+    flight = drain.flight(book, book.seq, carried)
+    return examine(conductor.subject(channel, conductor.world.now(), flight), when)
+
+
+def _not_ready(channel: Channel, book: ChannelBook) -> list[str]:
+    if book.epoch.phase == Phase.LIVE.value:
+        return []
+    if book.epoch.phase != Phase.PARALLEL.value:
+        return [f"{channel.id} is {book.epoch.phase}: a cutover begins in parallel"]
+    against = []
+    if channel.rollback is None:
+        against.append(f"{channel.id} has no rollback: in its file, without which it may not go live")
+    destinations = channel.target.destinations if channel.target else ()
+    for destination in destinations:
+        if destination.endpoint and destination.endpoint.on_unknown is None:
+            against.append(
+                f"{channel.id}: the endpoint {destination.endpoint.name} must say on_unknown: resend or park"
+            )
+    return against
+
+
+def _barrier_line(conductor: Conductor, channel: Channel, book: ChannelBook, carried: Carried) -> str:
+    left = [found for course in book.courses if (found := drain.left(course, book.seq, carried)).count]
+    seconds = [
+        found.count * pace for found in left if (pace := conductor.world.pace(channel, found.destination)) is not None
+    ]
+    waits = "; ".join(found.said(channel.id) for found in left) or "nothing is on the way"
+    time = f", about {span(max(seconds))} at the measured pace" if seconds else ""
+    rate = conductor.world.rate(channel)
+    coming = f" (about {rate:.1f} a second)" if rate else ""
+    return (
+        f"{channel.id}: messages after {book.seq} are stored, acknowledged by Interlock and wait{coming}; waited for:"
+        f" {waits}{time}"
+    )
+
+
+def _live_since(conductor: Conductor, group: Group) -> str:
+    firsts = ", ".join(f"{book.name} from {book.epoch.first}" for _, book in books(conductor, group))
+    return f"{group.connection} is live already: {firsts}"

@@ -1,0 +1,138 @@
+"""The taps of a service and the comparison behind them: opened and closed with it, and told of every commit."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+
+from engine.compare.comparer import Comparer
+from engine.compare.tap import TapPort
+from engine.compare.tapping import Fate
+from engine.config.model import Channel
+from engine.hl7.peek import peek
+from engine.intake.judge import Flaw, Rules, judge
+from engine.ledger.course import ChannelBook
+from engine.ledger.model import Message, Settlement, State, TapOutput
+from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.migration.phases import Phase
+
+COMPARED = frozenset({Phase.PARALLEL.value, Phase.LIVE.value})
+"""Phases in which outputs are attributed to inputs."""
+
+NOTHING_COMES = frozenset({State.REFUSED, State.DEAD})
+
+
+class Tapped:
+    """One channel with taps: its ports and its comparer. `flaw`: what `live` would refuse a frame for."""
+
+    def __init__(
+        self, channel: Channel, book: ChannelBook, comparer: Comparer, flaw: Callable[[bytes], Flaw | None]
+    ) -> None:
+        self.channel = channel
+        self.book = book
+        self.comparer = comparer
+        self.flaw = flaw
+        self.ports: dict[str, TapPort] = {}
+
+
+class Comparisons:
+    """All channels with taps."""
+
+    def __init__(self, ledger: SqliteLedger, now: Callable[[], int], number: Callable[[], int]) -> None:
+        self.channels: dict[str, Tapped] = {}
+        self.failed: dict[str, str] = {}  # channel/tap → why its port is not open
+        self._ledger = ledger
+        self._now = now
+        self._number = number
+        self._turn = asyncio.Lock()
+
+    def add(self, channel: Channel, book: ChannelBook, rules: Rules) -> None:
+        """Build what a channel with taps needs; `open` opens it."""
+
+        def flaw(raw: bytes) -> Flaw | None:
+            return judge(peek(raw), raw, rules)
+
+        comparer = Comparer(channel, book, self._ledger, self._now, judge=flaw, turn=self._turn)
+        tapped = self.channels[channel.id] = Tapped(channel, book, comparer, flaw)
+        for tap in channel.taps:
+            port = TapPort(channel, tap, book, self._ledger, self._attribute(tapped, tap.name), self._now, self._number)
+            tapped.ports[tap.name] = port
+
+    def _attribute(self, tapped: Tapped, tap: str) -> Callable[[bytes, int], int | None]:
+        def attribute(raw: bytes, at: int) -> int | None:
+            if tapped.book.epoch.phase not in COMPARED:
+                return None
+            return tapped.comparer.attribute(tap, raw, at)
+
+        return attribute
+
+    async def open(self) -> None:
+        """Read back what is pending, then listen."""
+        await asyncio.gather(*(tapped.comparer.start() for tapped in self.channels.values()))
+        await asyncio.gather(*(self._listen(port) for each in self.channels.values() for port in each.ports.values()))
+
+    async def _listen(self, port: TapPort) -> None:
+        try:
+            await port.open()
+        except OSError as error:
+            self.failed[f"{port.channel.id}/{port.tap.name}"] = str(error)
+
+    async def close(self, grace: float) -> None:
+        await asyncio.gather(*(port.close(grace) for each in self.channels.values() for port in each.ports.values()))
+        await asyncio.gather(*(tapped.comparer.stop() for tapped in self.channels.values()))
+
+    def tick(self) -> None:
+        """About once a second."""
+        now = self._now()
+        for tapped in self.channels.values():
+            if tapped.book.epoch.phase in COMPARED:
+                tapped.comparer.tick(now)
+
+    # -- from the ledger
+
+    def stored(self, message: Message) -> None:
+        tapped = self.channels.get(message.channel.name)
+        if tapped is not None and tapped.book.epoch.phase in COMPARED:
+            tapped.comparer.stored(message)
+
+    def settled(self, settlement: Settlement) -> None:
+        """What we would have sent, what the old engine answered, or that it will make nothing of an input."""
+        course = settlement.course
+        tapped = self.channels.get(course.channel.name)
+        if tapped is None or tapped.book.epoch.phase not in COMPARED:
+            return
+        if settlement.output is not None:
+            tapped.comparer.captured(settlement.seq, course.name, zlib.decompress(settlement.output))
+        elif course is course.channel.relay:
+            if settlement.state in NOTHING_COMES:
+                tapped.comparer.refused(settlement.seq)
+            if settlement.answer is not None and settlement.why == "relayed":
+                tapped.comparer.answered(settlement.message, settlement.answer)
+
+    def kept(self, output: TapOutput) -> None:
+        """An output is durable."""
+        tapped = self.channels[output.channel.name]
+        tapped.ports[output.tap].kept(output)
+        if tapped.book.epoch.phase in COMPARED:
+            answered = output.answer is not None
+            if output.decision != Fate.PARK.value:
+                tapped.comparer.tapped(output.tap, output.id, output.raw, output.at, output.seq, answered=answered)
+
+    def unkept(self, output: TapOutput) -> None:
+        self.channels[output.channel.name].ports[output.tap].unkept(output)
+
+    # -- for the switch
+
+    def last_output(self, channel: str) -> int:
+        """When something last came at one of the channel's taps; microseconds since 1970, 0 where nothing has."""
+        tapped = self.channels.get(channel)
+        return max((port.last_output for port in tapped.ports.values()), default=0) if tapped else 0
+
+    def lag(self, channel: str, tap: str) -> float | None:
+        tapped = self.channels.get(channel)
+        return tapped.comparer.lag(tap) if tapped else None
+
+    def unpaired(self, channel: str) -> int:
+        tapped = self.channels.get(channel)
+        return sum(counts.pending for counts in tapped.comparer.counts().values()) if tapped else 0

@@ -1,0 +1,187 @@
+"""The service as the world in which connections move: what it measures, and how it follows a changed epoch."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from engine.config.model import Channel, Destination, Endpoint
+from engine.ledger.course import ChannelBook
+from engine.ledger.routing import LEGACY, Routing
+from engine.ledger.sqlite import journal
+from engine.migration.gate.check import Fact
+from engine.migration.phases import Phase, routing
+
+if TYPE_CHECKING:
+    from engine.service.service import Service
+
+LEAST_SETTLE = 0.2  # seconds of quiet at a tap, however short its lag
+UNMEASURED_SETTLE = 5.0  # where no lag has been measured yet
+LAGS = 3.0
+RATES_OVER = 60  # seconds
+PROBE_TIME = 2.0  # seconds
+PAGE_EVERY = 60.0  # seconds between pages of a hold that is overdue
+
+
+class Moves:
+    """A `engine.migration.world.World` over one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.ledger = service.ledger
+        self.channels: Sequence[Channel] = service.configuration.channels
+        self.last_scrape = 0  # microseconds since 1970
+        self.scraper = ""
+        self._counts: deque[tuple[float, dict[str, int]]] = deque(maxlen=RATES_OVER + 1)
+        self._versions: dict[str, str] = {}
+
+    def now(self) -> int:
+        return time.time_ns() // 1000
+
+    def routing(self, channel: Channel, phase: Phase) -> Routing:
+        return routing(channel, phase, self._service.ways.versions(channel))
+
+    def windows(self, channel: Channel) -> dict[str, int]:
+        return self._service.ways.windows(channel)
+
+    def version(self, channel: Channel) -> str:
+        if channel.id not in self._versions:
+            content = json.dumps([channel.raw, self._service.ways.versions(channel)], sort_keys=True, default=str)
+            self._versions[channel.id] = hashlib.sha256(content.encode()).hexdigest()[:16]
+        return self._versions[channel.id]
+
+    # -- measured
+
+    def sample(self) -> None:
+        """Once a second: how many messages each channel has."""
+        self._counts.append((time.monotonic(), {name: book.seq for name, book in self.ledger.channels.items()}))
+
+    def rate(self, channel: Channel) -> float:
+        if len(self._counts) < 2:
+            return 0.0
+        (began, before), (ended, after) = self._counts[0], self._counts[-1]
+        return max(0.0, (after.get(channel.id, 0) - before.get(channel.id, 0)) / max(ended - began, 1.0))
+
+    def pace(self, channel: Channel, destination: str) -> float | None:
+        course = self._book(channel).course(destination)
+        runner = course.runner if course else None
+        return runner.pace if runner is not None and runner.last else None
+
+    def quiet_for(self, channel: Channel) -> float:
+        since = (self.now() - self._service.comparisons.last_output(channel.id)) / 1e6
+        old = self._book(channel).course(LEGACY)
+        runner = old.runner if old else None
+        if runner is not None and runner.last:
+            since = min(since, asyncio.get_running_loop().time() - runner.last)
+        return min(since, (self.now() - self._service.started_at) / 1e6)
+
+    def settle_time(self, channel: Channel) -> float:
+        if channel.legacy is None:
+            return 0.0
+        if not channel.taps:
+            return channel.legacy.settle
+        return max(self._tap_settle(channel, tap.name, tap.settle) for tap in channel.taps)
+
+    def _tap_settle(self, channel: Channel, tap: str, declared: float | None) -> float:
+        if declared is not None:
+            return declared
+        lag = self._service.comparisons.lag(channel.id, tap)
+        return UNMEASURED_SETTLE if lag is None else max(LEAST_SETTLE, LAGS * lag)
+
+    def unpaired(self, channel: Channel) -> int:
+        return self._service.comparisons.unpaired(channel.id)
+
+    # -- seen
+
+    def scraped(self, agent: str) -> None:
+        """Somebody has read the metrics."""
+        if agent.startswith("Prometheus"):
+            self.last_scrape, self.scraper = self.now(), agent[:40]
+
+    async def facts(self, channel: Channel) -> list[Fact]:
+        destinations = await self._destinations(channel)
+        now = self.now()
+        scrape = {"last_scrape": self.last_scrape or None, "agent": self.scraper}
+        return [
+            Fact("vendor", await self._vendor(channel), now),
+            Fact("destinations", destinations, now),
+            Fact("monitoring", scrape, now),
+            Fact("would_refuse", {"undecided": await self._would_refuse(channel)}, now),
+        ]
+
+    async def _vendor(self, channel: Channel) -> dict[str, Any]:
+        book, port = self._book(channel), self._service.ports.get(channel.id)
+        count = book.seq - book.epoch.first + 1
+        seconds = (self.now() - book.epoch.at) / 1e6
+        return {
+            "peers": sum(1 for _ in port.listener.connections) if port else 0,
+            "last_received": (port.last_received if port else 0) or await self._newest(book),
+            "since_phase": count,
+            "usual_gap_s": seconds / count if count > 1 else None,
+        }
+
+    async def _newest(self, book: ChannelBook) -> int | None:
+        rows = await self.ledger.read(lambda reader: reader.messages(book.id, None, 1))
+        return int(rows[0][3]) if rows else None
+
+    async def _would_refuse(self, channel: Channel) -> int:
+        book = self._book(channel)
+        return await self.ledger.read(
+            lambda reader: journal.would_refuse(reader.connection, book.id, book.epoch.at)
+        )  # fmt: skip
+
+    async def _destinations(self, channel: Channel) -> dict[str, Any]:
+        destinations = channel.target.destinations if channel.target else ()
+        found = await asyncio.gather(*(self._reach(destination) for destination in destinations))
+        return {destination.name: seen for destination, seen in zip(destinations, found, strict=True)}
+
+    async def _reach(self, destination: Destination) -> dict[str, Any]:
+        if destination.endpoint is not None:
+            return await _connect(destination.endpoint)
+        reachable, why = await self._service.ways.reach(destination.project or "medplum")
+        return {"reachable": reachable, "why": why, "probe": "always"}
+
+    # -- following
+
+    def frozen(self, channel: Channel) -> None:
+        book, port = self._book(channel), self._service.ports.get(channel.id)
+        if port is None or book.relay is None or book.relay.runner is None or book.hold is None:
+            return  # behind a barrier, what awaits an answer goes on
+        port.answer_awaited(book.relay.runner.taken)
+
+    def resumed(self, channel: Channel) -> None:
+        for course in self._book(channel).courses:
+            if course.runner is not None:
+                course.runner.resume()
+
+    async def moved(self, channel: Channel, *, rebuilt: Sequence[str] = ()) -> None:
+        for course in self._book(channel).courses:
+            if course.name in rebuilt and course.runner is not None:
+                course.runner.forget()
+        await self._service.follow(channel)
+
+    def spawn(self, work: Any, name: str) -> None:
+        self._service.spawn(work, name)
+
+    def _book(self, channel: Channel) -> ChannelBook:
+        return self.ledger.channels[channel.id]
+
+
+async def _connect(endpoint: Endpoint) -> dict[str, Any]:
+    """Whether an endpoint takes a connection, where it may be asked."""
+    if endpoint.probe == "none" or endpoint.mllp is None:
+        return {"reachable": None, "why": "it may not be asked (probe: none)", "probe": endpoint.probe}
+    try:
+        async with asyncio.timeout(PROBE_TIME):
+            _, writer = await asyncio.open_connection(endpoint.mllp.host, endpoint.mllp.port)
+        writer.close()
+    except OSError as error:
+        return {"reachable": False, "why": error.strerror or "no connection", "probe": endpoint.probe}
+    except TimeoutError:
+        return {"reachable": False, "why": f"no connection in {PROBE_TIME:.0f} s", "probe": endpoint.probe}
+    return {"reachable": True, "why": "", "probe": endpoint.probe}

@@ -1,0 +1,172 @@
+"""A channel in parallel with a real ledger, a comparer, and nobody else: a test plays the old engine and delivery."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.compare.comparer import Comparer
+from engine.compare.discrepancies import State as Settled
+from engine.config.model import Address, Channel, Compare, Destination, Endpoint, Legacy, Tap, Target
+from engine.intake.judge import Flaw
+from engine.ledger.course import Compared
+from engine.ledger.model import Message, Settlement, State, TapOutput
+from engine.ledger.routing import LEGACY, Mode, Route, Routing
+from engine.ledger.sqlite import comparisons
+from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.ledger.sqlite.writer import Commit
+from tests.support import house
+
+EMR = Endpoint("emr", Address("127.0.0.1", 1))
+SECOND = 1_000_000  # microseconds
+WINDOWS = {LEGACY: 1000, "emr": 1000}
+
+
+def channel(**changes: Any) -> Channel:
+    """A channel of results with one tap, whose endpoint the target serves."""
+    made = house.channel("acme-results", port=1, old_engine=2, phase="parallel")
+    legacy = Legacy(Endpoint("old", Address("127.0.0.1", 2)), taps=(Tap("emr", Address("127.0.0.1", 3), EMR),))
+    target = Target(None, (Destination("emr", "mllp", EMR, order_by="channel"),))
+    return replace(made, **{"legacy": legacy, "target": target, "compare": Compare(within=60.0)} | changes)
+
+
+def routing(phase: str = "parallel") -> Routing:
+    legacy, emr = (Mode.SEND, Mode.CAPTURE) if phase == "parallel" else (Mode.DEFER, Mode.SEND)
+    return Routing((Route(LEGACY, "legacy", legacy, "channel"), Route("emr", "mllp", emr, "channel")), None, "forward")
+
+
+class Bench:
+    """One process's life with the channel."""
+
+    def __init__(self, folder: Path, channel: Channel, start: int) -> None:
+        self.now = start
+        self.channel = channel
+        self.ledger = SqliteLedger(folder / "ledger.db", lambda: self.now)
+        self.ledger.start(self._committed)
+        self.messages: dict[int, Message] = {}
+        self.tapped: list[TapOutput] = []
+
+    async def open(self, judge: Callable[[bytes], Flaw | None]) -> None:
+        known = self.ledger.channels.get(self.channel.id)
+        if known is None:
+            known = await self.switch("parallel")
+        self.book = known
+        self.ledger.arrange(known.courses, WINDOWS)
+        for course in known.courses:
+            self.ledger.pause(course, False)
+        await self.durable()
+        self.comparer = Comparer(self.channel, known, self.ledger, lambda: self.now, judge=judge)
+        await self.comparer.start()
+
+    async def switch(self, phase: str) -> Any:
+        return await self.ledger.switch(self.channel.id, phase, routing(phase), WINDOWS, who="test", why="test")
+
+    def _committed(self, commit: Commit) -> None:
+        for message in commit.stored:
+            self.messages[message.seq] = message
+            self.comparer.stored(message)
+        for settlement in commit.settled:
+            if settlement.state is State.CAPTURED:
+                self.comparer.captured(settlement.seq, settlement.course.name, settlement.message.raw)
+        for output in commit.outputs:
+            self.tapped.append(output)
+            self.comparer.tapped(output.tap, output.id, output.raw, output.at, output.seq)
+
+    async def durable(self) -> None:
+        await self.ledger.transaction(lambda book: None)
+
+    # -- what happens
+
+    async def store(self, *raws: bytes, flaw: str | None = None) -> list[int]:
+        """Inputs, each of which the old engine acknowledges and we capture; their numbers."""
+        messages = [Message(self.book, raw, self.now, f"C{at}", flaw=flaw) for at, raw in enumerate(raws)]
+        for message in messages:
+            self.ledger.store(message)
+        await self.durable()
+        return [message.seq for message in messages]
+
+    async def settle(
+        self, seq: int, legacy: State | None = State.DELIVERED, ours: State | None = State.CAPTURED
+    ) -> None:
+        """What became of an input on both ways; None: nothing yet."""
+        message = self.messages[seq]
+        for name, state in ((LEGACY, legacy), ("emr", ours)):
+            course = self.book.course(name)
+            if state is not None and course is not None:
+                output = zlib.compress(message.raw) if state is State.CAPTURED else None
+                self.ledger.settle(Settlement(course, message, state, self.now, output=output, answer=b"x"))
+        await self.durable()
+
+    async def send(self, raw: bytes, tap: str = "emr", answered: bool = True) -> int | None:
+        """An output of the old engine, kept as a tap keeps it; its input."""
+        seq = self.comparer.attribute(tap, raw, self.now)
+        output = TapOutput(
+            self.book, tap, raw, self.now, socket=1, control_id=None, decision="forwarded", seq=seq, answer=None
+        )
+        self.ledger.output(output)
+        await self.durable()
+        return seq
+
+    async def both(self, raw: bytes, sent: bytes | None = None) -> int:
+        """An input, and its output a second later; its number."""
+        (seq,) = await self.store(raw)
+        await self.settle(seq)
+        self.now += SECOND
+        assert await self.send(raw if sent is None else sent) == seq
+        return seq
+
+    async def wait(self, seconds: float) -> None:
+        """Time passes, and the comparer is told of it."""
+        self.now += int(seconds * SECOND)
+        self.comparer.tick(self.now)
+        await self.comparer.flush()
+
+    # -- what is seen
+
+    async def compared(self, tap: str = "emr") -> Compared:
+        await self.comparer.flush()
+        return self.book.compared[tap]
+
+    async def rows(self) -> list[comparisons.DiscrepancyRow]:
+        await self.comparer.flush()
+        return await self.ledger.read(lambda reader: comparisons.listing(reader.connection, [self.book.id], None, 100))
+
+    async def found(self) -> list[tuple[str, str, str, str, int]]:
+        """(path, kind, severity, state, count) of every discrepancy."""
+        return [(row.path, row.kind, row.severity, row.state, row.count) for row in await self.rows()]
+
+    async def explain(self, path: str, state: Settled = Settled.EXPLAINED) -> None:
+        (row,) = [row for row in await self.rows() if row.path == path]
+        await self.comparer.settle(row, state, "looked into it", "ada")
+
+    async def assert_counted(self, tap: str = "emr") -> None:
+        """The totals in memory are those of the rows."""
+        await self.comparer.flush()
+        compared, book = self.book.compared[tap], self.book.id
+        rows = await self.ledger.read(lambda reader: comparisons.totals(reader.connection, book))
+        count = await self.ledger.read(lambda reader: comparisons.recount(reader.connection, book, tap))
+        words = await self.ledger.read(lambda reader: comparisons.judged(reader.connection, book, tap, 0))
+        assert rows[tap][:4] == (compared.matched, compared.explained, compared.unexplained, compared.not_comparable)
+        assert (count.explained, count.unexplained) == (compared.explained, compared.unexplained)
+        judged = list(words.values())
+        assert (judged.count("matched"), judged.count("not_comparable")) == (compared.matched, compared.not_comparable)
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    channel: Channel,
+    start: int = 1_000_000 * SECOND,
+    judge: Callable[[bytes], Flaw | None] = lambda raw: None,
+) -> AsyncIterator[Bench]:
+    bench = Bench(folder, channel, start)
+    await bench.open(judge)
+    try:
+        yield bench
+    finally:
+        await bench.comparer.stop()
+        await bench.ledger.close()

@@ -1,0 +1,253 @@
+"""One connection moves and comes back, on a running service: who sends what, and what the sender is told meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config.model import Replay
+from engine.hl7.ack import parse_ack
+from engine.migration.refused import Refused
+from engine.simulate.messages import Messages
+from engine.simulate.old_engine import Faults, OldEngine
+from tests.support.house import Peer, assert_balances, channel, configuration, emr, free_port, running, until
+from tests.support.moving import Operator
+
+MESSAGES = Messages("oru", seed=7)
+
+
+def message(number: int) -> bytes:
+    return MESSAGES.message(number)
+
+
+def ids(*numbers: int) -> list[str]:
+    return [MESSAGES.control_id(number) for number in numbers]
+
+
+class Bench:
+    """One channel with an old engine and a real endpoint, both of which count what reaches them."""
+
+    def __init__(self, tmp_path: Path, *, rollback: Replay = "undelivered", faults: Faults | None = None) -> None:
+        self.tmp_path = tmp_path
+        self.rollback = rollback
+        self.port = free_port()
+        self.old = OldEngine()
+        self.clinic = OldEngine(faults=faults)
+
+    async def __aenter__(self) -> Bench:
+        await self.old.start()
+        await self.clinic.start()
+        self.channel = channel(
+            "acme-results", port=self.port, old_engine=self.old.port, destinations=(emr(self.clinic.port),),
+            rollback=self.rollback,
+        )  # fmt: skip
+        self._running = running(configuration(self.tmp_path, self.channel))
+        self.service = await self._running.__aenter__()
+        self.operator = Operator(self.service)
+        self.peer = await Peer.connect(self.port)
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.peer.close()
+        await self._running.__aexit__(None, None, None)
+        await self.old.stop()
+        await self.clinic.stop()
+
+    async def send(self, *numbers: int) -> None:
+        for number in numbers:
+            assert parse_ack(await self.peer.exchange(message(number))).code == "AA"
+
+    async def live(self) -> None:
+        await self.operator.verb("parallel", "acme-results")
+        await self.operator.waive_all("acme-results")
+        run = await self.operator.run("cutover", "acme-results")
+        assert run["state"] == "done", run
+
+    async def clinic_has(self, *numbers: int) -> None:
+        await until(lambda: len(self.clinic.control_ids) >= len(numbers))
+        assert self.clinic.control_ids == ids(*numbers)
+
+
+async def test_each_message_goes_out_by_the_side_whose_epoch_it_is_in(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.send(1, 2)
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.send(3, 4)
+        await bench.operator.waive_all("acme-results")
+        assert (await bench.operator.run("cutover", "acme-results"))["state"] == "done"
+        await bench.send(5, 6)
+        await bench.clinic_has(5, 6)
+        assert bench.old.control_ids == ids(1, 2, 3, 4)
+        assert (await bench.operator.run("rollback", "acme-results"))["state"] == "done"
+        await bench.send(7)
+        assert bench.old.control_ids == ids(1, 2, 3, 4, 7)
+        await bench.clinic_has(5, 6)
+        await assert_balances(bench.service)
+
+
+async def test_a_second_cutover_after_a_rollback_drains_what_the_rollback_granted(tmp_path: Path) -> None:
+    async with Bench(tmp_path, rollback="all") as bench:
+        await bench.live()
+        await bench.send(1, 2, 3)
+        await bench.clinic_has(1, 2, 3)
+        run = await bench.operator.run("rollback", "acme-results")
+        assert "3 went back into the old engine, 3 of these reach an endpoint twice" in run["said"]
+        assert bench.old.control_ids == ids(1, 2, 3)
+        await bench.send(4)
+        assert (await bench.operator.run("cutover", "acme-results"))["state"] == "done"
+        await bench.send(5)
+        await bench.clinic_has(1, 2, 3, 5)
+        assert bench.old.control_ids == ids(1, 2, 3, 4)
+        await assert_balances(bench.service)
+
+
+async def test_undelivered_gives_the_old_engine_only_what_the_endpoint_has_not(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.live()
+        await bench.send(1, 2)
+        await bench.clinic_has(1, 2)
+        await bench.clinic.stop()  # it is gone: what comes now waits
+        await bench.send(3, 4)
+        run = await bench.operator.run("rollback", "acme-results")
+        assert run["state"] == "done", run
+        await bench.send(5)
+        assert bench.old.control_ids == ids(3, 4, 5)
+        rows = await assert_balances(bench.service)
+        live = {row["destination"]: row["states"] for row in rows if row["epoch"] == 3}
+        assert live["legacy"] == {"superseded": 2, "delivered": 2}
+        assert live[f"emr-{bench.clinic.port}"] == {"delivered": 2, "superseded": 2}
+
+
+async def test_none_gives_the_old_engine_nothing(tmp_path: Path) -> None:
+    async with Bench(tmp_path, rollback="none") as bench:
+        await bench.live()
+        await bench.send(1)
+        await bench.clinic_has(1)
+        assert (await bench.operator.run("rollback", "acme-results"))["state"] == "done"
+        await bench.send(2)
+        assert bench.old.control_ids == ids(2)
+        await assert_balances(bench.service)
+
+
+async def test_what_may_have_been_taken_is_neither_resent_nor_granted(tmp_path: Path) -> None:
+    faults = Faults(by_id={ids(2)[0]: ("cut",) * 20})
+    async with Bench(tmp_path, rollback="all", faults=faults) as bench:
+        await bench.live()
+        await bench.send(1, 2, 3)
+        course = bench.service.ledger.channels["acme-results"].courses[1]
+        await until(lambda: any(work.state.label == "unknown" for work in course.open.values()))
+        plan = await bench.operator.plan("rollback", "acme-results")
+        assert plan["counts"]["asked"] == 1
+        run = await bench.operator.run("rollback", "acme-results")
+        assert "1 wait for a person" in run["said"]
+        sent = bench.clinic.control_ids.count(ids(2)[0])
+        assert bench.old.control_ids == ids(1, 3)
+        await bench.send(4)
+        assert bench.clinic.control_ids.count(ids(2)[0]) == sent
+        rows = await assert_balances(bench.service)
+        live = {row["destination"]: row["states"] for row in rows if row["epoch"] == 3}
+        assert live["legacy"] == {"delivered": 2, "parked": 1}
+        assert live[course.name] == {"delivered": 1, "parked": 1, "superseded": 1}
+
+
+async def test_senders_are_acknowledged_while_a_cutover_waits_and_nothing_of_theirs_goes_out_before(tmp_path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        bench.old.faults = Faults(delay=0.5)
+        waiting = asyncio.create_task(bench.peer.exchange(message(1)))
+        await until(lambda: bench.old.control_ids == ids(1))
+        started = await bench.operator.verb("cutover", "acme-results")
+        other = await Peer.connect(bench.port)
+        assert parse_ack(await other.exchange(message(2), 0.4)).code == "AA"
+        assert bench.old.control_ids == ids(1)
+        assert parse_ack(await waiting).code == "AA"
+        assert (await bench.operator.ended(started["runs"][0]["id"]))["state"] == "done"
+        await bench.clinic_has(2)
+        assert bench.old.control_ids == ids(1)
+        await other.close()
+
+
+async def test_a_hold_stops_a_cutover_that_waits_and_nothing_has_changed(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        bench.old.faults = Faults(silent=1.0)
+        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
+        await until(lambda: bench.old.control_ids == ids(1))
+        started = await bench.operator.verb("cutover", "acme-results")
+        await bench.operator.at_step(started["runs"][0]["id"], "drain")
+        await bench.operator.verb("hold", "acme-results")
+        run = await bench.operator.ended(started["runs"][0]["id"])
+        assert (run["state"], bench.operator.phase("acme-results")) == ("aborted", "parallel")
+        book = bench.service.ledger.channels["acme-results"]
+        assert book.barrier is None
+        assert book.hold is not None
+        with pytest.raises(Refused, match="held by ops"):
+            await bench.operator.verb("cutover", "acme-results")
+
+
+async def test_held_messages_are_acknowledged_and_go_out_in_order_when_released(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("hold", "acme-results")
+        await bench.send(1, 2, 3)
+        assert bench.old.control_ids == []
+        assert "already" in (await bench.operator.verb("hold", "acme-results"))["said"][0]
+        await bench.operator.verb("release", "acme-results")
+        await until(lambda: bench.old.control_ids == ids(1, 2, 3))
+
+
+async def test_a_cutover_whose_time_is_over_has_changed_nothing(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        bench.old.faults = Faults(silent=1.0)
+        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
+        await until(lambda: bench.old.control_ids == ids(1))
+        run = await bench.operator.run("cutover", "acme-results", timeout_s=0.3)
+        assert run["state"] == "failed"
+        assert "legacy: 1 sending" in run["said"]
+        assert "nothing has changed" in run["said"]
+        assert bench.operator.phase("acme-results") == "parallel"
+        assert bench.service.ledger.channels["acme-results"].barrier is None
+
+
+async def test_a_run_goes_on_after_a_restart(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        bench.old.faults = Faults(silent=1.0)
+        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
+        await until(lambda: bench.old.control_ids == ids(1))
+        started = await bench.operator.verb("cutover", "acme-results")
+        await bench.service.stop()
+        bench.old.faults = Faults()
+        async with running(configuration(tmp_path, bench.channel)) as service:
+            again = Operator(service)
+            run = await again.ended(started["runs"][0]["id"])
+            assert (run["state"], again.phase("acme-results")) == ("done", "live")
+            assert bench.old.control_ids == ids(1, 1)
+            await assert_balances(service)
+
+
+async def test_repeating_what_is_done_says_so_and_changes_nothing(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.live()
+        epochs = len(bench.service.ledger.channels["acme-results"].epochs)
+        for verb, said in (("cutover", "live already"), ("release", "nothing of acme is held"), ("abort", "no run")):
+            answer = await bench.operator.verb(verb, "acme-results")
+            assert said in answer["said"][0]
+            assert answer["runs"] == []
+        assert len(bench.service.ledger.channels["acme-results"].epochs) == epochs
+
+
+async def test_no_gate_no_cutover(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        with pytest.raises(Refused) as refused:
+            await bench.operator.verb("cutover", "acme-results")
+        assert any("parallel run" in sentence for sentence in refused.value.sentences)
+        assert bench.operator.phase("acme-results") == "parallel"

@@ -1,0 +1,63 @@
+"""Moving channels of a service in a test's process, as an operator would through the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.migration.gate.examine import CHECKS
+from engine.migration.selection import Selector
+from engine.service.orders import Orders
+from engine.service.service import Service
+
+WHO = "ops"
+
+
+class Operator:
+    """One operator at one service."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._orders = Orders(service.conductor, service.configuration.channels)
+
+    async def verb(self, verb: str, *ids: str, dry_run: bool = False, **options: Any) -> dict[str, Any]:
+        return await self._orders.verb(
+            verb, Selector(ids=ids), options=options, reason="a test", who=WHO, origin="test", dry_run=dry_run
+        )
+
+    async def plan(self, verb: str, *ids: str, **options: Any) -> dict[str, Any]:
+        """The plan of one connection."""
+        (plan,) = (await self.verb(verb, *ids, dry_run=True, **options))["plans"]
+        found: dict[str, Any] = plan
+        return found
+
+    async def waive_all(self, *ids: str) -> None:
+        """Let the gate pass without whatever can be waived."""
+        for check in CHECKS:
+            if check.waivable:
+                await self.verb("waive", *ids, check=check.name)
+
+    async def run(self, verb: str, *ids: str, **options: Any) -> dict[str, Any]:
+        """Start a run and wait for its end; the run."""
+        started = await self.verb(verb, *ids, **options)
+        return await self.ended(started["runs"][0]["id"])
+
+    async def ended(self, id: int, seconds: float = 30.0) -> dict[str, Any]:
+        run = await self._orders.run(id, after=None, wait=0)
+        while run is not None and run["state"] == "running":
+            after = run["version"]
+            run = await self._orders.run(id, after=after, wait=seconds)
+            assert run is not None and run["version"] > after, f"run {id} still waits: {run}"
+        assert run is not None
+        return run
+
+    async def at_step(self, id: int, step: str, seconds: float = 10.0) -> dict[str, Any]:
+        """Wait until a run is at a step and says what it waits for."""
+        run = await self._orders.run(id, after=None, wait=0)
+        while run is not None and not (run["step"] == step and run["version"] > 1):
+            assert run["state"] == "running", run
+            run = await self._orders.run(id, after=run["version"], wait=seconds)
+        assert run is not None
+        return run
+
+    def phase(self, id: str) -> str:
+        return self.service.ledger.channels[id].epoch.phase
