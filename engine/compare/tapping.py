@@ -25,13 +25,19 @@ def fate(book: ChannelBook, seq: int | None, destination: str | None) -> Fate:
     """The fate of an output that belongs to input `seq` (None: not known), at the tap of a real endpoint which our
     own side serves as `destination` (None: it does not)."""
     if seq is None:
-        return Fate.FORWARD if book.epoch.routing.taps == "forward" else Fate.PARK
+        return Fate.FORWARD if book.epoch.routing.taps == "forward" and not _replaying(book) else Fate.PARK
     if book.epoch_of(seq).routing.taps == "forward":
         return Fate.FORWARD
     grant = next((g for g in book.grants if g.destination == LEGACY and g.first <= seq <= g.last), None)
     if grant is None or grant.mode is not Mode.SEND:
         return Fate.CAPTURE
     return _of_a_replay(book, seq, destination) if grant.guarded else Fate.FORWARD
+
+
+def _replaying(book: ChannelBook) -> bool:
+    """Whether the old engine is still being given what a guard stands over: an output may be of one of these."""
+    old = book.course(LEGACY)
+    return old is not None and any(g.guarded and g.mode is Mode.SEND and g.last > old.frontier for g in book.grants)
 
 
 def _of_a_replay(book: ChannelBook, seq: int, destination: str | None) -> Fate:

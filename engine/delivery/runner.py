@@ -55,6 +55,7 @@ class Runner:
         self._held_back: dict[tuple[int, int, int], Work] = {}  # not granted: a freeze or a barrier
         self._same_mode = (1, 0, Mode.OFF)  # from, up to, mode: the stretch of numbers at work
         self.pace = 0.0  # seconds from sending to the outcome, lately
+        self.on_send: Callable[[Message], None] | None = None  # hears of each message before it goes out
         self.last = 0.0  # when the last outcome was heard, in seconds of the event loop's clock
         self._delivered = events.SETTLED.of(course.channel.name, course.name, "delivered")
         self._latency = events.DELIVERY_LATENCY.of(course.channel.name, course.name)
@@ -243,6 +244,8 @@ class Runner:
             return
         work.tries += 1
         work.began = asyncio.get_running_loop().time()
+        if self.on_send is not None:
+            self.on_send(work.message)
         self.destination.send(work)
 
     # -- what became of it

@@ -21,7 +21,7 @@ from engine.intake.port import Clocks, Port
 from engine.ledger.audit import Entry
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput
-from engine.ledger.routing import Epoch
+from engine.ledger.routing import LEGACY, Epoch
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.writer import Commit, Reclaim
 from engine.migration.conductor import Conductor
@@ -182,6 +182,8 @@ class Service:
                 self._stranded(course)
                 continue
             course.runner = Runner(course, destination, self.ledger, now_us)
+            if channel.taps and course.name == LEGACY:
+                course.runner.on_send = self.comparisons.sending
             made.append(course.runner)
         book.runners = [course.runner for course in book.courses if course.runner and course.spans]
         return made

@@ -189,6 +189,8 @@ async def test_what_comes_after_it_was_missed_gets_another_verdict(bench: Bench)
     compared = await bench.compared()
     assert (compared.matched, compared.unexplained, compared.open_missing) == (1, 0, 0)
     assert await bench.found() == [("message", "missing_in_legacy", "clinical", "explained", 0)]
+    (row,) = await bench.rows()
+    assert await bench.ledger.read(lambda reader: comparisons.examples(reader.connection, row.id, 5)) == []
     await bench.assert_counted()
 
 
@@ -326,6 +328,19 @@ async def test_what_had_no_verdict_gets_it_after_a_restart(tmp_path: Path) -> No
         compared = await bench.compared()
         assert (compared.matched, compared.unexplained, compared.open_missing) == (5, 2, 1)
         await bench.assert_counted()
+
+
+async def test_a_verdict_on_a_later_input_does_not_hide_an_earlier_one(tmp_path: Path) -> None:
+    async with running(tmp_path, channel()) as bench:
+        (waits,) = await bench.store(RAW[0])
+        await bench.settle(waits)
+        await bench.both(RAW[1])
+        assert (await bench.compared()).matched == 1
+        later = bench.now
+    async with running(tmp_path, channel(), later) as bench:
+        assert bench.comparer.counts()["emr"].pending == 1
+        assert await bench.send(RAW[0]) == waits
+        assert (await bench.compared()).matched == 2
 
 
 async def test_a_repetition_after_a_restart_is_known(tmp_path: Path) -> None:

@@ -179,6 +179,13 @@ def test_one_difference_for_each_path_and_kind() -> None:
     assert found(sent) == [("OBX-6.1", "transformation", "clinical")]
 
 
+def test_repetitions_without_an_order_find_each_other() -> None:
+    target = changed("|H|||F|", "|H~A~X|||F|")
+    assert found(changed("|H~A~X|", "|X~H~A|", text=target), target) == [("OBX-8", "formatting", "cosmetic")]
+    (one,) = comparison(changed("|H~A~X|", "|X~L~H|", text=target), target).differences
+    assert (one.path, one.kind, one.legacy, one.target) == ("OBX-8", "transformation", "L", "A")
+
+
 # -- segments
 
 

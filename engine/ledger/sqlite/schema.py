@@ -98,6 +98,8 @@ create table tap_output (              -- what the old engine sent; raw is compr
   id integer primary key, channel integer not null, tap text not null, at integer not null, socket integer not null,
   control_id text, decision text not null, seq integer, answer blob, raw blob not null);
 
+create index tap_output_input on tap_output(channel, seq);
+
 create table pair (                    -- one verdict for an input and a tap; tap '' is the answer to the sender
   channel integer, tap text, seq integer, output integer, verdict text not null, at integer not null,
   primary key (channel, tap, seq)) without rowid;

@@ -1,0 +1,164 @@
+"""Taps: the old engine's own output goes on, is held back, or waits for a person, by the epoch of its input."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from engine.config.model import Address, Compare, Endpoint, Replay, Tap
+from engine.hl7.ack import parse_ack
+from engine.simulate.forwarding import MARK, ForwardingEngine, Route
+from engine.simulate.messages import Messages
+from engine.simulate.old_engine import OldEngine
+from tests.support.house import Peer, assert_balances, channel, configuration, emr, free_port, running, until
+from tests.support.moving import Operator
+
+MESSAGES = Messages("oru", seed=9)
+
+
+class Bench:
+    """One channel whose old engine sends on, through a tap, to the clinic."""
+
+    def __init__(self, tmp_path: Path, rollback: Replay = "guarded") -> None:
+        self.tmp_path = tmp_path
+        self.rollback: Replay = rollback
+
+    async def __aenter__(self) -> Bench:
+        self.port, tap, into = free_port(), free_port(), free_port()
+        self.tap_port = tap
+        self.clinic = OldEngine()
+        await self.clinic.start()
+        self.old = ForwardingEngine([Route("acme-results", into, Address("127.0.0.1", tap))])
+        await self.old.start()
+        destination = emr(self.clinic.port)
+        assert destination.endpoint
+        self.tap = Tap("clinic", Address("127.0.0.1", tap), destination.endpoint, settle=0.2)
+        self.channel = channel(
+            "acme-results", port=self.port, old_engine=into, destinations=(destination,), taps=(self.tap,),
+            rollback=self.rollback, compare=Compare(within=2.0),
+        )  # fmt: skip
+        self._running = running(configuration(self.tmp_path, self.channel))
+        self.service = await self._running.__aenter__()
+        self.operator = Operator(self.service)
+        self.peer = await Peer.connect(self.port)
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.peer.close()
+        await self.old.stop()
+        await self._running.__aexit__(None, None, None)
+        await self.clinic.stop()
+
+    async def send(self, *numbers: int) -> None:
+        for number in numbers:
+            assert parse_ack(await self.peer.exchange(MESSAGES.message(number))).code == "AA"
+
+    async def at_clinic(self, count: int) -> list[str]:
+        """The side that each message at the clinic came from."""
+        await until(lambda: len(self.clinic.control_ids) >= count)
+        assert len(self.clinic.control_ids) == count
+        return ["old" if id.startswith(MARK) else "new" for id in self.clinic.control_ids]
+
+    def outputs(self) -> list[tuple[str, int | None]]:
+        with closing(sqlite3.connect(self.tmp_path / "interlock.db")) as connection:
+            return connection.execute("select decision, seq from tap_output order by id").fetchall()
+
+    async def live(self) -> None:
+        await self.operator.verb("parallel", "acme-results")
+        await self.operator.waive_all("acme-results")
+        run = await self.operator.run("cutover", "acme-results")
+        assert run["state"] == "done", run
+
+
+async def test_the_old_engines_output_is_forwarded_and_the_endpoints_answer_relayed(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.send(1, 2)
+        assert await bench.at_clinic(2) == ["old", "old"]
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.send(3)
+        assert await bench.at_clinic(3) == ["old"] * 3
+        await until(lambda: len(bench.outputs()) == 3)
+        assert bench.outputs() == [("forwarded", None), ("forwarded", None), ("forwarded", 3)]
+
+
+async def test_a_parallel_run_that_matches_says_so(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.send(*range(1, 11))
+        comparer = bench.service.comparisons.channels["acme-results"].comparer
+        await until(lambda: comparer.counts()["clinic"].totals.matched == 10)
+        assert comparer.counts()["clinic"].pending == 0
+        assert comparer.lag("clinic") is not None
+
+
+async def test_in_live_each_message_reaches_the_clinic_from_our_side_alone(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.live()
+        await bench.send(1, 2)
+        assert await bench.at_clinic(2) == ["new", "new"]
+        assert bench.old.received() == 0
+
+
+async def test_late_work_of_the_old_engine_belongs_to_the_epoch_of_its_input(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        bench.old.pause("acme-results")
+        await bench.send(1)
+        run = await bench.operator.run("cutover", "acme-results")
+        assert run["state"] == "done"
+        await bench.send(2)
+        assert await bench.at_clinic(1) == ["new"]
+        bench.old.resume("acme-results")
+        assert await bench.at_clinic(2) == ["new", "old"]
+        await until(lambda: bench.outputs() == [("forwarded", 1)])
+
+
+async def test_in_live_what_belongs_to_no_input_is_kept_acknowledged_and_not_sent(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.live()
+        stranger = await Peer.connect(bench.tap_port)
+        answer = parse_ack(await stranger.exchange(Messages("oru", seed=77).message(5)))
+        assert answer.code == "AA"
+        assert bench.outputs() == [("parked", None)]
+        assert bench.clinic.control_ids == []
+        await stranger.close()
+
+
+async def test_a_guarded_rollback_gives_everything_back_and_the_clinic_gets_nothing_twice(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.live()
+        await bench.send(1, 2)
+        assert await bench.at_clinic(2) == ["new", "new"]
+        await bench.clinic.stop()
+        await bench.send(3, 4)
+        run = await bench.operator.run("rollback", "acme-results")
+        assert run["state"] == "done", run
+        await bench.clinic.start()
+        assert await bench.at_clinic(4) == ["new", "new", "old", "old"]
+        await until(lambda: len([each for each in bench.outputs() if each[0] != "unanswered"]) == 4)
+        decided = [each for each in bench.outputs() if each[0] != "unanswered"]
+        assert decided == [("captured", 1), ("captured", 2), ("forwarded", 3), ("forwarded", 4)]
+        await bench.send(5)
+        assert (await bench.at_clinic(5))[-1] == "old"
+        await assert_balances(bench.service)
+
+
+async def test_a_tap_goes_on_while_the_ledger_cannot_be_written(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        bench.service.ledger._writer._transaction = _full  # type: ignore[union-attr]
+        stranger = await Peer.connect(bench.tap_port)
+        for number in range(1, 4):
+            answer = parse_ack(await stranger.exchange(Messages("oru", seed=78).message(number), 2.0))
+            assert answer.code == "AA"
+        assert len(bench.clinic.control_ids) == 3
+        await stranger.close()
+        del bench.service.ledger._writer._transaction  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+
+
+def _full(operations: list[Any]) -> Any:
+    raise sqlite3.OperationalError("database or disk is full")
