@@ -35,8 +35,30 @@ class DestinationStatus(TypedDict):
     balanced: bool
 
 
+class HoldStatus(TypedDict):
+    """A freeze. until: from then on it pages."""
+
+    who: str
+    why: str
+    since: str
+    until: str
+
+
+class TapStatus(TypedDict):
+    """Where the old engine's own output arrives. forward: host:port of the real endpoint behind it."""
+
+    name: str
+    listening: bool
+    address: str
+    peers: list[str]
+    forward: str
+
+
 class ChannelStatus(TypedDict):
-    """One channel as it is now. address: host:port of its listener; peers: host:port of who is connected."""
+    """One channel as it is now. address: host:port of its listener; peers: host:port of who is connected.
+
+    hold: None while it is not held. run: the run whose barrier it is behind, None while there is none.
+    """
 
     id: str
     connection: str
@@ -47,6 +69,9 @@ class ChannelStatus(TypedDict):
     peers: list[str]
     stored: int
     last_received: str | None
+    hold: HoldStatus | None
+    run: int | None
+    taps: list[TapStatus]
     destinations: list[DestinationStatus]
 
 
@@ -126,7 +151,7 @@ class MessageDetail(MessageRow):
 class Readiness(TypedDict):
     """ready: all ports that should be open are, and the ledger can be written. Destinations never count.
 
-    listeners: channel → '' or why its port is not open. destinations: endpoint → '' or why nothing is sent.
+    listeners: channel, or channel/tap → '' or why its port is not open. destinations: endpoint → '' or why nothing is sent.
     """
 
     ready: bool

@@ -98,12 +98,17 @@ def age(seconds: float | None) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
+def since_then(moment: str, now: datetime | None = None) -> float:
+    """Seconds since an ISO time; below 0 where it is yet to come."""
+    then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return ((now or datetime.now(UTC)) - then).total_seconds()
+
+
 def since(moment: str | None, now: datetime | None = None) -> str:
     """The age of an ISO time."""
     if not moment:
         return "-"
-    then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    return age(((now or datetime.now(UTC)) - then).total_seconds())
+    return age(since_then(moment, now))
 
 
 def clock(moment: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.console import REFUSED, Stop, age, many, out, out_json, since, table
+from engine.cli.console import REFUSED, Stop, age, many, out, out_json, since, since_then, table
 from engine.cli.options import SETTINGS_FILE, Config, Json
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _channels(channels: list[dict[str, Any]]) -> str:
     for channel in channels:
         lead = [
             channel["id"],
-            channel["phase"],
+            _phase(channel),
             str(channel["address"]).rpartition(":")[2] if channel["listening"] else "closed",
             str(len(channel["peers"])),
             str(channel["stored"]),
@@ -194,6 +194,13 @@ def _channels(channels: list[dict[str, Any]]) -> str:
             lead = [""] * len(lead)
     head = ["CHANNEL", "PHASE", "PORT", "PEERS", "STORED", "LAST", "DESTINATION", "ROUTE", "DONE", "OPEN", "OLDEST", ""]
     return table(head, rows, right=("PORT", "PEERS", "STORED", "LAST", "DONE", "OPEN", "OLDEST"))
+
+
+def _phase(channel: dict[str, Any]) -> str:
+    """`live`, `live, held`, `parallel, run 7`."""
+    held = ", held" if channel["hold"] else ""
+    run = f", run {channel['run']}" if channel["run"] else ""
+    return f"{channel['phase']}{held}{run}"
 
 
 def _destination(destination: dict[str, Any] | None) -> list[str]:
@@ -221,6 +228,13 @@ def complaints(found: dict[str, Any]) -> list[str]:
     for channel in found["channels"]:
         if not channel["listening"] and channel["phase"] != "outside":
             out.append(f"{channel['id']}: its port {channel['address']} is not open")
+        for tap in channel["taps"]:
+            if not tap["listening"]:
+                out.append(f"{channel['id']}: the port {tap['address']} of its tap {tap['name']} is not open")
+        hold = channel["hold"]
+        if hold and since_then(hold["until"]) > 0:
+            late = age(since_then(hold["until"]))
+            out.append(f"{channel['id']}: held by {hold['who']}, {late} longer than it should be: release it")
         for destination in channel["destinations"]:
             where = f"{channel['id']} → {destination['name']}"
             if destination["breaker"]:

@@ -67,11 +67,26 @@ class View:
             "peers": [connection.peer for connection in port.listener.connections] if port else [],
             "stored": book.seq,
             "last_received": _iso(newest[0][3]) if newest else None,
+            "hold": _hold(book),
+            "run": book.barrier.run if book.barrier else None,
+            "taps": self._taps(book.name),
             "destinations": [
                 await self._destination(book, course, [row for row in rows if row["destination"] == course.name])
                 for course in book.courses
             ],
         }
+
+    def _taps(self, channel: str) -> list[dict[str, Any]]:
+        comparisons = self._service.comparisons
+        tapped = comparisons.channels.get(channel)
+        return [
+            {
+                "name": name, "listening": f"{channel}/{name}" not in comparisons.failed,
+                "address": str(port.tap.listen), "forward": str(port.tap.forward.mllp),
+                "peers": [connection.peer for connection in port.listener.connections],
+            }
+            for name, port in (tapped.ports.items() if tapped else ())
+        ]  # fmt: skip
 
     async def _destination(self, book: ChannelBook, course: Course, rows: list[dict[str, Any]]) -> dict[str, Any]:
         counts: Counter[str] = Counter()
@@ -124,8 +139,10 @@ class View:
         ]  # fmt: skip
 
     async def readiness(self) -> dict[str, Any]:
-        failed = self._service.failed_ports
-        listeners = {name: failed.get(name, "") for name in self._service.ports}
+        comparisons = self._service.comparisons
+        failed = {**self._service.failed_ports, **comparisons.failed}
+        taps = [f"{name}/{tap}" for name, tapped in comparisons.channels.items() for tap in tapped.ports]
+        listeners = {name: failed.get(name, "") for name in [*self._service.ports, *taps]}
         breakers = self._service.ways.breakers
         unwritable = self._ledger.unwritable
         return {
@@ -233,6 +250,13 @@ def _acknowledged(epoch: Epoch, receipts: list[tuple[Any, ...]]) -> str | None:
             parsed = parse_ack(answer)
             return parsed.code if parsed else None
     return None
+
+
+def _hold(book: ChannelBook) -> dict[str, Any] | None:
+    hold = book.hold
+    if hold is None:
+        return None
+    return {"who": hold.who, "why": hold.why, "since": _iso(hold.at), "until": _iso(hold.until)}
 
 
 def _epoch(book: ChannelBook, seq: int) -> Epoch:

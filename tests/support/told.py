@@ -190,6 +190,9 @@ def status(**changed: Any) -> dict[str, Any]:
         "peers": ["10.0.0.1:5000"],
         "stored": 3,
         "last_received": None,
+        "hold": None,
+        "run": None,
+        "taps": [],
         "destinations": [destination("legacy"), destination("medplum")],
     }
     return {
