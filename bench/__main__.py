@@ -143,6 +143,34 @@ class Bench:
         result["1"]["of_fdatasync"] = round(result["1"]["msg_per_s"] / result["fdatasync_per_s"], 3)
         return result
 
+    def taps(self) -> Figures:
+        """What taps and comparison cost: 50 channels in parallel at 200 and 1,000 messages a second.
+
+        `captured`: what we would send is kept, no taps. `tapped`: the old engine's output is forwarded, kept and
+        compared as well, equal but for its stamps. `tapped, all differ`: a unit is another one in each message.
+        """
+        result: Figures = {}
+        with process("bench.load.mllp_sink") as (sink, _):
+            for name, out, flags in (
+                ("captured", "captured", ()),
+                ("tapped", "tapped", ()),
+                ("tapped, all differ", "tapped", ("--differ",)),
+            ):
+                with process("bench.load.forwarder", "--count=50", *flags):
+                    for rate in (200, 1000):
+                        result[f"{name} at {rate}/s"] = self._tapped(out, sink["port"], rate)
+        return result
+
+    def _tapped(self, out: str, sink: int, rate: int) -> Figures:
+        with process("bench.service", "--channels=50", f"--out={out}", f"--sink={sink}") as (ready, ask):
+            load(ready["ports"], connections=50, seconds=1, rate=rate)
+            before = ask()
+            rows = [load(ready["ports"], connections=50, seconds=self.seconds, rate=rate) for _ in range(self.rounds)]
+            time.sleep(1.0)  # the last verdicts
+            after = ask()
+            cpu = after["cpu_s"] - before["cpu_s"]
+            return summed(rows, cpu) | {"compared": after["compared"]["sink"], "stored": after["stored"]}
+
     def fhir(self) -> Figures:
         """A burst over 50 connections, mapped and delivered to the instant FHIR sink: until everything is settled.
 

@@ -1,10 +1,13 @@
-"""A service for the benchmarks, in a process of its own: N channels on free ports, one of four ways out.
+"""A service for the benchmarks, in a process of its own: N channels on free ports, one of six ways out.
 
-    python -m bench.service --channels 250 --out nothing|instant|relay|medplum [--sink PORT] [--ledger FILE]
+    python -m bench.service --channels 250 --out OUT [--sink PORT] [--ledger FILE]
 
 `nothing`: stored and acknowledged only. `instant`: two destinations in the same process that settle at once.
-`relay`: the legacy path to an MLLP sink, whose answer is relayed. `medplum`: mapped, and delivered to a FHIR sink.
-GET-like questions come on stdin, one a line: `figures` prints JSON with this process's CPU, memory and settled counts.
+`relay`: the legacy path to an MLLP sink, whose answer is relayed. `captured`: in parallel, the legacy path to an old
+engine of the channel's own (inputs from port 22000), and what we would send is kept. `tapped`: the same, and what the
+old engine sends to its tap (from port 23000) is forwarded to the sink, and compared. `medplum`: mapped, and delivered
+to a FHIR sink. GET-like questions come on stdin, one a line: `figures` prints JSON with this process's CPU, memory and
+settled counts.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from engine.config.model import (
     Listen,
     Medplum,
     Service,
+    Tap,
     Target,
 )
 from engine.delivery.breaker import Breaker
@@ -46,6 +50,7 @@ from engine.service.service import Service as Running
 from engine.service.ways import Ways
 
 DELIVERED = Outcome(Result.DELIVERED)
+INPUTS, TAPS = 22000, 23000  # the first ports of the old engine, and of its taps
 
 
 class Instant:
@@ -85,9 +90,21 @@ def channels(count: int, out: str, sink: int, first_port: int) -> tuple[Channel,
         template = replace(template, phase="legacy", ack=Ack("authoritative"), legacy=Legacy(endpoint))
     elif out == "medplum":
         template = replace(template, target=Target("ORU_R01", (Destination("medplum", "medplum", None),)))
-    return tuple(
+    made = (
         replace(template, id=f"c{n:04}", listen=replace(template.listen, port=first_port + n)) for n in range(count)
     )
+    if out not in ("captured", "tapped"):
+        return tuple(made)
+    return tuple(_parallel(channel, n, endpoint, taps=out == "tapped") for n, channel in enumerate(made))
+
+
+def _parallel(channel: Channel, number: int, clinic: Endpoint, *, taps: bool) -> Channel:
+    old = Endpoint(f"old-{number}", Address("127.0.0.1", INPUTS + number))
+    tap = Tap("sink", Address("127.0.0.1", TAPS + number), clinic)
+    return replace(
+        channel, phase="parallel", ack=Ack("authoritative"), legacy=Legacy(old, taps=(tap,) if taps else ()),
+        target=Target(None, (Destination("sink", "mllp", clinic, order_by="channel"),)),
+    )  # fmt: skip
 
 
 def figures(service: Running) -> dict[str, Any]:
@@ -100,9 +117,18 @@ def figures(service: Running) -> dict[str, Any]:
         "rss_mib": memory["VmRSS"],
         "stored": sum(book.seq for book in books),
         "settled": sum(sum(map(sum, course.totals.values())) for book in books for course in book.courses),
+        "compared": {tap: _compared(service, tap) for tap in ("sink", "")},
         "file_bytes": service.ledger.path.stat().st_size,
         "at": time.monotonic(),
     }
+
+
+def _compared(service: Running, tap: str) -> dict[str, int]:
+    """By what came of it, over all channels."""
+    found = [tapped.comparer.counts() for tapped in service.comparisons.channels.values()]
+    totals = [counts[tap].totals for counts in found if tap in counts]
+    names = ("matched", "explained", "unexplained", "not_comparable")
+    return {name: sum(getattr(each, name) for each in totals) for name in names}
 
 
 async def run(options: argparse.Namespace, folder: Path) -> None:
@@ -130,7 +156,9 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.service", description=__doc__)
     parser.add_argument("--channels", type=int, default=1)
-    parser.add_argument("--out", choices=["nothing", "instant", "relay", "medplum"], default="nothing")
+    parser.add_argument(
+        "--out", choices=["nothing", "instant", "relay", "captured", "tapped", "medplum"], default="nothing"
+    )
     parser.add_argument("--sink", type=int, default=0)
     parser.add_argument("--port", type=int, default=21000, help="the first of the channels' ports")
     parser.add_argument("--ledger", help="a ledger file to use and keep; a fresh one is made and removed else")

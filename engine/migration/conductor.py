@@ -458,9 +458,9 @@ def counted(done: Replay) -> dict[str, int]:
 
 
 def replayed(counts: Counter[str]) -> str:
-    """What a rollback did with the numbers of its live epochs, in words."""
+    """What a rollback does with the numbers of its live epochs, in words."""
     words = {
-        "again": "went back into the old engine", "held": "of these are held back at the taps, the endpoint has them",
+        "again": "go back into the old engine", "held": "of these are held back at the taps, the endpoint has them",
         "twice": "of these reach an endpoint twice", "never": "are sent by nobody", "asked": "wait for a person",
     }  # fmt: skip
     told = [f"{counts[key]} {text}" for key, text in words.items() if counts[key]]

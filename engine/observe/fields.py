@@ -53,7 +53,7 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
         "term": NUMBER,
         "verb": CODE,
         "version": CODE,
-        "who": ID,
+        "who": REASON,
     }
 )
 

@@ -94,7 +94,7 @@ async def test_a_second_cutover_after_a_rollback_drains_what_the_rollback_grante
         await bench.send(1, 2, 3)
         await bench.clinic_has(1, 2, 3)
         run = await bench.operator.run("rollback", "acme-results")
-        assert "3 went back into the old engine, 3 of these reach an endpoint twice" in run["said"]
+        assert "3 go back into the old engine, 3 of these reach an endpoint twice" in run["said"]
         assert bench.old.control_ids == ids(1, 2, 3)
         await bench.send(4)
         assert (await bench.operator.run("cutover", "acme-results"))["state"] == "done"
