@@ -1,5 +1,5 @@
-"""An old engine that sends on, with as little work as Python allows: what comes at an input port is answered AA, and goes
-to the tap of that port with a number and a time of its own. `--differ` changes a unit in each message, too.
+"""An old engine that sends on, with as little work as Python allows: what comes at an input port is answered AA, and
+goes to the tap of that port with a number and a time of its own. `--differ` changes a unit in each message, too.
 
     python -m bench.load.forwarder --inputs 22000 --taps 23000 --count 250
 """

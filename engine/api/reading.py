@@ -151,7 +151,8 @@ class MessageDetail(MessageRow):
 class Readiness(TypedDict):
     """ready: all ports that should be open are, and the ledger can be written. Destinations never count.
 
-    listeners: channel, or channel/tap → '' or why its port is not open. destinations: endpoint → '' or why nothing is sent.
+    listeners: channel, or channel/tap → '' or why its port is not open. destinations: endpoint → '' or why nothing is
+    sent.
     """
 
     ready: bool

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.compare.answers import compare_answers
-from engine.compare.correlate import Correlator, Input
+from engine.compare.correlate import Correlator, Input, Slot
 from engine.compare.diff import Comparison, Kind, compare, whole_message
 from engine.compare.discrepancies import Discrepancy, State, Totals
 from engine.compare.kept import Kept, settled
@@ -22,7 +22,7 @@ from engine.compare.keys import Keys
 from engine.compare.recorder import Recorder
 from engine.compare.records import Mark, Verdict, Word
 from engine.compare.rules import Rules
-from engine.compare.severity import MESSAGE, ORDER, TWICE, Severity
+from engine.compare.severity import MESSAGE, ORDER, TWICE
 from engine.compare.side import Came, Case, Output, Side
 from engine.config.model import Channel
 from engine.delivery.lane import patient
@@ -44,7 +44,10 @@ ANSWERS: Final = ""
 LINGER: Final = 0.25  # seconds in which verdicts gather before they are written
 MOST_GATHERED: Final = 256  # verdicts that are written without waiting for more
 AGAIN_AFTER: Final = 1.0  # seconds until what failed is tried again
-HELD_BYTES: Final = 256 * 1024  # of inputs, and of outputs, that a channel keeps in memory
+HELD_BYTES: Final = 256 * 1024  # of outputs without a verdict that a channel keeps in memory
+HELD_INPUTS: Final = 96 * 1024  # bytes of inputs that it keeps
+MOST_GRANTED: Final = 20_000  # inputs that a rollback has given back and whose output is still to come
+MOST_UNMISSED: Final = 500  # other inputs for which no output need come
 MOST_ANSWERS: Final = 1000  # answers that wait to be compared; more are not
 LARGE: Final = 128 * 1024  # bytes from which a comparison has a thread of its own
 SURE_AFTER: Final = 5_000_000  # microseconds until what is settled without an output is certain to have none
@@ -137,9 +140,26 @@ class Comparer:
                     pending.append(side)
                 else:
                     side.correlator.remember(self._input(message, 1), word == "missing_in_legacy")
-            self._take(message, pending, True, self._clock())
+            if pending:
+                input = self._held(message, len(pending))
+                for side in pending:
+                    side.expect(input, self._clock())
         for tap, side in self._sides.items():
             await self._read_outputs(side, marks[tap].seq)
+        for first, last in self._kept.granted(MOST_GRANTED):
+            await self._read_granted(first, last)
+
+    async def _read_granted(self, first: int, last: int) -> None:
+        """What a rollback has given back and the old engine may have got: its output may still come, or come again."""
+        came = {tap: await self._kept.query(comparisons.attributed, tap, first, last) for tap in self._sides}
+        again = {tap: set(seqs[-REMEMBERED:]) for tap, seqs in came.items()}
+        waits = {tap: set(seqs) for tap, seqs in came.items()}
+        async for message in self._kept.between(first, last):
+            for tap, side in self._sides.items():
+                if message.seq not in waits[tap]:
+                    side.correlator.await_any(self._held(message, 1), MOST_GRANTED, granted=True)
+                elif message.seq in again[tap]:
+                    side.correlator.remember(self._input(message, 1))
 
     async def _read_outputs(self, side: Side, after: int) -> None:
         for row in await self._kept.query(comparisons.unjudged_outputs, side.tap, after):
@@ -154,8 +174,43 @@ class Comparer:
     # -- what it is told
 
     def stored(self, message: Message) -> None:
-        """An input is durable; or it goes to the old engine once more."""
-        self._take(message, list(self._sides.values()), self._expected(message.seq), None)
+        """An input is durable."""
+        if self._expected(message.seq):
+            self._expect(message, None)
+            return
+        sides = [side for side in self._sides.values() if side.lacks(message.seq, False)]
+        if sides:
+            input = self._held(message, 0)
+            for side in sides:
+                side.correlator.await_any(input, MOST_UNMISSED)
+
+    def sending(self, message: Message) -> None:
+        """An input goes to the old engine: now, and perhaps long after it came, what is made of it may come."""
+        seq, now = message.seq, self._clock()
+        if self._expected(seq):
+            self._expect(message, now)
+        elif self._kept.is_granted(seq):
+            sides = [side for side in self._sides.values() if _ungranted(side.correlator.slot(seq))]
+            input = self._held(message, len(sides)) if sides else None
+            for side in sides if input else ():
+                side.correlator.await_any(input, MOST_GRANTED, granted=True)
+        for side in self._sides.values():
+            side.correlator.sent(seq, now)
+
+    def moved(self) -> None:
+        """An epoch was opened. Inputs that were told before belong to it now: some of them are no longer to be
+        compared, and get no verdict; others are."""
+        now, book = self._clock(), self._book
+        for side in self._sides.values():
+            for case in [case for case in side.pending.values() if not self._expected(case.seq)]:
+                self._drop(side, case)
+            for slot in [slot for slot in side.correlator.unmissed() if self._expected(slot.input.seq)]:
+                slot.input.taps += 1
+                side.expect(slot.input, now)
+            if book.epoch.phase == "parallel":
+                told = side.correlator.slot
+                side.untold = {seq for seq in range(book.epoch.first, book.seq + 1) if told(seq) is None}
+        self._wake.set()
 
     def captured(self, seq: int, destination: str, raw: bytes) -> None:
         """What we would have sent for an input is known."""
@@ -200,8 +255,7 @@ class Comparer:
             return
         self._let_go(output.raw)
         if came is Came.TWICE:
-            grade: Severity = "clinical" if self._channel.direction == "orders" else "business"
-            self._find(side, seq, output_id, TWICE, "missing_in_target", grade)
+            self._find(side, seq, output_id, TWICE, "missing_in_target")
         elif came is Came.MORE:
             self._find(side, seq, output_id, MESSAGE, "missing_in_target")
 
@@ -260,18 +314,24 @@ class Comparer:
 
     # -- inside: what waits
 
-    def _take(self, message: Message, sides: list[Side], expected: bool, since: int | None) -> None:
-        if not sides:
-            return
-        input = self._input(message, len(sides))
-        for side in sides:
-            side.stored(input, expected, since)
+    def _expect(self, message: Message, since: int | None) -> None:
+        """An output must come at every tap that has not heard so yet."""
+        sides = [side for side in self._sides.values() if side.lacks(message.seq, True)]
+        if sides:
+            input = self._held(message, len(sides))
+            for side in sides:
+                side.expect(input, since)
+
+    def _held(self, message: Message, taps: int) -> Input:
+        """An input with its bytes, until newer ones need the room."""
+        input = self._input(message, taps)
         self._inputs.append((input, len(message.raw)))
         self._inputs_held += len(message.raw)
-        while self._inputs_held > HELD_BYTES:
+        while self._inputs_held > HELD_INPUTS:
             oldest, size = self._inputs.popleft()
             self._inputs_held -= size
             oldest.lighten()
+        return input
 
     def _input(self, message: Message, taps: int) -> Input:
         raw = message.raw
@@ -332,14 +392,20 @@ class Comparer:
             began = earlier.at
         return began
 
-    def _find(self, side: Side, seq: int, output: int, path: str, kind: Kind, grade: Severity = "clinical") -> None:
+    def _find(self, side: Side, seq: int, output: int, path: str, kind: Kind) -> None:
         """Something beside the verdicts."""
-        found = whole_message(path, kind, self.rules, grade)
+        found = whole_message(path, kind, self.rules)
         self._add(Verdict(side.tap, seq, output, "", (found,), self._clock()))
 
     def _missing(self, side: Side, case: Case, kind: Kind) -> None:
         word: Word = "missing_in_legacy" if kind == "missing_in_legacy" else "different"
         self._close(side, case, word, Comparison(True, "", (whole_message(MESSAGE, kind, self.rules),)))
+
+    def _drop(self, side: Side, case: Case) -> None:
+        """A case is to have no verdict: its input is another epoch's."""
+        self._let_go(case.output.raw if case.output else None, case.target)
+        case.output = case.target = None
+        side.drop(case)
 
     def _close(self, side: Side, case: Case, word: Word, comparison: Comparison | None = None) -> None:
         """A case has its verdict."""
@@ -403,6 +469,9 @@ class Comparer:
     async def _judge_case(self, side: Side, case: Case) -> None:
         if case.judged:
             return
+        if not self._expected(case.seq):
+            self._drop(side, case)
+            return
         if side.destination is None:
             self._close(side, case, "not_comparable")
             return
@@ -450,6 +519,11 @@ class Comparer:
         """Whether an output of ours that the ledger has not will not be there in a moment."""
         since = case.output.at if case.output else case.slot.due
         return self._clock() > since + SURE_AFTER
+
+
+def _ungranted(slot: Slot | None) -> bool:
+    """Whether what a rollback gives back is not known as that yet, and its output has not come."""
+    return slot is None or not (slot.granted or slot.outputs)
 
 
 def _word(found: Comparison | None) -> Word:

@@ -1,26 +1,34 @@
 """Which input an output of the old engine belongs to. In memory, no I/O, no clock: times come in as values.
 
 An output belongs to an input with its key, that came before it and has none yet: the oldest, unless another one that
-waits is more like it, so that one lost output does not move all later ones. Where no key fits, since a fault may have
-hit the key itself, it belongs to the input that is nearly the same; and else to nobody.
+waits is more like it, so that one lost output does not move all later ones; or one that has its output already, so that
+one sent twice does not either. Where no key fits, since a fault may have hit the key itself, it belongs to the input
+that is nearly the same; and else to nobody.
+
+An input whose output must come within a time waits as long. One whose output is not missed waits until it comes, or
+until too many newer ones do: what a rollback gives back to the old engine may come out of it a day later.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from itertools import chain, islice
 from statistics import quantiles
 from typing import Final
 
-from engine.compare.keys import Key, Sketch, body, likeness, sketch
+from engine.compare.keys import Key, Sketch, apart, body, likeness, sketch
 
-KNOWN: Final = 1000  # inputs remembered after their output came, or their time was over
+KNOWN: Final = 500  # inputs remembered after their output came, or their time was over
 KNOWN_FOR: Final = 3  # times `within`
-CLEARLY: Final = 0.03  # by how much another one must be more like the output than the oldest
+CLEARLY: Final = 2  # values that must be more alike in another one than in the oldest: one that changed is two
+CLEARLY_NEARER: Final = 0.03  # by how much the likeness of the nearest must be above that of the next
 NEARLY_THE_SAME: Final = (
     0.93  # likeness from which a key that does not fit is forgiven; two orders of one patient: 0.92
 )
 SEARCHED: Final = 100  # inputs that are looked at
+SERVED: Final = 10  # of those with an output and its key
 LAGS: Final = 200  # pairs by which the lag is measured
 FEWEST_LAGS: Final = 5
 PATIENTS: Final = 2000  # whose last output is remembered
@@ -29,8 +37,8 @@ PATIENTS: Final = 2000  # whose last output is remembered
 class Input:
     """An input that an output may come for. One object serves all taps of a channel.
 
-    at: when it came, or was sent again (microseconds). raw: its bytes while they are held; then only their sketch.
-    taps: how many still wait for an output of it.
+    at: when it came (microseconds). raw: its bytes while they are held; then only their sketch.
+    taps: how many still wait for an output of it. 0: nobody needs to know what it was like once its bytes are let go.
     """
 
     __slots__ = ("_sketch", "at", "body", "control_id", "id", "key", "patient", "raw", "seq", "taps")
@@ -47,47 +55,54 @@ class Input:
         self.raw: bytes | None = raw
         self.body = hash(body(raw))
         self.taps = taps
-        self._sketch: Sketch | None = None
+        self._sketch: array[int] | None = None
 
     def lighten(self) -> None:
         """Let go of the bytes: it may have to wait for long."""
-        self.sketch()
+        if self.raw is not None and self.taps > 0:
+            self._sketch = array("q", sketch(self.raw))
         self.raw = None
 
     def served(self) -> None:
-        """One tap has its output. After the last, nobody asks any more what it was like."""
+        """One tap has its output. After the last, what it was like is known as long as its bytes are held."""
         self.taps -= 1
         if self.taps <= 0:
-            self.raw = self._sketch = None
+            self._sketch = None
 
     def sketch(self) -> Sketch:
-        """What is left of it for a comparison; nothing, once it is served."""
-        if self._sketch is None and self.raw is not None:
-            self._sketch = sketch(self.raw)
-        return self._sketch or frozenset()
+        """What is left of it for a comparison; nothing, where nobody needed it."""
+        if self._sketch is not None:
+            return frozenset(self._sketch)
+        return sketch(self.raw) if self.raw is not None else frozenset()
 
 
 class Slot:
     """An input at one tap.
 
-    expected: an output must come, and is missed. due: from when on (microseconds). outputs: how many came. body: of
-    the first of them. overtaken: the output of a later input of the same patient came before. missed: the verdict was
-    that none came. unanswered: the last output got no answer, so that the old engine will repeat it. prompt: the old
-    engine got it at once, so that its lag says something.
+    expected: an output must come, and is missed. due: from when on (microseconds). granted: a rollback has given it
+    back to the old engine. sent: when the old engine got it, as far as that is known (microseconds; 0: it is not).
+    outputs: how many came. body: of the first of them. overtaken: the output of a later input of the same patient came
+    before. missed: the verdict was that none came. given_up: the old engine said no. unanswered: the last output got
+    no answer, so that the old engine will repeat it.
     """
 
-    __slots__ = ("body", "due", "expected", "input", "missed", "outputs", "overtaken", "prompt", "unanswered")
+    __slots__ = (
+        "body", "due", "expected", "given_up", "granted", "input", "missed", "outputs", "overtaken", "sent",
+        "unanswered",
+    )  # fmt: skip
 
-    def __init__(self, input: Input, expected: bool, due: int) -> None:
+    def __init__(self, input: Input, expected: bool, due: int, granted: bool = False) -> None:
         self.input = input
         self.expected = expected
         self.due = due
+        self.granted = granted
+        self.sent = 0 if granted else input.at
         self.outputs = 0
         self.body: int | None = None
         self.overtaken = False
         self.missed = False
+        self.given_up = False
         self.unanswered = False
-        self.prompt = True
 
 
 class Correlator:
@@ -98,20 +113,44 @@ class Correlator:
         an output belongs to the newest."""
         self._within = int(within * 1e6)
         self._nth = nth
-        self._waiting: OrderedDict[int, Slot] = OrderedDict()
+        self._waiting: OrderedDict[int, Slot] = OrderedDict()  # for a time
+        self._lasting: OrderedDict[int, Slot] = OrderedDict()  # until it comes
         self._by_key: dict[Key, list[Slot]] = {}
         self._known: OrderedDict[int, Slot] = OrderedDict()
         self._known_by_key: dict[Key, list[Slot]] = {}
         self._lags: deque[float] = deque(maxlen=LAGS)
         self._last: OrderedDict[bytes, int] = OrderedDict()  # patient -> the highest number whose output came
 
-    def expect(self, input: Input, expected: bool = True, since: int | None = None) -> Slot:
-        """An input was stored, or is sent again. since: from when on its time counts, its own unless given."""
+    def expect(self, input: Input, since: int | None = None) -> Slot:
+        """An output must come. since: from when on its time counts, the input's own unless given."""
         self.forget(input.seq)
-        slot = Slot(input, expected, (input.at if since is None else since) + self._within)
+        slot = Slot(input, True, (input.at if since is None else since) + self._within)
         self._waiting[input.seq] = slot
         self._by_key.setdefault(input.key, []).append(slot)
         return slot
+
+    def await_any(self, input: Input, most: int, granted: bool = False) -> Slot:
+        """An output may come, whenever. most: how many such inputs are kept; the oldest is forgotten."""
+        self.forget(input.seq)
+        slot = self._lasting[input.seq] = Slot(input, False, 0, granted)
+        self._by_key.setdefault(input.key, []).append(slot)
+        while len(self._lasting) > most:
+            self.forget(next(iter(self._lasting)))
+        return slot
+
+    def unmissed(self) -> list[Slot]:
+        """Those that wait and are not missed, oldest first."""
+        return list(self._lasting.values())
+
+    def sent(self, seq: int, now: int) -> None:
+        """The old engine gets an input now: its time counts from here."""
+        slot = self.slot(seq)
+        if slot is None or slot.outputs:
+            return
+        slot.sent = now
+        if seq in self._waiting:
+            slot.due = now + self._within
+            self._waiting.move_to_end(seq)
 
     def attribute(self, raw: bytes, key: Key, at: int, control_id: str | None) -> Slot | None:
         """The input that an output belongs to, which is then served; None where there is none. The first output of a
@@ -140,7 +179,7 @@ class Correlator:
             slot.input.served()
 
     def slot(self, seq: int) -> Slot | None:
-        return self._waiting.get(seq) or self._known.get(seq)
+        return self._waiting.get(seq) or self._lasting.get(seq) or self._known.get(seq)
 
     def expired(self, now: int, sent: Callable[[int], bool] = lambda seq: True) -> list[Slot]:
         """Those whose time is over. They wait no longer, and stay known: what comes late still finds them.
@@ -152,9 +191,9 @@ class Correlator:
         for slot in self._waiting.values():
             if slot.due > now:
                 break
-            (over if not slot.expected or sent(slot.input.seq) else unsent).append(slot)
+            (over if sent(slot.input.seq) else unsent).append(slot)
         for slot in unsent:
-            slot.due, slot.prompt = now + self._within, False
+            slot.due, slot.sent = now + self._within, 0
             self._waiting.move_to_end(slot.input.seq)
         for slot in over:
             self._leave(slot)
@@ -164,14 +203,14 @@ class Correlator:
 
     def give_up(self, seq: int) -> Slot | None:
         """Nothing will come for it."""
-        slot = self._waiting.get(seq)
+        slot = self._waiting.get(seq) or self._lasting.get(seq)
         if slot is not None:
             self._leave(slot)
-            slot.expected = False
+            slot.expected, slot.given_up = False, True
         return slot
 
     def forget(self, seq: int) -> None:
-        if slot := self._waiting.pop(seq, None):
+        if slot := self._waiting.pop(seq, None) or self._lasting.pop(seq, None):
             _take_out(self._by_key, slot)
         if slot := self._known.pop(seq, None):
             _take_out(self._known_by_key, slot)
@@ -192,42 +231,46 @@ class Correlator:
             again = next((slot for slot in reversed(known) if slot.outputs and slot.body == mark), None)
             if again is not None:  # the same once more, unless an equal input waits for it
                 return next((slot for slot in waiting if slot.input.body == again.input.body), again)
-        late = [slot for slot in known if slot.expected and not slot.outputs]
+        late = [slot for slot in known if not slot.outputs and (slot.expected or slot.granted)]
+        served = [slot for slot in known[-SERVED:] if slot.outputs]
         if candidates := waiting + late:
-            return self._best(candidates, raw)
+            return self._best(candidates, served, raw)
         return self._nearly(raw, at, control_id) or (known[-1] if known else None)
 
-    def _best(self, slots: list[Slot], raw: bytes) -> Slot:
-        """The first in the order of keys, unless another one is clearly more like it."""
-        first = slots[0] if self._nth else slots[-1]
-        if len(slots) == 1:
-            return first
+    def _best(self, slots: list[Slot], served: list[Slot], raw: bytes) -> Slot:
+        """The first in the order of keys, unless another one, or one that has its output, is clearly more like it."""
+        chosen = slots[0] if self._nth else slots[-1]
+        if len(slots) + len(served) == 1:
+            return chosen
         mark = sketch(raw)
-        best = max(slots, key=lambda slot: likeness(slot.input.sketch(), mark))
-        clear = likeness(first.input.sketch(), mark) + CLEARLY
-        return best if likeness(best.input.sketch(), mark) > clear else first
+        chosen = _clearly(chosen, slots, mark)
+        return _clearly(chosen, served, mark)
 
     def _nearly(self, raw: bytes, at: int, control_id: str | None) -> Slot | None:
         """The input without an output that has the same control id, or is nearly the same and nothing else is."""
-        newest = _newest(self._waiting.values(), at)
+        newest = self._newest(at)
         if same := next((slot for slot in newest if control_id and slot.input.control_id == control_id), None):
             return same
         mark = sketch(raw)
         ranked = sorted(((likeness(slot.input.sketch(), mark), slot) for slot in newest), key=lambda row: -row[0])
         if not ranked or ranked[0][0] < NEARLY_THE_SAME:
             return None
-        doubtful = len(ranked) > 1 and ranked[1][0] > ranked[0][0] - CLEARLY
+        doubtful = len(ranked) > 1 and ranked[1][0] > ranked[0][0] - CLEARLY_NEARER
         return None if doubtful else ranked[0][1]
+
+    def _newest(self, at: int) -> list[Slot]:
+        every = chain(reversed(self._waiting.values()), reversed(self._lasting.values()))
+        return list(islice((slot for slot in every if slot.input.at <= at), SEARCHED))
 
     # -- what comes of it
 
     def _serve(self, slot: Slot, at: int) -> None:
         input = slot.input
-        if input.seq in self._waiting:
+        if input.seq in self._waiting or input.seq in self._lasting:
             self._leave(slot)
             input.served()
-            if slot.prompt:
-                self._lags.append((at - input.at) / 1e6)
+            if slot.sent:
+                self._lags.append(max(0, at - slot.sent) / 1e6)
         if not input.patient:
             return
         last = self._last.get(input.patient, 0)
@@ -239,7 +282,7 @@ class Correlator:
 
     def _leave(self, slot: Slot) -> None:
         """From the waiting to the known."""
-        del self._waiting[slot.input.seq]
+        (self._waiting if slot.input.seq in self._waiting else self._lasting).pop(slot.input.seq)
         _take_out(self._by_key, slot)
         self._known[slot.input.seq] = slot
         self._known_by_key.setdefault(slot.input.key, []).append(slot)
@@ -261,6 +304,10 @@ def _take_out(table: dict[Key, list[Slot]], slot: Slot) -> None:
         del table[slot.input.key]
 
 
-def _newest(slots: Iterable[Slot], at: int) -> list[Slot]:
-    causal = [slot for slot in slots if slot.input.at <= at]
-    return causal[: -SEARCHED - 1 : -1]
+def _clearly(chosen: Slot, slots: list[Slot], mark: Sketch) -> Slot:
+    """Whichever is clearly nearer to an output than the one that was chosen; that one, where none is."""
+    own = chosen.input.sketch()
+    if not own or not slots or slots == [chosen]:
+        return chosen
+    distance, nearest = min(((apart(slot.input.sketch(), mark), slot) for slot in slots), key=lambda row: row[0])
+    return nearest if apart(own, mark) - distance >= CLEARLY else chosen

@@ -89,10 +89,10 @@ def differences(legacy: Message, target: Message, rules: Rules) -> tuple[Differe
     return tuple(found.values())
 
 
-def whole_message(path: str, kind: Kind, rules: Rules, grade: Severity = "clinical") -> Difference:
+def whole_message(path: str, kind: Kind, rules: Rules) -> Difference:
     """A message that one side alone has, has once more, or has out of its place."""
     rule = rules.find(path)
-    return Difference(path, "expected" if rule else kind, grade, rule.reason if rule else None, None, None)
+    return Difference(path, "expected" if rule else kind, severity(path), rule.reason if rule else None, None, None)
 
 
 # -- before anything is parsed
@@ -188,7 +188,7 @@ class _Comparing:
     # -- fields
 
     def _field(self, path: str, one: str, other: str, value_type: str) -> Iterator[Difference]:
-        if path == "MSH-18":
+        if path == "MSH-18" and one.strip() and other.strip():  # an absent one promises another character set
             yield self._alike(path, Likeness("escapes", True), one, other)
             return
         if path in SET_IDS and _number_or_nothing(one) and _number_or_nothing(other):

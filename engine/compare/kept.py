@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
 from engine.ledger.model import Message, State
-from engine.ledger.routing import LEGACY
+from engine.ledger.routing import LEGACY, Grant, Mode
 from engine.ledger.sqlite import comparisons
 
 T = TypeVar("T")
@@ -45,6 +45,36 @@ class Kept:
                 if not rows:
                     break
                 after = rows[-1].seq
+
+    def is_granted(self, seq: int) -> bool:
+        """Whether a rollback has given an input back to the old engine."""
+        return any(grant.first <= seq <= grant.last for grant in self._grants())
+
+    def granted(self, most: int) -> Iterator[tuple[int, int]]:
+        """(first, last) of what the newest rollback has given back and the old engine may have; its newest `most`."""
+        legacy, grants = self._book.course(LEGACY), list(self._grants())
+        newest = max((grant.run for grant in grants), default=0)
+        for grant in grants:
+            last = min(grant.last, legacy.claim) if legacy else 0
+            first = max(grant.first, last - most + 1)
+            if grant.run == newest and first <= last:
+                yield first, last
+
+    def _grants(self) -> Iterator[Grant]:
+        return (grant for grant in self._book.grants if grant.destination == LEGACY and grant.mode is Mode.SEND)
+
+    async def between(self, first: int, last: int) -> AsyncIterator[Message]:
+        """The inputs from `first` to `last`, in order."""
+        channel, after = self._book.id, first - 1
+        from_id = await self._ledger.read(lambda reader: reader.id_of(channel, first))
+        while after < last:
+            rows = await self._page(after, from_id or 0, last - after)
+            for message in rows:
+                if message.seq <= last:
+                    yield message
+            if not rows:
+                break
+            after = rows[-1].seq
 
     async def _page(self, after: int, from_id: int, most: int) -> list[Message]:
         book, limit = self._book, min(most, PAGE)

@@ -27,7 +27,7 @@ BY_DIRECTION: Final[Mapping[Direction, tuple[str, ...]]] = MappingProxyType(
 )
 """The key where a channel's `compare:` names none."""
 
-SKETCHED: Final = 64  # values that stand for a message when it is asked which of two is more like a third
+SKETCHED: Final = 1000  # values that stand for a message when it is asked which of two is more like a third
 _BETWEEN: Final = re.compile(rb"[|^&~\r\n]")
 
 
@@ -81,12 +81,23 @@ def body(raw: bytes) -> bytes:
 
 
 def sketch(raw: bytes) -> Sketch:
-    """A few of the message's values, as numbers: always the same ones of the same values. Of this process only."""
-    values = {hash(value.strip()) for value in _BETWEEN.split(body(raw)) if len(value) > 1}
-    return frozenset(sorted(values)[:SKETCHED])
+    """The message's values, as numbers: all of them, of a very long one always the same ones. Of this process only."""
+    values = {hash(_plain(value)) for value in _BETWEEN.split(body(raw)) if len(value) > 1}
+    return frozenset(values if len(values) <= SKETCHED else sorted(values)[:SKETCHED])
+
+
+def _plain(value: bytes) -> bytes:
+    """A value without blanks around it, a number or time without last zeros behind its point: habits, not content."""
+    value = value.strip()
+    return value.rstrip(b"0").rstrip(b".") if b"." in value and value[-1:] in b"0." else value
 
 
 def likeness(one: Sketch, other: Sketch) -> float:
-    """The share of values that two messages have in common, 0 to 1, estimated from their sketches."""
-    both = sorted(one | other)[:SKETCHED]
-    return sum(1 for value in both if value in one and value in other) / len(both) if both else 1.0
+    """The share of values that two messages have in common, 0 to 1."""
+    both = len(one | other)
+    return len(one & other) / both if both else 1.0
+
+
+def apart(one: Sketch, other: Sketch) -> int:
+    """How many values one of two messages has and the other has not."""
+    return len(one ^ other)

@@ -64,18 +64,32 @@ class Side:
         self.pending: OrderedDict[int, Case] = OrderedDict()  # inputs without a durable verdict, in order
         self.unready: dict[int, Case] = {}  # the old engine's part is decided, ours is not there yet
         self.seen = Mark()  # the newest input that was to be compared
+        self.untold: set[int] = set()  # older ones that are to be compared as well, and are still to come
 
-    def stored(self, input: Input, expected: bool, since: int | None = None) -> None:
-        """An input that an output may belong to. expected: there must be one. since: from when on it is waited for."""
-        slot = self.correlator.expect(input, expected, since)
+    def lacks(self, seq: int, expected: bool) -> bool:
+        """Whether it has not been told of an input, or not that its output must come."""
+        slot = self.correlator.slot(seq)
         if not expected:
-            return
+            return slot is None
+        if slot is None:
+            return seq > self.seen.seq or seq in self.untold
+        return not (slot.expected or slot.outputs or slot.given_up)
+
+    def expect(self, input: Input, since: int | None = None) -> None:
+        """An input whose output must come. since: from when on it is waited for."""
+        self.untold.discard(input.seq)
         in_order = input.seq > self.seen.seq
-        self.pending[input.seq] = Case(slot)
+        self.pending[input.seq] = Case(self.correlator.expect(input, since))
         if in_order:
             self.seen = Mark(input.seq, input.id)
         else:
             self.pending = OrderedDict(sorted(self.pending.items()))
+
+    def drop(self, case: Case) -> None:
+        """It is to have no verdict after all."""
+        case.judged, case.slot.expected = True, False
+        self.pending.pop(case.seq, None)
+        self.unready.pop(case.seq, None)
 
     def unjudged(self, seq: int) -> Case | None:
         """The case of an input that has no verdict yet."""
@@ -113,7 +127,7 @@ class Side:
 
     def expired(self, now: int, sent: Callable[[int], bool]) -> list[Case]:
         """Those whose time is over. sent: whether the old engine has an input."""
-        over = (self.unjudged(slot.input.seq) for slot in self.correlator.expired(now, sent) if slot.expected)
+        over = (self.unjudged(slot.input.seq) for slot in self.correlator.expired(now, sent))
         return [case for case in over if case is not None]
 
     def done(self, seqs: set[int]) -> None:

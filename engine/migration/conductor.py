@@ -58,8 +58,8 @@ class Conductor:
         self._ledger = world.ledger
         self._channels = {channel.id: channel for channel in world.channels}
 
-    async def start(self) -> None:
-        """Take up the runs that an earlier process left, and what was recorded for the gate."""
+    async def load(self) -> None:
+        """Read the runs that an earlier process left, and what was recorded for the gate."""
         names = {book.id: book.name for book in self._ledger.channels.values()}
         rows = await self._ledger.read(lambda reader: journal.runs(reader.connection, active=True))
         last = await self._ledger.read(lambda reader: journal.last_run(reader.connection))
@@ -70,6 +70,10 @@ class Conductor:
             self.waivers[names[id]] = {name: Waiver(name, *values) for name, values in waived.items()}
         for row in self.runs.active():
             events.RUNS.of(row.verb).n += 1
+
+    async def start(self) -> None:
+        """Take up the runs again."""
+        for row in self.runs.active():
             self.world.spawn(self._drive(row.id), f"run {row.id}")
 
     def book(self, channel: str) -> ChannelBook:

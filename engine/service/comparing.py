@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 
 from engine.compare.comparer import Comparer
@@ -97,11 +96,16 @@ class Comparisons:
             tapped.comparer.stored(message)
 
     def sending(self, message: Message) -> None:
-        """A message goes to the old engine. One of an epoch whose outputs are held back goes there by the grant of a
-        rollback, perhaps long after it came: what the old engine makes of it must still find it."""
+        """A message goes to the old engine, by its epoch or by the grant of a rollback."""
         tapped = self.channels.get(message.channel.name)
-        if tapped is not None and tapped.book.epoch_of(message.seq).routing.taps == "hold":
-            tapped.comparer.stored(message)
+        if tapped is not None and tapped.book.epoch.phase in COMPARED:
+            tapped.comparer.sending(message)
+
+    def moved(self, channel: str) -> None:
+        """An epoch was opened: what was told before may be its input."""
+        tapped = self.channels.get(channel)
+        if tapped is not None:
+            tapped.comparer.moved()
 
     def settled(self, settlement: Settlement) -> None:
         """What we would have sent, what the old engine answered, or that it will make nothing of an input."""
@@ -109,8 +113,10 @@ class Comparisons:
         tapped = self.channels.get(course.channel.name)
         if tapped is None or tapped.book.epoch.phase not in COMPARED:
             return
-        if settlement.output is not None:
-            tapped.comparer.captured(settlement.seq, course.name, zlib.decompress(settlement.output))
+        if (
+            settlement.state is State.CAPTURED
+        ):  # a real endpoint gets the frame as it came, so that is what we would send
+            tapped.comparer.captured(settlement.seq, course.name, settlement.message.raw)
         elif course is course.channel.relay:
             if settlement.state in NOTHING_COMES:
                 tapped.comparer.refused(settlement.seq)

@@ -15,6 +15,7 @@ from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Routing
 from engine.ledger.sqlite import journal
 from engine.migration.gate.check import Fact
+from engine.migration.gate.window import inside
 from engine.migration.phases import Phase, routing
 
 if TYPE_CHECKING:
@@ -137,12 +138,18 @@ class Moves:
 
     async def _destinations(self, channel: Channel) -> dict[str, Any]:
         destinations = channel.target.destinations if channel.target else ()
-        found = await asyncio.gather(*(self._reach(destination) for destination in destinations))
+        found = await asyncio.gather(*(self._reach(channel, destination) for destination in destinations))
         return {destination.name: seen for destination, seen in zip(destinations, found, strict=True)}
 
-    async def _reach(self, destination: Destination) -> dict[str, Any]:
-        if destination.endpoint is not None:
-            return await _connect(destination.endpoint)
+    def _in_window(self, channel: Channel) -> bool:
+        return channel.window is None or inside(channel.window, channel.timezone, self.now())
+
+    async def _reach(self, channel: Channel, destination: Destination) -> dict[str, Any]:
+        endpoint = destination.endpoint
+        if endpoint is not None and endpoint.probe == "window" and not self._in_window(channel):
+            return {"reachable": None, "why": "it may be asked inside the window only", "probe": endpoint.probe}
+        if endpoint is not None:
+            return await _connect(endpoint)
         reachable, why = await self._service.ways.reach(destination.project or "medplum")
         return {"reachable": reachable, "why": why, "probe": "always"}
 

@@ -26,6 +26,7 @@ from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.writer import Commit, Reclaim
 from engine.migration.conductor import Conductor
 from engine.migration.phases import Phase, first_phase, routing, transparent
+from engine.migration.runs import ABORTED
 from engine.observe import ledger_events
 from engine.observe.events import emit
 from engine.observe.ledger_events import LedgerOpened, LedgerRecovered, LedgerUnwritable, RowFailed
@@ -85,6 +86,7 @@ class Service:
         self.moves = Moves(self)
         self.conductor = Conductor(self.moves)
         self.comparisons = Comparisons(self.ledger, now_us, self._number)
+        await self.conductor.load()
         await asyncio.gather(*(self._open_epoch(channel) for channel in self.configuration.channels))
         for channel in self.configuration.channels:
             self._build(channel)
@@ -143,6 +145,8 @@ class Service:
         windows = self.ways.windows(channel)
         if book is None or known is None or known.routing != table:
             why = "first epoch" if known is None else "the channel's routing changed"
+            if book is not None and book.barrier is not None:  # what the run was begun for is no longer so
+                await self.conductor.end(book.barrier.run, ABORTED, "the channel's routing has changed")
             book = await self.ledger.switch(
                 channel.id, phase.value, table, windows, who="configuration", why=why,
                 audit=lambda epoch: _opened(channel, known, epoch),
@@ -194,6 +198,7 @@ class Service:
         self.runners += made
         for runner in made:
             await runner.start()
+        self.comparisons.moved(channel.id)
         if port := self.ports.get(channel.id):
             port.set_phase(transparent=transparent(Phase(self.ledger.channels[channel.id].epoch.phase)))
 

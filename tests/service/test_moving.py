@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.config.model import Replay
+from engine.config.model import Replay, Target
 from engine.hl7.ack import parse_ack
+from engine.ledger.model import Message
+from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.migration.phases import Phase, routing
 from engine.migration.refused import Refused
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import Faults, OldEngine
@@ -231,6 +235,47 @@ async def test_a_run_goes_on_after_a_restart(tmp_path: Path) -> None:
             assert (run["state"], again.phase("acme-results")) == ("done", "live")
             assert bench.old.control_ids == ids(1, 1)
             await assert_balances(service)
+
+
+async def test_a_run_does_not_outlive_a_change_of_what_it_was_begun_for(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        bench.old.faults = Faults(silent=1.0)
+        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
+        await until(lambda: bench.old.control_ids == ids(1))
+        started = await bench.operator.verb("cutover", "acme-results")
+        await bench.service.stop()
+        both = Target(None, (emr(bench.clinic.port), emr(free_port())))
+        async with running(configuration(tmp_path, replace(bench.channel, target=both))) as service:
+            again = Operator(service)
+            run = await again.ended(started["runs"][0]["id"])
+            assert (run["state"], again.phase("acme-results")) == ("aborted", "parallel")
+            assert service.ledger.channels["acme-results"].barrier is None
+
+
+async def test_what_was_to_be_captured_is_not_sent_after_a_crash(tmp_path: Path) -> None:
+    clinic = OldEngine()
+    await clinic.start()
+    here = channel("acme-results", port=free_port(), old_engine=free_port(), destinations=(emr(clinic.port),),
+                   phase="parallel")  # fmt: skip
+    config = configuration(tmp_path, here)
+    ledger = SqliteLedger(config.service.ledger, lambda: 1)
+    ledger.start(lambda commit: None)
+    book = await ledger.switch("acme-results", "parallel", routing(here, Phase.PARALLEL, {}), {}, who="a", why="test")
+    course = book.courses[1]
+    ledger.pause(course, False)
+    ledger.store(Message(book, message(1), 1, ids(1)[0]))
+    await ledger.transaction(lambda _: None)
+    assert (course.claim, course.frontier) == (1, 0)  # claimed, and then the process was gone
+    await ledger.close()
+    async with running(config) as service:
+        course = service.ledger.channels["acme-results"].courses[1]
+        await until(lambda: not course.open and course.frontier == 1)
+        rows = await assert_balances(service)
+        assert next(row["states"] for row in rows if row["destination"] == course.name) == {"captured": 1}
+    assert clinic.control_ids == []
+    await clinic.stop()
 
 
 async def test_repeating_what_is_done_says_so_and_changes_nothing(tmp_path: Path) -> None:

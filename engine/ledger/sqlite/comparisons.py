@@ -135,6 +135,15 @@ def strays(connection: sqlite3.Connection, channel: int, tap: str, since: int) -
     return [OutputRow(*row) for row in rows]
 
 
+def attributed(connection: sqlite3.Connection, channel: int, tap: str, first: int, last: int) -> list[int]:
+    """The inputs from `first` to `last` whose output came, in the order in which it did."""
+    rows = connection.execute(
+        "select seq from tap_output where channel = ? and seq between ? and ? and tap = ? order by id",
+        (channel, first, last, tap),
+    )
+    return [seq for (seq,) in rows]
+
+
 def output(connection: sqlite3.Connection, id: int) -> bytes | None:
     """The bytes of what a tap got."""
     row = connection.execute("select raw from tap_output where id = ?", (id,)).fetchone()
