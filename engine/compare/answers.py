@@ -1,7 +1,8 @@
 """The answer that the old engine gave to a sender against the one that we would give: by field, stamps apart.
 
-Partners go on seeing the answers that they know only if somebody has compared them: a code, a form (`ACK` or
-`ACK^R01^ACK`), an error's place. Answers that bring data (a query's, an order's) are the destination's to give, so
+Partners go on seeing the answers that they know only if somebody has compared them: a code, the message it answers, an
+error and its place. Their form (`ACK` or `ACK^R01^ACK`, a text, a version) differs with every message; a built-in rule
+explains it (`Rules.of_answers`). Answers that bring data (a query's, an order's) are the destination's to give, so
 there is nothing of ours to compare them with.
 """
 

@@ -21,7 +21,7 @@ from engine.compare.kept import Kept, settled
 from engine.compare.keys import Keys
 from engine.compare.recorder import Recorder
 from engine.compare.records import Mark, Verdict, Word
-from engine.compare.rules import Rules
+from engine.compare.rules import Rule, Rules
 from engine.compare.severity import MESSAGE, ORDER, TWICE
 from engine.compare.side import Came, Case, Output, Side
 from engine.config.model import Channel
@@ -82,6 +82,7 @@ class Comparer:
         """clock: microseconds since 1970. judge: what `live` would refuse a message for. turn: taken for each message,
         shared by all channels of a process."""
         self.rules = Rules.of(channel.compare)
+        self._answer_rules = Rules.of_answers(channel.compare)
         self._channel = channel
         self._book = book
         self._clock = clock
@@ -179,10 +180,7 @@ class Comparer:
             self._expect(message, None)
             return
         sides = [side for side in self._sides.values() if side.lacks(message.seq, False)]
-        if sides:
-            input = self._held(message, 0)
-            for side in sides:
-                side.correlator.await_any(input, MOST_UNMISSED)
+        self._await_any(message, sides, 0, MOST_UNMISSED)
 
     def sending(self, message: Message) -> None:
         """An input goes to the old engine: now, and perhaps long after it came, what is made of it may come."""
@@ -191,9 +189,7 @@ class Comparer:
             self._expect(message, now)
         elif self._kept.is_granted(seq):
             sides = [side for side in self._sides.values() if _ungranted(side.correlator.slot(seq))]
-            input = self._held(message, len(sides)) if sides else None
-            for side in sides if input else ():
-                side.correlator.await_any(input, MOST_GRANTED, granted=True)
+            self._await_any(message, sides, len(sides), MOST_GRANTED, granted=True)
         for side in self._sides.values():
             side.correlator.sent(seq, now)
 
@@ -281,6 +277,10 @@ class Comparer:
         }
         return {**taps, ANSWERS: Counts(totals(ANSWERS), len(self._answers), 0, None)}
 
+    def rules_of(self, tap: str) -> tuple[Rule, ...]:
+        """The rules by which a tap's messages are compared, or the answers (``)."""
+        return (self._answer_rules if tap == ANSWERS else self.rules).all
+
     def lag(self, tap: str) -> float | None:
         """Seconds that nearly all of a tap's outputs take after their inputs; None without data."""
         return self._sides[tap].correlator.lag()
@@ -321,6 +321,13 @@ class Comparer:
             input = self._held(message, len(sides))
             for side in sides:
                 side.expect(input, since)
+
+    def _await_any(self, message: Message, sides: list[Side], taps: int, most: int, granted: bool = False) -> None:
+        """An output may come, and is not missed."""
+        if sides:
+            input = self._held(message, taps)
+            for side in sides:
+                side.correlator.await_any(input, most, granted)
 
     def _held(self, message: Message, taps: int) -> Input:
         """An input with its bytes, until newer ones need the room."""
@@ -512,7 +519,7 @@ class Comparer:
 
     def _judge_answer(self, message: Message, answer: bytes) -> None:
         flaw = self._judge(message.raw) if message.flaw else None
-        found = compare_answers(message.raw, answer, flaw, self.rules, message.received // 1_000_000)
+        found = compare_answers(message.raw, answer, flaw, self._answer_rules, message.received // 1_000_000)
         self._add(Verdict(ANSWERS, message.seq, 0, _word(found), found.differences, self._clock()))
 
     def _sure(self, case: Case) -> bool:

@@ -34,17 +34,9 @@ class Kept:
 
     async def inputs(self, after: int, from_id: int) -> AsyncIterator[Message]:
         """The inputs above `after` whose outputs are compared, in order. from_id: a message's id to start at."""
-        book = self._book
-        for first, last in compared_numbers(book):
-            after = max(after, first - 1)
-            while after < last:
-                rows = await self._page(after, from_id, last - after)
-                for message in rows:
-                    if message.seq <= last:
-                        yield message
-                if not rows:
-                    break
-                after = rows[-1].seq
+        for first, last in compared_numbers(self._book):
+            async for message in self._stretch(max(after, first - 1), last, from_id):
+                yield message
 
     def is_granted(self, seq: int) -> bool:
         """Whether a rollback has given an input back to the old engine."""
@@ -65,15 +57,20 @@ class Kept:
 
     async def between(self, first: int, last: int) -> AsyncIterator[Message]:
         """The inputs from `first` to `last`, in order."""
-        channel, after = self._book.id, first - 1
+        channel = self._book.id
         from_id = await self._ledger.read(lambda reader: reader.id_of(channel, first))
+        async for message in self._stretch(first - 1, last, from_id or 0):
+            yield message
+
+    async def _stretch(self, after: int, last: int, from_id: int) -> AsyncIterator[Message]:
+        """The inputs above `after`, up to `last`."""
         while after < last:
-            rows = await self._page(after, from_id or 0, last - after)
+            rows = await self._page(after, from_id, last - after)
             for message in rows:
                 if message.seq <= last:
                     yield message
             if not rows:
-                break
+                return
             after = rows[-1].seq
 
     async def _page(self, after: int, from_id: int, most: int) -> list[Message]:

@@ -53,6 +53,7 @@ class Showing:
         self._book = book
         self._judge = judge
         self._rules = Rules.of(channel.compare)
+        self._answer_rules = Rules.of_answers(channel.compare)
 
     def examples(self, row: comparisons.DiscrepancyRow, limit: int = SHOWN) -> list[Example]:
         """The newest messages of a discrepancy."""
@@ -81,7 +82,7 @@ class Showing:
         answer = next((row[-1] for row in reversed(receipts) if row[0] == LEGACY and row[-1]), None)
         if answer is None or raw is None:
             return Example(seq, at, control_id, None, None)
-        found = compare_answers(raw, answer, self._judge(raw), self._rules, at // 1_000_000)
+        found = compare_answers(raw, answer, self._judge(raw), self._answer_rules, at // 1_000_000)
         return Example(seq, at, control_id, *_values(found, path))
 
     def _target(self, tap: str, id: int | None) -> bytes | None:

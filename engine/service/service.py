@@ -194,11 +194,11 @@ class Service:
 
     async def follow(self, channel: Channel) -> None:
         """An epoch was opened: the courses that it needs, and how frames are judged."""
+        self.comparisons.moved(channel.id)
         made = self._missing_runners(channel)
         self.runners += made
         for runner in made:
             await runner.start()
-        self.comparisons.moved(channel.id)
         if port := self.ports.get(channel.id):
             port.set_phase(transparent=transparent(Phase(self.ledger.channels[channel.id].epoch.phase)))
 

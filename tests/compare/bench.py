@@ -66,6 +66,7 @@ class Bench:
         return await self.ledger.switch(self.channel.id, phase, routing(phase), WINDOWS, who="test", why="test")
 
     def _committed(self, commit: Commit) -> None:
+        assert not commit.failed, commit.failed
         for message in commit.stored:
             self.messages[message.seq] = message
             self.comparer.stored(message)
@@ -97,6 +98,7 @@ class Bench:
         for name, state in ((LEGACY, legacy), ("emr", ours)):
             course = self.book.course(name)
             if state is not None and course is not None:
+                course.ids |= {one.seq: one.id for one in self.messages.values() if one.seq > course.frontier}
                 output = zlib.compress(message.raw) if state is State.CAPTURED else None
                 self.ledger.settle(Settlement(course, message, state, self.now, output=output, answer=b"x"))
         await self.durable()

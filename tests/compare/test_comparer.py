@@ -78,7 +78,7 @@ async def test_a_dropped_output_is_missed_when_its_time_is_over(bench: Bench) ->
 async def test_a_doubled_output_is_found(bench: Bench) -> None:
     await bench.both(RAW[0], own_stamps(RAW[0]))
     await bench.send(own_stamps(RAW[0]))
-    assert await bench.found() == [("message-twice", "missing_in_target", "business", "open", 1)]
+    assert await bench.found() == [("message-twice", "missing_in_target", "clinical", "open", 1)]
     assert (await bench.compared()).open_missing == 1
     await bench.assert_counted()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.cli.demo.operator import Operator, Refused, Table
+from engine.cli.demo.operator import Operator, Table
+from engine.config.model import Address
 from engine.migration.gate.examine import CHECKS
 from engine.simulate import site
 from engine.simulate.layout import free_ports, lay_out
@@ -74,12 +75,8 @@ class Crossing:
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[Operator]:
         """One who knows the token of the process that runs now."""
-        async with Operator(self.interlock_address, self.interlock.ledger) as operator:
+        async with Operator(Address("127.0.0.1", self.interlock.http), self.interlock.ledger) as operator:
             yield operator
-
-    @property
-    def interlock_address(self) -> Any:
-        return site_address(self.interlock.http)
 
     async def order(self, verb: str, connections: list[str] | None, **options: Any) -> list[Table]:
         """Begin a move; its runs."""
@@ -124,7 +121,7 @@ class Crossing:
         """Wait for something that only asking tells; `condition` gives an awaitable. What it came to."""
         try:
             async with asyncio.timeout(seconds):
-                while not (found := await condition()):
+                while not (found := await condition()):  # noqa: ASYNC110 - another process
                     await asyncio.sleep(POLL)
         except TimeoutError:
             raise AssertionError(f"not within {seconds:.0f} s: {what}; {await self.active()}") from None
@@ -161,12 +158,6 @@ class Crossing:
         return [line for line in self.interlock.log.read_text().splitlines() if any(name in line for name in names)]
 
 
-def site_address(port: int) -> Any:
-    from engine.config.model import Address
-
-    return Address("127.0.0.1", port)
-
-
 @asynccontextmanager
 async def crossing(
     folder: Path, connections: int, *, settle: Callable[[int], str] = lambda place: "300ms", seed: int = 1
@@ -181,6 +172,3 @@ async def crossing(
             yield found
         finally:
             await found.world.stop()
-
-
-__all__ = ["Crossing", "Mapping", "Refused", "crossing"]

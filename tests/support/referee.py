@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.ledger.model import State
 
@@ -120,7 +120,13 @@ class Rows:
 
 
 class Foul(AssertionError):
-    """A rule of the design is broken."""
+    """A rule of the design is broken. Kept in `called`, since the engine goes on after whatever an event raises."""
+
+    called: ClassVar[list[Foul]] = []
+
+    def __init__(self, said: str) -> None:
+        super().__init__(said)
+        self.called.append(self)
 
 
 def need(rule: bool, said: str) -> None:
@@ -139,7 +145,6 @@ class Referee:
         self.real = real
         self.policies = policies
         self.rows = Rows()
-        self.fouls: list[Foul] = []
         self.sent: dict[tuple[str, str], list[int]] = {}  # by channel and destination: each time bytes went out
         self.lanes: dict[tuple[str, str, str], int] = {}  # channel, destination, lane → the highest number sent
         self.on_the_way: dict[tuple[str, str, int], int] = {}  # by our side: channel, destination, seq → how many

@@ -1,0 +1,446 @@
+"""The interlock as a state machine: whatever is stored, sent, lost, moved, stopped or killed, in whatever order, its rules
+hold.
+
+The ledger, the runners, the ports, the taps, the conductor and the verbs are the real ones, as the service builds them; the
+world outside is in memory (`tests.support.outside`), time stands still between the steps (`tests.support.still`), and the
+rules are the design's (`tests.support.referee`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from engine.config.model import Address, Channel, Destination, Endpoint, Tap
+from engine.config.model import Replay as Policy
+from engine.ledger.model import State
+from engine.ledger.sqlite.writer import Commit
+from engine.migration.refused import Refused
+from engine.service.service import Service
+from tests.support.fake import crash_image
+from tests.support.house import MEDPLUM, channel, configuration
+from tests.support.moving import Operator
+from tests.support.outside import (
+    ANSWERS,
+    LOST,
+    LOST_BUT_TAKEN,
+    OK,
+    UNREACHABLE,
+    Line,
+    Outside,
+    OutsideTaps,
+    OutsideWays,
+)
+from tests.support.referee import LEGACY, NEW, OLD, Foul, Referee, need
+from tests.support.still import StillLedger, StillLoop, still
+
+RESULTS, ORDERS = "acme-results", "acme-orders"
+CHANNELS = (RESULTS, ORDERS)  # one connection: the first with taps, the second without
+POLICIES: tuple[Policy, ...] = ("undelivered", "all", "none")
+GUARDED: tuple[Policy, ...] = ("guarded", *POLICIES)
+SOON = st.sampled_from((0, 1, 2, 3, 5, 40))  # turns of the event loop after a step: a crash may come after any
+PERSON = (State.DEAD, State.PARKED)
+ENDS = ("delivered", "captured", "refused", "superseded")
+
+
+def endpoint(name: str, on_unknown: Any) -> Destination:
+    to = Endpoint(name, Address("127.0.0.1", 1), ack_timeout=5, on_unknown=on_unknown, probe="none")
+    return Destination(name, "mllp", to, order_by="channel")
+
+
+class InterlockMachine(RuleBasedStateMachine):
+    """Random life of one connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        Foul.called.clear()
+        self.folder = Path(tempfile.mkdtemp())
+        self.loop = StillLoop()
+        self.loop.set_exception_handler(lambda loop, context: self.trouble.append(context))
+        self.trouble: list[dict[str, Any]] = []
+        self.attributed: list[int | None] = [None]
+        self.stored = self.lives = self.orders = 0
+        self.verbs: list[asyncio.Task[Any]] = []
+        self.service: Service | None = None
+        self._still = still(
+            self.loop.time, partial(StillLedger, wrote=self._wrote), partial(OutsideTaps, self.attributed)
+        )
+        self.faults = self._still.__enter__()
+
+    # -- the service's lives
+
+    @initialize(
+        relays=st.tuples(st.booleans(), st.booleans()), wards=st.booleans(), phase=st.sampled_from(("legacy", "parallel")),
+        unknown=st.tuples(*[st.sampled_from(("resend", "park"))] * 3),
+        policies=st.tuples(st.sampled_from(GUARDED), st.sampled_from(POLICIES)),
+    )  # fmt: skip
+    def begin(
+        self, relays: tuple[bool, bool], wards: bool, phase: str, unknown: tuple[str, str, str],
+        policies: tuple[Policy, Policy],
+    ) -> None:  # fmt: skip
+        clinics = [endpoint("clinic", unknown[0]), *([endpoint("ward", unknown[1])] if wards else [])]
+        lis = endpoint("lis", unknown[2])
+        taps = tuple(
+            Tap(each.name, Address("127.0.0.1", 1), each.endpoint, settle=0.5) for each in clinics if each.endpoint
+        )
+        self.channels = (
+            self._channel(RESULTS, relays[0], (*clinics, MEDPLUM), phase, policies[0], taps),
+            self._channel(ORDERS, relays[1], (lis, MEDPLUM), phase, policies[1], ()),
+        )
+        self.referee = Referee(
+            {RESULTS: tuple(each.name for each in clinics), ORDERS: ("lis",)},
+            dict(zip(CHANNELS, policies, strict=True)),
+        )
+        self.outside = Outside(self.referee)
+        self._start(self.folder / "0")
+        self._do(self._operator.waive_all(*CHANNELS))
+
+    def _channel(
+        self, id: str, relays: bool, to: tuple[Destination, ...], phase: str, policy: Policy, taps: tuple[Tap, ...]
+    ) -> Channel:
+        made = channel(
+            id, port=1, old_engine=1, ack="authoritative" if relays else "stored", destinations=to, phase=phase,
+            rollback=policy, taps=taps, settle=0.5,
+        )  # fmt: skip
+        return replace(made, connection="acme")
+
+    def _start(self, folder: Path) -> None:
+        made = configuration(folder, *self.channels)
+        self.service = Service(made, OutsideWays(made, self.outside, self.loop.call_soon))
+        self.service._listen = self._no_port  # type: ignore[method-assign]
+        self._do(self.service.start())
+        self._operator = Operator(self.service)
+        self.lines = {id: self._line(id) for id in CHANNELS}
+
+    async def _no_port(self, port: Any) -> None: ...
+
+    def _line(self, id: str) -> Line:
+        line = self.outside.sender()
+        assert self.service is not None
+        self.service.ports[id].connected(line)  # type: ignore[arg-type]
+        return line
+
+    def _wrote(self, commit: Commit, db: sqlite3.Connection) -> None:
+        for message in commit.stored:
+            self.outside.stored(message)
+        for each in commit.settled:
+            self.outside.settled(each.course.channel.name, each.course.name, each.seq)
+        for output in commit.outputs:
+            self.outside.decided(output)
+        self.referee.wrote(db)
+
+    @property
+    def _ledger(self) -> StillLedger:
+        assert self.service is not None
+        ledger = self.service.ledger
+        assert isinstance(ledger, StillLedger)
+        return ledger
+
+    # -- time
+
+    def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def _turns(self, count: int, act: Callable[[], None] = lambda: None) -> None:
+        """Do something on the loop, and let it turn so often."""
+
+        async def turns() -> None:
+            act()
+            for _ in range(count):
+                await asyncio.sleep(0)
+
+        self._do(turns())
+
+    # -- what may happen
+
+    @rule(id=st.sampled_from(CHANNELS), patients=st.lists(st.sampled_from("ABC"), min_size=1, max_size=4), soon=SOON)
+    def store(self, id: str, patients: list[str], soon: int) -> None:
+        self._turns(soon, lambda: self._frames(id, patients))
+
+    def _frames(self, id: str, patients: list[str]) -> None:
+        assert self.service is not None
+        for patient in patients:
+            self.stored += 1
+            raw = f"MSH|^~\\&|LAB|ACME|EMR|EMR|20260101||ORU^R01|C{self.stored}|P|2.5.1\rPID|1||{patient}^^^ACME\r"
+            self.service.ports[id].frame(self.lines[id], raw.encode())  # type: ignore[arg-type]
+
+    @precondition(lambda self: self.service and self.outside.attempts)
+    @rule(data=st.data(), how=st.sampled_from((OK, OK, *ANSWERS)), soon=SOON)
+    def answer(self, data: st.DataObject, how: str, soon: int) -> None:
+        at = data.draw(st.integers(0, len(self.outside.attempts) - 1))
+        self._turns(soon, lambda: self.outside.answer(self.outside.attempts[at], how))
+
+    @precondition(lambda self: self.service and self.outside.attempts)
+    @rule(rounds=st.integers(1, 6))
+    def all_answer(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self._turns(12, self._all_answer)
+
+    def _all_answer(self) -> None:
+        for attempt in list(self.outside.attempts):
+            self.outside.answer(attempt, OK)
+
+    @precondition(lambda self: self.service and self._outputs())
+    @rule(data=st.data(), how=st.sampled_from((OK, OK, OK, LOST, LOST_BUT_TAKEN, UNREACHABLE)), soon=SOON)
+    def the_old_engine_sends(self, data: st.DataObject, how: str, soon: int) -> None:
+        """Late or soon, in any order; a tap that answers with nothing is asked again."""
+        waiting = self._outputs()
+        output, lost = data.draw(st.sampled_from(waiting)), data.draw(st.integers(0, 5)) == 0
+        self._turns(soon, lambda: self._emit(output, how, lost=lost))
+
+    def _outputs(self) -> list[Any]:
+        return [output for output in self.outside.outputs if output.line is None]
+
+    def _emit(self, output: Any, how: str, *, lost: bool = False) -> None:
+        """`lost`: the comparison cannot say which input it belongs to. Never so for what a rollback has given back: a
+        guard has nothing else to go by."""
+        assert self.service is not None
+        tapped = self.service.comparisons.channels.get(output.channel)
+        found = not lost or self.referee.rows.granted(output.channel, output.seq)[0]
+        in_legacy = self.referee.rows.phase(output.channel) == "legacy"  # nothing is compared there
+        self.attributed[0] = output.seq if found and not in_legacy else None
+        self.outside.emit(output, tapped.ports[output.to] if tapped else None, how)
+
+    @rule(seconds=st.sampled_from((0.06, 0.3, 0.6, 1.5, 7.0, 40.0)))
+    def time_passes(self, seconds: float) -> None:
+        self._do(asyncio.sleep(seconds))
+
+    @rule(soon=SOON)
+    def the_loop_turns(self, soon: int) -> None:
+        self._turns(soon)
+
+    @rule(seconds=st.sampled_from((0.3, 2.0)))
+    def the_disk_is_full(self, seconds: float) -> None:
+        self._ledger.writer.full = True
+        self._do(asyncio.sleep(seconds))
+        self._ledger.writer.full = False
+
+    # -- verbs
+
+    @rule(verb=st.sampled_from(("parallel", "legacy", "abort")), soon=SOON, dry=st.booleans())
+    def order(self, verb: str, soon: int, dry: bool) -> None:
+        self._order(verb, soon, dry_run=dry and verb != "abort")
+
+    @rule(
+        verb=st.sampled_from(("hold", "release", "release")),
+        ids=st.sampled_from((CHANNELS, (RESULTS,), (ORDERS,))),
+        soon=SOON,
+    )
+    def hold_or_release(self, verb: str, ids: tuple[str, ...], soon: int) -> None:
+        self._order(verb, soon, ids)
+
+    @rule(seconds=st.sampled_from((3.0, 900.0)), soon=SOON)
+    def drain(self, seconds: float, soon: int) -> None:
+        self._order("drain", soon, for_s=seconds)
+
+    @rule(
+        carry=st.sampled_from(("none", "all", "medplum", "each")),
+        seconds=st.sampled_from((2.0, 60.0, 300.0)),
+        soon=SOON,
+    )
+    def cutover(self, carry: str, seconds: float, soon: int) -> None:
+        self._order("cutover", soon, carry=self._carried(carry), timeout_s=seconds)
+
+    def _carried(self, how: str) -> list[str]:
+        """`each`: every number that waits for a person now."""
+        stuck = [f"{name}/{seq}" for (name, _, seq), (state, _) in self.referee.rows.open.items() if state in PERSON]
+        return {"none": [], "all": ["all"], "medplum": ["medplum"], "each": stuck}[how]
+
+    @rule(policy=st.sampled_from((None, None, *GUARDED)), seconds=st.sampled_from((2.0, 60.0, 300.0)), soon=SOON)
+    def rollback(self, policy: str | None, seconds: float, soon: int) -> None:
+        more = {"replay": policy} if policy else {}
+        self._order("rollback", soon, timeout_s=seconds, **more)
+
+    def _order(
+        self, verb: str, soon: int, ids: tuple[str, ...] = CHANNELS, dry_run: bool = False, **options: Any
+    ) -> None:
+        self.orders += 1
+        work = self._operator._orders.verb(
+            verb, Selecting(ids), options=options, reason=f"order {self.orders}", who="ops", origin="test",
+            dry_run=dry_run,
+        )  # fmt: skip
+        self._turns(soon, lambda: self.verbs.append(self.loop.create_task(work)))
+
+    # -- ends and beginnings
+
+    @rule(data=st.data())
+    def crash(self, data: st.DataObject) -> None:
+        """The process is killed after any turn of its loop; the files are as they are."""
+        self.lives += 1
+        image = self.folder / str(self.lives)
+        crash_image(self._ledger.path, image)
+        self._abandon()
+        self.outside.gone(lambda: data.draw(st.booleans()))
+        self._start(image)
+
+    @rule(data=st.data())
+    def restart(self, data: st.DataObject) -> None:
+        assert self.service is not None
+        path = self._ledger.path
+        self._do(self.service.stop())
+        self._cancel()
+        self.outside.gone(lambda: data.draw(st.booleans()))
+        self._start(path.parent)
+
+    def _abandon(self) -> None:
+        self._ledger.abandon()
+        self._cancel()
+        self.service = None
+
+    def _cancel(self) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self._do(_all(tasks))
+        self.verbs.clear()
+
+    # -- what must hold
+
+    @invariant()
+    def no_rule_is_broken(self) -> None:
+        if Foul.called:
+            raise Foul.called[0]
+        assert not self.faults.found, self.faults.found
+        assert not self.trouble, self.trouble
+        if self.service:
+            assert self.service.fatal is None
+        for verb in [verb for verb in self.verbs if verb.done()]:
+            self.verbs.remove(verb)
+            error = verb.exception()
+            if error is not None and not isinstance(error, Refused):
+                raise error
+
+    @invariant()
+    def the_equation_balances_from_both_sources(self) -> None:
+        if self.service:
+            rows = self._ledger._reader.balance(list(self._ledger.channels.values()))
+            assert all(row["balanced"] for row in rows), rows
+            assert self._ledger._reader.rebuilt() == []
+
+    @invariant()
+    def nothing_stored_is_lost(self) -> None:
+        if self.service:
+            kept = {id for (id,) in self._ledger._reader.connection.execute("select control_id from message")}
+            assert kept == set(self.outside.numbers)
+
+    # -- at the end
+
+    def everything_comes_to_an_end(self) -> None:
+        """Nobody holds, everybody answers: what is due is done, or waits for a person; and it can all be done again."""
+        self.outside.always = True
+        self._turns(1, self._all_answer)
+        self._settle()
+        for verb in ("abort", "release"):
+            self._verb(verb)
+        self._settle()
+        need(not self.referee.rows.barriers, f"a barrier is left: {self.referee.rows.barriers}")
+        need(not self.referee.rows.holds, "a hold is left")
+        self._settled()
+        if self.referee.rows.phase(RESULTS) == "legacy":
+            self._verb("parallel")
+        for _ in range(2):
+            if self.referee.rows.phase(RESULTS) == "parallel":
+                self._run("cutover", carry=self._carried("each"))
+            self.store(RESULTS, ["A", "B"], 40)
+            self.store(ORDERS, ["A"], 40)
+            self._run("rollback")
+            self.store(RESULTS, ["C"], 40)
+        self._settle()
+        self._settled()
+
+    def _settle(self) -> None:
+        """Long enough for every wait between attempts, and whatever the old engine makes of it."""
+        for _ in range(2):
+            self._do(asyncio.sleep(70.0))
+            for output in self._outputs():
+                self._turns(5, partial(self._emit, output, OK))
+        self.no_rule_is_broken()
+
+    def _verb(self, verb: str) -> None:
+        self._order(verb, 0)
+        self._do(asyncio.sleep(1.0))
+        self.no_rule_is_broken()
+
+    def _run(self, verb: str, **options: Any) -> None:
+        run = self._do(self._operator.run(verb, *CHANNELS, **options))
+        need(run["state"] == "done", f"{verb}: {run}")
+        self._settle()
+
+    def _settled(self) -> None:
+        for row in self._ledger._reader.balance(list(self._ledger.channels.values())):
+            left = {state: n for state, n in row["states"].items() if state not in (*ENDS, "dead", "parked")}
+            behind = any(
+                blocks and state in PERSON for (name, to, _), (state, blocks) in self.referee.rows.open.items()
+                if (name, to) == (row["channel"], row["destination"])
+            )  # fmt: skip
+            need(not left or (set(left) == {"waiting"} and behind), f"{row['channel']} at {row['destination']}: {left}")
+        for id, seq in self.outside.numbers.values():
+            self._message_is_somewhere(id, seq)
+
+    def _message_is_somewhere(self, id: str, seq: int) -> None:
+        """What the rows say of a message is what its destinations have."""
+        rows = self.referee.rows
+        _, phase = rows.epoch(id, seq)
+        handed = seq in self.outside.has.get((id, LEGACY), ())
+        if phase in ("legacy", "parallel"):
+            asked = (
+                (id, LEGACY, seq) in rows.open
+                or seq in rows.waiting(id, LEGACY, seq)
+                or (id, seq) in self.outside.refused
+            )
+            need(handed or asked, f"{id}/{seq} is {phase}, and the old engine has not got it")
+        for to in self.referee.real[id]:
+            sides = self.referee.taken.get((to, id, seq), set())
+            parked = (to, id, seq) in self.outside.parked
+            if handed:
+                kept_back = (to, id, seq) in self.outside.kept_back
+                need(bool(sides) or parked, f"{id}/{seq}: the old engine sent it, and {to} has not got it")
+                need(not kept_back or NEW in sides, f"{id}/{seq} was kept back, and {to} has it not from {NEW}")
+            if phase == "live" and not rows.closed(id, seq):
+                person = (id, to, seq) in rows.open or seq in rows.waiting(id, to, seq)
+                need(NEW in sides or person, f"{id}/{seq} is live, and {to} has not got it")
+            if sides == {OLD} and phase == "live":
+                need(rows.granted(id, seq)[0], f"{id}/{seq} is live, and {to} has it from {OLD}")
+
+    def teardown(self) -> None:
+        try:
+            if self.service and sys.exc_info()[0] is None and not Foul.called:
+                self.everything_comes_to_an_end()
+                self._do(self.service.stop())
+        finally:
+            if self.service and not self._ledger.dead:
+                self._ledger.abandon()
+            self._cancel()
+            self.loop.close()
+            self._still.__exit__(None, None, None)
+            shutil.rmtree(self.folder)
+
+
+def Selecting(ids: tuple[str, ...]) -> Any:
+    from engine.migration.selection import Selector
+
+    return Selector(ids=ids)
+
+
+async def _all(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_: Callable[..., Any] = need
+
+TestInterlock = InterlockMachine.TestCase
+TestInterlock.settings = settings(
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

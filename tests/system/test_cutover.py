@@ -1,0 +1,245 @@
+"""Connections move and come back under load, on real processes, and the service is killed in the middle of it.
+
+What is claimed is counted at the endpoints: everything that a vendor has an acknowledgement for is at its receiver, and
+no message was sent by both sides. The service's own books must say the same: the equation, the rebuilt totals, the
+reconciliation with the vendors' lists, and the audit chain.
+
+A message is a sequence here, not a vendor's number: see `tests.support.accounts`. A vendor whose connection was cut
+before its answer sends the message again, and that is another message. What is stated for all sequences:
+
+* one that the old engine has taken came from the old engine, one that our receipt calls delivered came from us, and
+  from nowhere else; one of which both is true was given back by a rollback under guard, and came once;
+* more copies than sequences come of kills alone, and from the same side: what was on its way then is sent again, since
+  nobody knows whether it was taken. A kill meets one message a channel on our way out; on the way through the old
+  engine it meets one at our end (which makes it work twice) and one at the tap (repeated with the same number, which
+  is no copy);
+* one that nobody sent stands in the books as such: superseded by a rollback that replays nothing, or, of unknown fate
+  when a rollback began, left to a person.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from engine.ledger.sqlite.reader import Reader
+from tests.support.accounts import Account, accounts, extras
+from tests.support.crossing import Crossing, crossing
+
+POLICIES = ("guarded", "undelivered", "none")
+QUICK, SLOW = "200ms", "3s"
+"""How long taps have to be quiet: every second connection is through its cutover while the others still wait."""
+
+NEVER = ("ledger_unbalanced", "fault", "row_failed", "relay_late")
+"""Events that no kill excuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """rate: orders a second of each connection. back: connections that are rolled back. within: seconds for any one
+    thing to happen."""
+
+    connections: int
+    rate: float
+    back: int
+    within: float
+
+
+async def crossed(folder: Path, size: Size, *, seed: int) -> None:
+    """All cut over, killed, resumed; some rolled back, killed, resumed, and cut over again; then everything counted."""
+    slow = lambda place: SLOW if place % 2 else QUICK  # noqa: E731
+    async with crossing(folder, size.connections, settle=slow, seed=seed) as site:
+        site.world.rate = size.rate
+        await site.flows(2, size.within)
+        await site.moved("parallel", site.connections, "parallel")
+        await site.waive()
+        await site.flows(2, size.within)
+        await cut_over_and_kill(site, size)
+        await site.flows(2, size.within)
+        policies = await roll_back_and_kill(site, size)
+        await site.flows(2, size.within)
+        for connections in policies.values():
+            await site.moved("cutover", connections, "live", carry=await site.carried(connections))
+        assert await site.in_phase("live") == site.connections
+        await site.flows(2, size.within)
+        await site.drained(size.within)
+        await assert_reconciled(site)
+        assert site.interlock.stop() == 0
+        assert site.logged(*NEVER) == []
+        assert_counted(site, policies)
+
+
+async def cut_over_and_kill(site: Crossing, size: Size) -> None:
+    """One order for all; the service dies when some are live and others still drain. What it had begun it finishes."""
+    runs = await site.order("cutover", None)
+    assert len(runs) == size.connections
+
+    async def between() -> list[str]:
+        return await site.in_phase("live")
+
+    live = await site.until(between, size.within, "a connection is live")
+    await site.killed_and_started()
+    assert set(live) <= set(await site.in_phase("live"))  # what was live stays so
+    left = [run["id"] for run in runs if run["connection"] not in live]
+    assert left, "all were live before the kill: nothing was in the middle"
+    await no_runs(site, size)
+    if rest := [one for one in site.connections if one not in await site.in_phase("live")]:
+        await site.moved("cutover", rest, "live")
+
+
+async def roll_back_and_kill(site: Crossing, size: Size) -> dict[str, list[str]]:
+    """Some go back, by each policy; the service dies while the first one's clinic has a message and owes the answer."""
+    some = site.connections[: size.back]
+    policies = {policy: some[at :: len(POLICIES)] for at, policy in enumerate(POLICIES)}
+    clinic = site.world.receivers[f"{some[0]}-emr"]
+    clinic.pause()
+    known = len(clinic.arrivals)
+    await site.world.until(lambda: len(clinic.arrivals) > known, size.within)
+    runs = [run for policy, each in policies.items() for run in await site.order("rollback", each, replay=policy)]
+    assert len(runs) == size.back
+
+    async def some_are_back() -> bool:
+        return len(await site.in_phase("parallel")) >= 1
+
+    await site.until(some_are_back, size.within, "a connection is back")
+    assert some[0] in await site.in_phase("live")  # its answer is still awaited
+    await site.killed_and_started()
+    clinic.resume()
+    await no_runs(site, size)
+    assert set(some) <= set(await site.in_phase("parallel"))
+    return policies
+
+
+async def no_runs(site: Crossing, size: Size) -> None:
+    """Until no run goes on any more, and no barrier is left behind."""
+
+    async def ended() -> bool:
+        return not await site.active()
+
+    await site.until(ended, size.within, "the runs that a kill interrupted have ended")
+    channels = (await site.get("/api/v1/status"))["channels"]
+    assert [channel["id"] for channel in channels if channel["run"] is not None] == []
+
+
+# -- counting
+
+
+async def assert_reconciled(site: Crossing) -> None:
+    """The service's own books, against the vendors' lists."""
+    acknowledged = site.world.acknowledged()
+    again = {one.control_id for one in acknowledged if one.tries > 1}
+    async with site.operator() as operator:
+        report = await operator.reconcile(
+            [{"control_id": one.control_id, "channel": one.channel} for one in acknowledged]
+        )
+        audit = await operator.verify_audit()
+        status = await operator.status()
+    assert all(row["balanced"] for row in report["equation"])
+    assert (report["missing"], report["extra"]) == ([], [])
+    assert {item["control_id"] for item in report["doubled"]} <= again
+    assert [problem for problem in report["problems"] if "for a person to decide" not in problem] == []
+    assert (audit["ok"], audit["problems"], status["balanced"]) == (True, [], True)
+
+
+def assert_counted(site: Crossing, policies: dict[str, list[str]]) -> None:
+    """The endpoints, the ledger, and the vendors' acknowledgements."""
+    with closing(Reader(site.interlock.ledger)) as reader:
+        assert reader.rebuilt() == []
+    letters = {f"{link.code}{way.direction[0].upper()}": way.channel for link in site.layout.links for way in link.ways}
+    found = accounts(site.interlock.ledger, site.world.arrivals(), letters)
+    count = site.world.count()
+    assert [sentence for account in found for sentence in account.wrong()] == []
+    assert (count.unknown, count.late) == (0, ())
+    assert_nothing_lost(
+        count.lost, found, {f"{one}-{way}" for one in policies["none"] for way in ("orders", "results")}
+    )
+    repeated = {account.control_id for account in found if len(account.sequences) > 1}
+    assert set(count.both) <= repeated
+    assert repeated <= {one.control_id for one in site.world.acknowledged() if one.tries > 1}
+    too_many = {where: number for where, number in extras(found).items() if number > site.kills}
+    assert too_many == {}
+
+
+def assert_nothing_lost(lost: tuple[str, ...], found: list[Account], unreplayed: set[str]) -> None:
+    """What was acknowledged and is nowhere, the ledger names: nobody sends it, as the policy `none` says."""
+    by_nobody = {
+        account.control_id: account.channel
+        for account in found
+        if account.sequences and all(one.by_nobody for one in account.sequences)
+    }
+    assert set(lost) <= set(by_nobody)
+    assert set(by_nobody.values()) <= unreplayed
+
+
+@pytest.mark.system
+async def test_eight_connections_cross_over_kills_and_nothing_is_lost_or_sent_by_both(tmp_path: Path) -> None:
+    await crossed(tmp_path, Size(8, rate=2.0, back=3, within=60), seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.system
+async def test_forty_connections_cross_over_kills(tmp_path: Path) -> None:
+    await crossed(tmp_path, Size(40, rate=2.0, back=10, within=180), seed=2)
+
+
+@pytest.mark.soak
+@pytest.mark.system
+async def test_two_hundred_and_fifty_connections_cross_over_kills(tmp_path: Path) -> None:
+    await crossed(tmp_path, Size(250, rate=0.2, back=10, within=400), seed=3)
+
+
+# -- the vendors' side
+
+
+RATE = 5.0  # orders a second of each connection; the reports on them are more
+SETTLE = 0.3  # seconds
+MOST_ANSWER = 1.0  # seconds that a vendor may wait for an acknowledgement
+MOST_IDLE = 2.0  # seconds from barrier to release where nothing is on the way, besides the settle time
+
+
+async def there_and_back(folder: Path, connections: int, *, within: float) -> None:
+    """Cut over and rolled back under load, as the vendors saw it; then the same with nobody sending."""
+    async with crossing(folder, connections, settle=lambda place: f"{SETTLE * 1000:.0f}ms") as site:
+        site.world.rate = RATE
+        await site.flows(10, within)
+        await site.moved("parallel", site.connections, "parallel")
+        await site.waive()
+        await site.flows(10, within)
+        began = time.time()
+        await site.moved("cutover", site.connections, "live")
+        await site.flows(10, within)
+        await site.moved("rollback", site.connections, "parallel")
+        await site.flows(10, within)
+        assert (site.world.drops(), site.world.negative()) == (0, 0)
+        assert site.world.slowest(began) < MOST_ANSWER
+        await site.drained(within)
+        there = held_back(await site.moved("cutover", site.connections, "live"))
+        back = held_back(await site.moved("rollback", site.connections, "parallel"))
+        assert max(there) < MOST_IDLE + SETTLE
+        assert max(back) < MOST_IDLE
+        count = site.world.count()
+        assert (count.lost, count.both, count.repeated, count.late) == ((), (), (), ())
+        assert site.interlock.stop() == 0
+        assert site.logged(*NEVER) == []
+
+
+def held_back(runs: list[dict[str, str]]) -> list[float]:
+    """Seconds from barrier to release: the run's own times, which stand in the transactions that set and lift it."""
+    moment = datetime.fromisoformat
+    return [(moment(run["ended"]) - moment(run["started"])).total_seconds() for run in runs]
+
+
+@pytest.mark.system
+async def test_vendors_notice_no_cutover_and_no_rollback(tmp_path: Path) -> None:
+    await there_and_back(tmp_path, 4, within=60)
+
+
+@pytest.mark.soak
+@pytest.mark.system
+async def test_vendors_of_forty_channels_notice_no_cutover_and_no_rollback(tmp_path: Path) -> None:
+    await there_and_back(tmp_path, 20, within=120)
