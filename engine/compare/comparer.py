@@ -18,7 +18,7 @@ from engine.compare.correlate import Correlator, Input, Slot
 from engine.compare.diff import Comparison, Kind, compare, whole_message
 from engine.compare.discrepancies import Discrepancy, State, Totals
 from engine.compare.kept import Kept, settled
-from engine.compare.keys import Keys
+from engine.compare.keys import Keys, body
 from engine.compare.recorder import Recorder
 from engine.compare.records import Mark, Verdict, Word
 from engine.compare.rules import Rule, Rules
@@ -146,7 +146,7 @@ class Comparer:
                 for side in pending:
                     side.expect(input, self._clock())
         for tap, side in self._sides.items():
-            await self._read_outputs(side, marks[tap].seq)
+            await self._read_outputs(side, max(0, marks[tap].seq - REMEMBERED))
         for first, last in self._kept.granted(MOST_GRANTED):
             await self._read_granted(first, last)
 
@@ -163,14 +163,30 @@ class Comparer:
                     side.correlator.remember(self._input(message, 1))
 
     async def _read_outputs(self, side: Side, after: int) -> None:
+        came = await self._kept.query(comparisons.came, side.tap, after)
+        for one in came:
+            if one.id == one.first:
+                side.correlator.came(one.seq)
         for row in await self._kept.query(comparisons.unjudged_outputs, side.tap, after):
-            case = side.unjudged(row.seq or 0)
-            if case is not None and case.output is None:
-                side.correlator.restore(case.seq)
-                case.output = Output(row.id, row.at, None)
+            if case := side.restored(Output(row.id, row.at, None), row.seq or 0):
                 self._look(side, case)
+        await self._read_repeated(side, came, await self._kept.query(comparisons.shown, after))
         for row in await self._kept.query(comparisons.strays, side.tap, self._clock() - self._within):
             self._stray(side, row.id, row.at)
+
+    async def _read_repeated(self, side: Side, came: list[comparisons.CameRow], shown: set[int]) -> None:
+        """What came twice, and was not recorded. Only within one process: what came again after it ended may be the
+        repetition of what was not answered."""
+        before: dict[int, comparisons.CameRow] = {}
+        for one in came:
+            last = before.get(one.seq)
+            before[one.seq] = one
+            if last is None or not last.answered or _term(one) != _term(last) or one.id in shown:
+                continue
+            if self._expected(one.seq):
+                first, again = await self._kept.legacy(one.first), await self._kept.legacy(one.id)
+                same = first is not None and again is not None and body(first) == body(again)
+                self._find(side, one.seq, one.id, TWICE if same else MESSAGE, "missing_in_target")
 
     # -- what it is told
 
@@ -526,6 +542,11 @@ class Comparer:
         """Whether an output of ours that the ledger has not will not be there in a moment."""
         since = case.output.at if case.output else case.slot.due
         return self._clock() > since + SURE_AFTER
+
+
+def _term(one: comparisons.CameRow) -> int:
+    """The process that an output came to: connections are numbered so."""
+    return one.socket >> 32
 
 
 def _ungranted(slot: Slot | None) -> bool:

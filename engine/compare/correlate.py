@@ -178,6 +178,11 @@ class Correlator:
             self._leave(slot)
             slot.input.served()
 
+    def came(self, seq: int) -> None:
+        """Before this process began, the output of an input did; told in the order in which they came."""
+        if slot := self.slot(seq):
+            self._in_order(slot)
+
     def slot(self, seq: int) -> Slot | None:
         return self._waiting.get(seq) or self._lasting.get(seq) or self._known.get(seq)
 
@@ -271,6 +276,11 @@ class Correlator:
             input.served()
             if slot.sent:
                 self._lags.append(max(0, at - slot.sent) / 1e6)
+        self._in_order(slot)
+
+    def _in_order(self, slot: Slot) -> None:
+        """Whether the output of a later input of the same patient came before."""
+        input = slot.input
         if not input.patient:
             return
         last = self._last.get(input.patient, 0)

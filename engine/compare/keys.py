@@ -29,6 +29,7 @@ BY_DIRECTION: Final[Mapping[Direction, tuple[str, ...]]] = MappingProxyType(
 
 SKETCHED: Final = 1000  # values that stand for a message when it is asked which of two is more like a third
 _BETWEEN: Final = re.compile(rb"[|^&~\r\n]")
+_POINT: Final = ord(".")
 
 
 class Keys:
@@ -82,14 +83,15 @@ def body(raw: bytes) -> bytes:
 
 def sketch(raw: bytes) -> Sketch:
     """The message's values, as numbers: all of them, of a very long one always the same ones. Of this process only."""
-    values = {hash(_plain(value)) for value in _BETWEEN.split(body(raw)) if len(value) > 1}
+    found = set(_BETWEEN.split(body(raw)))  # once each: most stand there several times
+    values = {hash(_plain(value) if _POINT in value else value.strip()) for value in found if len(value) > 1}
     return frozenset(values if len(values) <= SKETCHED else sorted(values)[:SKETCHED])
 
 
 def _plain(value: bytes) -> bytes:
     """A value without blanks around it, a number or time without last zeros behind its point: habits, not content."""
     value = value.strip()
-    return value.rstrip(b"0").rstrip(b".") if b"." in value and value[-1:] in b"0." else value
+    return value.rstrip(b"0").rstrip(b".") if value.endswith((b"0", b".")) else value
 
 
 def likeness(one: Sketch, other: Sketch) -> float:

@@ -121,6 +121,18 @@ class Side:
             return Came.MORE, None
         return (Came.AGAIN if repeats else Came.TWICE), None
 
+    def restored(self, output: Output, seq: int) -> Case | None:
+        """An output that came before this process began; the case, where it gets its verdict by it."""
+        case, slot = self.unjudged(seq), self.correlator.slot(seq)
+        if case is not None and case.output is None:
+            self.correlator.restore(seq)
+            case.output = output
+            return case
+        if slot is None or not slot.missed:
+            return None
+        slot.missed, slot.outputs = False, 1
+        return Case(slot, output, late=True)
+
     def refused(self, seq: int) -> Case | None:
         """The old engine said no: nothing will come. The case, where it has waited for something."""
         return self.unjudged(seq) if self.correlator.give_up(seq) else None

@@ -54,6 +54,7 @@ class Runner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._held_back: dict[tuple[int, int, int], Work] = {}  # not granted: a freeze or a barrier
         self._same_mode = (1, 0, Mode.OFF)  # from, up to, mode: the stretch of numbers at work
+        self._same_routes: tuple[object, object] = (None, None)  # the epochs and grants that it is from
         self.pace = 0.0  # seconds from sending to the outcome, lately
         self.on_send: Callable[[Message], None] | None = None  # hears of each message before it goes out
         self.last = 0.0  # when the last outcome was heard, in seconds of the event loop's clock
@@ -194,10 +195,13 @@ class Runner:
             self._join_lane(Work(message, self._done, self.destination.lane(message.raw)))
 
     def _mode(self, seq: int) -> Mode:
-        """What is due for a claimed number. Its epoch is above no claim, so this can no longer change."""
+        """What is due for a claimed number. No epoch begins below a claim, so this can no longer change."""
         first, last, mode = self._same_mode
-        if not first <= seq <= last:
-            first, last, mode = self._same_mode = self.course.stretch(seq, self._claimed)
+        channel = self.course.channel
+        epochs, grants = self._same_routes
+        if channel.epochs is not epochs or channel.grants is not grants or not first <= seq <= last:
+            self._same_routes = (channel.epochs, channel.grants)
+            first, last, mode = self._same_mode = self.course.stretch(seq)
         return mode
 
     def _keep(self, message: Message, mode: Mode) -> None:

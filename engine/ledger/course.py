@@ -16,6 +16,7 @@ from engine.ledger.model import SETTLED, Message, OpenWork
 from engine.ledger.routing import Epoch, Grant, Mode, Route
 
 SETTLED_STATES = len(SETTLED)
+FOR_EVER = 1 << 62  # above every number
 MOST_AWAITED = 500  # messages of one channel whose senders wait for the authority; the next ones we answer ourselves
 
 
@@ -155,15 +156,15 @@ class Course:
 
     def mode(self, seq: int) -> Mode:
         """What is due for a number here: as a rollback granted it, else as its epoch's routing table says."""
-        return self.stretch(seq, seq)[2]
+        return self.stretch(seq)[2]
 
-    def stretch(self, seq: int, claimed: int) -> tuple[int, int, Mode]:
-        """(first, last, mode): the numbers around `seq` for which the same is due here. The stretch of the present
-        epoch ends at what is durably `claimed`, since a switch may begin another one above that."""
+    def stretch(self, seq: int) -> tuple[int, int, Mode]:
+        """(first, last, mode): the numbers around `seq` for which the same is due here, by the channel's epochs and
+        grants as they are now: both are replaced, never changed, when a switch adds to them."""
         channel = self.channel
         epoch = channel.epoch_of(seq)
         at = channel.epochs.index(epoch)
-        last = channel.epochs[at + 1].first - 1 if at + 1 < len(channel.epochs) else max(seq, claimed)
+        last = channel.epochs[at + 1].first - 1 if at + 1 < len(channel.epochs) else FOR_EVER
         route = epoch.routing.route(self.name)
         first, mode = epoch.first, route.mode if route else Mode.OFF
         for grant in channel.grants:

@@ -107,7 +107,15 @@ class Bench:
         """An output of the old engine, kept as a tap keeps it; its input."""
         seq = self.comparer.attribute(tap, raw, self.now)
         output = TapOutput(
-            self.book, tap, raw, self.now, socket=1, control_id=None, decision="forwarded", seq=seq, answer=None
+            self.book,
+            tap,
+            raw,
+            self.now,
+            socket=1,
+            control_id=None,
+            decision="forwarded",
+            seq=seq,
+            answer=b"x" if answered else None,
         )
         self.ledger.output(output)
         await self.durable()

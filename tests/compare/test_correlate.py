@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from random import Random
 
 import pytest
@@ -12,8 +13,9 @@ from engine.compare.correlate import FEWEST_LAGS, KNOWN, Correlator, Input
 from engine.compare.keys import Keys
 from engine.config.model import Compare
 from engine.delivery.lane import patient
-from engine.simulate.alterations import FAULTS, own_stamps
+from engine.simulate.alterations import FAULTS, HABITS, own_stamps
 from engine.simulate.messages import Messages
+from engine.simulate.orders import Orders
 
 KEYS = Keys.of(Compare(), "results")
 S = 1_000_000  # microseconds
@@ -82,6 +84,59 @@ def test_a_lost_output_moves_no_later_one() -> None:
     assert [bench.send(report("A", value)) for value in "234"] == [2, 3, 4]
     bench.now += 61 * S
     assert bench.missed() == [1]
+
+
+@pytest.mark.parametrize("habits", [(), ("padding", "precision", "segment_order", "escapes", "finer_times")])
+@pytest.mark.parametrize("code", ["C001", "C002", "C005"])
+def test_a_lost_correction_moves_no_later_one(code: str, habits: tuple[str, ...]) -> None:
+    """Two corrections of one report have the same key and nearly the same content."""
+    orders, corrected = Orders(code, 5), 0
+    for order in range(1, 300):
+        stages = [at for at, stage in enumerate(orders.stages(order)) if stage == "C"]
+        for lost in stages if len(stages) > 1 else ():
+            bench = Bench()
+            for at in stages:
+                bench.store(at, orders.report(10 * order + at, order, at))
+            for at in stages:
+                if at != lost:
+                    raw = orders.report(10 * order + at, order, at)
+                    assert bench.send(reduce(lambda raw, habit: HABITS[habit](raw), habits, raw)) == at
+                    corrected += 1
+    assert corrected > 10
+
+
+def test_one_sent_twice_with_another_stamp_in_it_moves_no_later_one() -> None:
+    bench = Bench()
+    bench.store(1, report("A", "1"))
+    bench.store(2, report("A", "2"))
+    again = report("A", "1") + b"ZST|20260101120001\r"
+    assert bench.send(report("A", "1")) == 1
+    assert bench.send(again) == 1
+    assert bench.send(report("A", "2")) == 2
+
+
+def test_what_is_not_missed_is_found_whenever_it_comes() -> None:
+    bench = Bench()
+    for seq, name in enumerate("AB", 1):
+        raw = report(name)
+        input = Input(seq, seq, bench.now, KEYS.read(raw), patient(raw), None, raw)
+        bench.correlator.await_any(input, most=3, granted=True)
+        bench.correlator.sent(seq, bench.now)
+    bench.store(3, report("C"))
+    bench.now += 86_400 * S
+    assert bench.missed() == [3]
+    assert [bench.send(report(name)) for name in "BA"] == [2, 1]
+
+
+def test_the_lag_counts_from_when_the_old_engine_got_it() -> None:
+    bench = Bench()
+    for seq in range(1, FEWEST_LAGS + 1):
+        bench.store(seq, report(f"A{seq}"))
+        bench.now += 3600 * S
+        bench.correlator.sent(seq, bench.now)
+        assert bench.missed() == []
+        bench.send(report(f"A{seq}"))
+    assert bench.correlator.lag() == pytest.approx(1.0)
 
 
 def test_an_output_never_belongs_to_an_input_that_came_after_it() -> None:
@@ -210,6 +265,16 @@ def test_the_lag_is_that_of_nearly_all() -> None:
         bench.store(seq, report(f"A{seq}"))
         bench.send(report(f"A{seq}"))
     assert bench.correlator.lag() == pytest.approx(1.0)
+
+
+def test_of_what_is_not_missed_only_the_newest_are_kept() -> None:
+    bench = Bench()
+    for seq in range(1, 6):
+        bench.store(seq, report(f"A{seq}"), expected=False)
+    assert [slot.input.seq for slot in bench.correlator.unmissed()] == [3, 4, 5]
+    assert bench.send(report("A1")) is None
+    assert bench.send(report("A4")) == 4
+    assert [slot.input.seq for slot in bench.correlator.unmissed()] == [3, 5]
 
 
 def test_memory_is_bounded() -> None:

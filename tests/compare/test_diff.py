@@ -289,6 +289,14 @@ def test_null_and_nothing_are_the_same_only_by_a_rule() -> None:
 # -- text that cannot be read
 
 
+def test_an_absent_character_set_is_no_way_of_escaping() -> None:
+    absent = changed("||||||UNICODE UTF-8", "")
+    assert found(absent, by=rules(escapes=None)) == [("MSH-18", "transformation", "cosmetic")]
+    assert found(REPORT, absent, by=rules(escapes=None)) == [("MSH-18", "transformation", "cosmetic")]
+    other = changed("UNICODE UTF-8", "UTF-8")
+    assert found(other, by=rules(escapes=None)) == [("MSH-18", "expected", "cosmetic")]
+
+
 def test_the_same_text_in_two_charsets_is_the_same() -> None:
     latin = REPORT.replace("UNICODE UTF-8", "8859/1").encode("latin-1")
     assert found(latin) == [("MSH-18", "formatting", "cosmetic")]

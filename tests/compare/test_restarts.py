@@ -62,7 +62,6 @@ def _send(seq: int, raw: bytes, late: bool, twice: bool) -> Step:
 
 async def told(folder: Path, steps: list[Step], cuts: set[int]) -> Any:
     """What the comparison has come to. cuts: before which steps the process ends and another one begins."""
-    folder.mkdir()
     left, now, messages = list(enumerate(steps)), 1_000_000_000_000, {}
     while True:
         async with running(folder, channel(), now) as bench:
@@ -88,14 +87,19 @@ def _again(bench: Bench, message: Message) -> Message:
     return other
 
 
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_verdicts_do_not_depend_on_when_the_process_ended(tmp_path: Path, seed: int) -> None:
     steps = story(seed)
-    plain = await told(tmp_path / "plain", steps, set())
+    plain = await told(_made(tmp_path / "plain"), steps, set())
     assert plain[0].matched == 0
     assert plain[0].open_missing >= 1
     random = Random(seed + 100)
     for count in (1, 1, 2, 6):
         cuts = set(random.sample(range(len(steps) - 1), count))
-        cut = await told(tmp_path / f"cut at {sorted(cuts)}", steps, cuts)
+        cut = await told(_made(tmp_path / f"cut at {sorted(cuts)}"), steps, cuts)
         assert cut == plain, f"cut after steps {sorted(cuts)}"

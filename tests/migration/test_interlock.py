@@ -82,7 +82,7 @@ class InterlockMachine(RuleBasedStateMachine):
     # -- the service's lives
 
     @initialize(
-        relays=st.tuples(st.booleans(), st.booleans()), wards=st.booleans(), phase=st.sampled_from(("legacy", "parallel")),
+        relays=st.tuples(st.booleans(), st.booleans()), wards=st.booleans(), phase=st.sampled_from(("legacy", "parallel", "live", "live")),
         unknown=st.tuples(*[st.sampled_from(("resend", "park"))] * 3),
         policies=st.tuples(st.sampled_from(GUARDED), st.sampled_from(POLICIES)),
     )  # fmt: skip
@@ -91,13 +91,14 @@ class InterlockMachine(RuleBasedStateMachine):
         policies: tuple[Policy, Policy],
     ) -> None:  # fmt: skip
         clinics = [endpoint("clinic", unknown[0]), *([endpoint("ward", unknown[1])] if wards else [])]
+        first = "legacy" if phase == "legacy" else "parallel"
         lis = endpoint("lis", unknown[2])
         taps = tuple(
             Tap(each.name, Address("127.0.0.1", 1), each.endpoint, settle=0.5) for each in clinics if each.endpoint
         )
         self.channels = (
-            self._channel(RESULTS, relays[0], (*clinics, MEDPLUM), phase, policies[0], taps),
-            self._channel(ORDERS, relays[1], (lis, MEDPLUM), phase, policies[1], ()),
+            self._channel(RESULTS, relays[0], (*clinics, MEDPLUM), first, policies[0], taps),
+            self._channel(ORDERS, relays[1], (lis, MEDPLUM), first, policies[1], ()),
         )
         self.referee = Referee(
             {RESULTS: tuple(each.name for each in clinics), ORDERS: ("lis",)},
@@ -106,6 +107,8 @@ class InterlockMachine(RuleBasedStateMachine):
         self.outside = Outside(self.referee)
         self._start(self.folder / "0")
         self._do(self._operator.waive_all(*CHANNELS))
+        if phase == "live":
+            self.a_good_night()
 
     def _channel(
         self, id: str, relays: bool, to: tuple[Destination, ...], phase: str, policy: Policy, taps: tuple[Tap, ...]
@@ -229,39 +232,65 @@ class InterlockMachine(RuleBasedStateMachine):
 
     # -- verbs
 
-    @rule(verb=st.sampled_from(("parallel", "legacy", "abort")), soon=SOON, dry=st.booleans())
-    def order(self, verb: str, soon: int, dry: bool) -> None:
-        self._order(verb, soon, dry_run=dry and verb != "abort")
+    @precondition(lambda self: self._phase() != "live")
+    @rule(soon=SOON, dry=st.booleans())
+    def begin_or_end_a_parallel_run(self, soon: int, dry: bool) -> None:
+        self._order("legacy" if self._phase() == "parallel" else "parallel", soon, dry_run=dry)
 
-    @rule(
-        verb=st.sampled_from(("hold", "release", "release")),
-        ids=st.sampled_from((CHANNELS, (RESULTS,), (ORDERS,))),
-        soon=SOON,
-    )
-    def hold_or_release(self, verb: str, ids: tuple[str, ...], soon: int) -> None:
-        self._order(verb, soon, ids)
+    @precondition(lambda self: self._running())
+    @rule(soon=SOON)
+    def abort(self, soon: int) -> None:
+        self._order("abort", soon)
 
-    @rule(seconds=st.sampled_from((3.0, 900.0)), soon=SOON)
+    @rule(ids=st.sampled_from((CHANNELS, (RESULTS,), (ORDERS,))), soon=SOON)
+    def hold(self, ids: tuple[str, ...], soon: int) -> None:
+        self._order("hold", soon, ids)
+
+    @precondition(lambda self: self.service and (self.referee.rows.holds or self.referee.rows.barriers))
+    @rule(ids=st.sampled_from((CHANNELS, CHANNELS, (RESULTS,), (ORDERS,))), soon=SOON)
+    def release(self, ids: tuple[str, ...], soon: int) -> None:
+        self._order("release", soon, ids)
+
+    @rule(seconds=st.sampled_from((1.0, 5.0, 900.0)), soon=SOON)
     def drain(self, seconds: float, soon: int) -> None:
         self._order("drain", soon, for_s=seconds)
 
-    @rule(
-        carry=st.sampled_from(("none", "all", "medplum", "each")),
-        seconds=st.sampled_from((2.0, 60.0, 300.0)),
-        soon=SOON,
-    )
+    @precondition(lambda self: self._phase() == "parallel")
+    @rule(carry=st.sampled_from(("none", "all", "medplum", "each")), seconds=st.sampled_from((2.0, 60.0)), soon=SOON)
     def cutover(self, carry: str, seconds: float, soon: int) -> None:
         self._order("cutover", soon, carry=self._carried(carry), timeout_s=seconds)
+
+    @precondition(lambda self: self._phase() == "live")
+    @rule(policy=st.sampled_from((None, None, *GUARDED)), seconds=st.sampled_from((2.0, 60.0)), soon=SOON)
+    def rollback(self, policy: str | None, seconds: float, soon: int) -> None:
+        more = {"replay": policy} if policy else {}
+        self._order("rollback", soon, timeout_s=seconds, **more)
+
+    @precondition(lambda self: self._phase() != "live")
+    @rule()
+    def a_good_night(self) -> None:
+        """Everybody answers, and the connection goes live."""
+        steps: tuple[Callable[[], None], ...] = (
+            lambda: self._order("abort", 3), lambda: self._order("release", 3), lambda: self._order("parallel", 20),
+            lambda: self._settle(3.0), lambda: self._order("cutover", 20, carry=self._carried("each"), timeout_s=60.0),
+            lambda: self._settle(1.0),
+        )  # fmt: skip
+        self.outside.always = True
+        self._turns(1, self._all_answer)
+        for step in steps:
+            step()
+        self.outside.always = False
+
+    def _phase(self) -> str:
+        return self.referee.rows.phase(RESULTS) if self.service else ""
+
+    def _running(self) -> bool:
+        return self.service is not None and any(state == "running" for _, state, *_ in self.referee.rows.runs.values())
 
     def _carried(self, how: str) -> list[str]:
         """`each`: every number that waits for a person now."""
         stuck = [f"{name}/{seq}" for (name, _, seq), (state, _) in self.referee.rows.open.items() if state in PERSON]
         return {"none": [], "all": ["all"], "medplum": ["medplum"], "each": stuck}[how]
-
-    @rule(policy=st.sampled_from((None, None, *GUARDED)), seconds=st.sampled_from((2.0, 60.0, 300.0)), soon=SOON)
-    def rollback(self, policy: str | None, seconds: float, soon: int) -> None:
-        more = {"replay": policy} if policy else {}
-        self._order("rollback", soon, timeout_s=seconds, **more)
 
     def _order(
         self, verb: str, soon: int, ids: tuple[str, ...] = CHANNELS, dry_run: bool = False, **options: Any
@@ -275,24 +304,21 @@ class InterlockMachine(RuleBasedStateMachine):
 
     # -- ends and beginnings
 
-    @rule(data=st.data())
-    def crash(self, data: st.DataObject) -> None:
-        """The process is killed after any turn of its loop; the files are as they are."""
-        self.lives += 1
-        image = self.folder / str(self.lives)
-        crash_image(self._ledger.path, image)
-        self._abandon()
-        self.outside.gone(lambda: data.draw(st.booleans()))
-        self._start(image)
-
-    @rule(data=st.data())
-    def restart(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), killed=st.booleans())
+    def the_process_ends(self, data: st.DataObject, killed: bool) -> None:
+        """It is stopped, or killed after any turn of its loop, with the files as they are; and begins again."""
         assert self.service is not None
-        path = self._ledger.path
-        self._do(self.service.stop())
-        self._cancel()
+        folder = self._ledger.path.parent
+        if killed:
+            self.lives += 1
+            folder = self.folder / str(self.lives)
+            crash_image(self._ledger.path, folder)
+            self._abandon()
+        else:
+            self._do(self.service.stop())
+            self._cancel()
         self.outside.gone(lambda: data.draw(st.booleans()))
-        self._start(path.parent)
+        self._start(folder)
 
     def _abandon(self) -> None:
         self._ledger.abandon()
@@ -304,7 +330,15 @@ class InterlockMachine(RuleBasedStateMachine):
         for task in tasks:
             task.cancel()
         self._do(_all(tasks))
+        self._verbs_ended()
         self.verbs.clear()
+
+    def _verbs_ended(self) -> None:
+        for verb in [verb for verb in self.verbs if verb.done()]:
+            self.verbs.remove(verb)
+            error = None if verb.cancelled() else verb.exception()
+            if error is not None and not isinstance(error, Refused):
+                raise error
 
     # -- what must hold
 
@@ -316,11 +350,7 @@ class InterlockMachine(RuleBasedStateMachine):
         assert not self.trouble, self.trouble
         if self.service:
             assert self.service.fatal is None
-        for verb in [verb for verb in self.verbs if verb.done()]:
-            self.verbs.remove(verb)
-            error = verb.exception()
-            if error is not None and not isinstance(error, Refused):
-                raise error
+        self._verbs_ended()
 
     @invariant()
     def the_equation_balances_from_both_sources(self) -> None:
@@ -360,10 +390,10 @@ class InterlockMachine(RuleBasedStateMachine):
         self._settle()
         self._settled()
 
-    def _settle(self) -> None:
-        """Long enough for every wait between attempts, and whatever the old engine makes of it."""
+    def _settle(self, seconds: float = 70.0) -> None:
+        """Time passes, by default enough for every wait between attempts, and the old engine sends what it has."""
         for _ in range(2):
-            self._do(asyncio.sleep(70.0))
+            self._do(asyncio.sleep(seconds))
             for output in self._outputs():
                 self._turns(5, partial(self._emit, output, OK))
         self.no_rule_is_broken()

@@ -12,12 +12,22 @@ from typing import Any, ClassVar
 import orjson
 import pytest
 
-from engine.observe import delivery_events, intake_events, ledger_events, service_events
+from engine.observe import (
+    compare_events,
+    delivery_events,
+    intake_events,
+    ledger_events,
+    migration_events,
+    service_events,
+    tap_events,
+)
 from engine.observe.events import Event, Level, Log
 from engine.observe.fields import FIELDS, WITHHELD, cleared
 from engine.observe.metrics import METRICS, exposition
 
-MODULES = (intake_events, ledger_events, delivery_events, service_events)
+MODULES = (
+    intake_events, ledger_events, delivery_events, service_events, tap_events, compare_events, migration_events,
+)  # fmt: skip
 EVENTS = sorted(
     {
         thing

@@ -87,6 +87,11 @@ def test_names_carry_the_product_and_the_unit() -> None:
             "phase",
             "reason",
             "version",
+            "verb",
+            "tap",
+            "decision",
+            "verdict",
+            "severity",
         }
 
 

@@ -21,6 +21,7 @@ from tests.support.processes import Interlock
 REASON = "a test"
 LABORATORIES = 4
 POLL = 0.05
+ANSWER_S = 0.03  # until an endpoint answers: long enough for a kill to meet messages on their way
 START_S = 90.0  # hundreds of channels are opened at each start
 ON_THE_WAY = ("waiting", "sending", "retrying", "unknown")
 
@@ -34,6 +35,8 @@ class Crossing:
         self.layout = lay_out(connections, min(LABORATORIES, connections), beside=(http,))
         plan = Plan(turnaround=(0.05, 0.5), delay=0.02, timeout=30.0, pause=0.1, seed=seed)
         self.world = World(self.layout, plan)
+        for receiver in self.world.receivers.values():
+            receiver.delay = ANSWER_S
         self.connections = [link.connection for link in self.layout.links]
         channels = site.channels(self.layout, phase="legacy", within="30s")
         for place, link in enumerate(self.layout.links):

@@ -114,14 +114,43 @@ def judged(connection: sqlite3.Connection, channel: int, tap: str, after: int) -
 
 
 def unjudged_outputs(connection: sqlite3.Connection, channel: int, tap: str, after: int) -> list[OutputRow]:
-    """Outputs of inputs above `after` that have no verdict, oldest first."""
+    """Outputs of inputs above `after` that have no verdict, or that of having none; oldest first."""
     rows = connection.execute(
         "select id, at, control_id, decision, seq from tap_output o where channel = ? and seq > ? and tap = ?"
-        " and not exists (select 1 from pair p where p.channel = o.channel and p.tap = o.tap and p.seq = o.seq)"
+        " and not exists (select 1 from pair p where p.channel = o.channel and p.tap = o.tap and p.seq = o.seq"
+        " and p.verdict <> 'missing_in_legacy')"
         " order by id",
         (channel, after, tap),
     )
     return [OutputRow(*row) for row in rows]
+
+
+class CameRow(NamedTuple):
+    """One output of an input. first: the first one of it. answered: it had an answer. socket: its connection."""
+
+    id: int
+    seq: int
+    first: int
+    answered: bool
+    socket: int
+
+
+def came(connection: sqlite3.Connection, channel: int, tap: str, after: int) -> list[CameRow]:
+    """Every output of the inputs above `after`, in the order in which they came."""
+    rows = connection.execute(
+        "select id, seq, min(id) over (partition by seq), answer is not null, socket from tap_output"
+        " where channel = ? and seq > ? and tap = ? order by id",
+        (channel, after, tap),
+    )
+    return [CameRow(id, seq, first, bool(answered), socket) for id, seq, first, answered, socket in rows]
+
+
+def shown(connection: sqlite3.Connection, channel: int, after: int) -> set[int]:
+    """The outputs of the inputs above `after` of which a difference is recorded."""
+    rows = connection.execute(
+        "select output from difference where channel = ? and seq > ? and output > 0", (channel, after)
+    )
+    return {output for (output,) in rows}
 
 
 def strays(connection: sqlite3.Connection, channel: int, tap: str, since: int) -> list[OutputRow]:
