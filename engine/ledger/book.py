@@ -83,7 +83,7 @@ class Book:
 
     def store(self, message: Message) -> None:
         channel = message.channel
-        if channel.stamp != self._stamp:
+        if channel not in self._counted:  # something else may have touched it before, in the same transaction
             self._touch(channel)
             self._counted[channel] = None
             self._look(channel)

@@ -56,14 +56,14 @@ class Evidence:
             if tapped is None:
                 continue
             await tapped.comparer.flush()
-            rules = [_rule(rule) for rule in tapped.comparer.rules.all]
             for tap, counts in tapped.comparer.counts().items():
                 totals = counts.totals
                 share = match(Compared(totals.matched, totals.explained, totals.unexplained))
                 rows.append({
                     "channel": channel.id, "tap": tap, "matched": totals.matched, "explained": totals.explained,
                     "unexplained": totals.unexplained, "not_comparable": totals.not_comparable,
-                    "pending": counts.pending, "match": share, "lag_s": counts.lag, "rules": rules,
+                    "pending": counts.pending, "match": share, "lag_s": counts.lag,
+                    "rules": [_rule(rule) for rule in tapped.comparer.rules_of(tap)],
                 })  # fmt: skip
         return rows
 

@@ -285,7 +285,7 @@ class InterlockMachine(RuleBasedStateMachine):
         return self.referee.rows.phase(RESULTS) if self.service else ""
 
     def _running(self) -> bool:
-        return self.service is not None and any(state == "running" for _, state, *_ in self.referee.rows.runs.values())
+        return self.service is not None and any(run.goes_on for run in self.referee.rows.runs.values())
 
     def _carried(self, how: str) -> list[str]:
         """`each`: every number that waits for a person now."""

@@ -149,6 +149,7 @@ class Outside:
 
     def gone(self, taken: Callable[[], bool]) -> None:
         """The service has ended: of what was on its way nobody there will hear; `taken` says whether it arrived."""
+        self.referee.ended()
         for attempt in self.attempts:
             self.referee.answered(attempt.channel, attempt.to, attempt.seq)
             if taken():

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from engine.ledger.model import State
 
@@ -30,6 +30,20 @@ class Row:
     frontier: int
 
 
+class Run(NamedTuple):
+    """A row of `run`."""
+
+    verb: str
+    state: str
+    step: str
+    options: dict[str, Any]
+    channels: tuple[str, ...]
+
+    @property
+    def goes_on(self) -> bool:
+        return self.state == "running"
+
+
 @dataclass(slots=True)
 class Rows:
     """What the ledger's file says of who may send. Channels and destinations by name."""
@@ -38,7 +52,7 @@ class Rows:
     why: dict[str, str] = field(default_factory=dict)  # of the newest epoch: its evidence
     holds: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     barriers: dict[str, tuple[int, int, tuple[str, ...]]] = field(default_factory=dict)  # run, number, shut
-    runs: dict[int, tuple[str, str, str, dict[str, Any]]] = field(default_factory=dict)  # verb, state, step, options
+    runs: dict[int, Run] = field(default_factory=dict)
     grants: list[tuple[str, str, int, int, str, bool, int]] = field(default_factory=list)
     progress: dict[tuple[str, str, int], Row] = field(default_factory=dict)  # channel, destination, epoch's number
     open: dict[tuple[str, str, int], tuple[State, bool]] = field(default_factory=dict)  # state, blocks
@@ -57,8 +71,8 @@ class Rows:
             rows.holds[channels[channel]] = tuple(hold)
         for channel, run, at, shut in db.execute("select channel, run, at_seq, shut from barrier"):
             rows.barriers[channels[channel]] = (run, at, tuple(json.loads(shut)))
-        for id, verb, state, step, options in db.execute("select id, verb, state, step, options from run"):
-            rows.runs[id] = (verb, state, step, json.loads(options))
+        for id, verb, state, step, options, of in db.execute("select id, verb, state, step, options, channels from run"):
+            rows.runs[id] = Run(verb, state, step, json.loads(options), tuple(json.loads(of)))
         for channel, *grant, guarded, run in db.execute(
             "select channel, destination, first, last, mode, guarded, run from replay_grant order by id"
         ):
@@ -219,13 +233,15 @@ class Referee:
             self._grants(before, after)
 
     def _runs_and_barriers(self, before: Rows, after: Rows) -> None:
-        for channel, (run, _, _) in after.barriers.items():
-            verb, state, step, _ = after.runs.get(run, ("", "gone", "", {}))
-            need(state == "running", f"{channel} has a barrier of run {run}, which is {state}")
-            need(step != "replay", f"{channel} has a barrier of run {run} ({verb}), which has switched")
-        for id, (verb, state, *_) in before.runs.items():
-            need(id in after.runs, f"run {id} is gone")
-            need(state == "running" or after.runs[id][1] == state, f"run {id} ({verb}) had ended, and lives again")
+        for channel, (id, _, _) in after.barriers.items():
+            run = after.runs.get(id)
+            need(run is not None and run.goes_on, f"{channel} has a barrier of run {id}, which does not go on: {run}")
+            need(run is None or run.step != "replay", f"{channel} has a barrier of run {id}, which has switched")
+        for id, run in before.runs.items():
+            need(run.goes_on or after.runs[id] == run, f"run {id} ({run.verb}) had ended, and has changed")
+        for id, run in after.runs.items():
+            behind = run.step == "replay" or all(after.barriers.get(name, (0,))[0] == id for name in run.channels)
+            need(not run.goes_on or behind, f"run {id} ({run.verb}) goes on, and its barrier is gone")
 
     def _together(self, rows: Rows) -> None:
         phases = {epochs[-1][1] for epochs in rows.phases.values() if epochs}
@@ -247,7 +263,7 @@ class Referee:
                      f"{channel} to {to}: {fresh} claimed while a rollback waits")  # fmt: skip
 
     def _rolling(self, rows: Rows, run: int) -> bool:
-        return rows.runs[run][0] == "rollback"
+        return rows.runs[run].verb == "rollback"
 
     def _switched(self, before: Rows, after: Rows, channel: str) -> None:
         was, (first, phase) = before.phases[channel], after.phases[channel][-1]
@@ -268,11 +284,11 @@ class Referee:
             need(name != channel or row.claim < first, f"{what}: {row.claim} is claimed at {to}")
         if {phase, was[-1][1]} == {"parallel", "live"}:
             need(run is not None, f"{what}: without a run")
-            need(before.runs.get(run, after.runs[run])[1] == "running", f"{what}: by run {run}, which has ended")
+            need(before.runs.get(run, after.runs[run]).state == "running", f"{what}: by run {run}, which has ended")
             if barrier is not None:
                 need(barrier[:2] == (run, first - 1), f"{what}: not at the barrier {barrier}")
         if phase == "live":
-            self._drained(after, channel, first - 1, after.runs[run][3])
+            self._drained(after, channel, first - 1, after.runs[run].options)
         elif was[-1][1] == "live":
             self._quiet(channel)
 
@@ -312,7 +328,7 @@ class Referee:
                 need(name != channel or until <= last, f"{channel}: a grant above {last}")
                 need(mode != "send" or to == LEGACY, f"{channel}: {first}…{until} granted to {to}")
             run = next(grant[6] for grant in fresh if grant[0] == channel)
-            policy = after.runs[run][3].get("replay") or self.policies[channel]
+            policy = after.runs[run].options.get("replay") or self.policies[channel]
             for seq in self._deferred(before, after, channel, last):
                 self._granted(after, channel, seq, last, policy)
 
@@ -346,6 +362,11 @@ class Referee:
         """What came of an attempt is durable."""
         if not doubtful:
             self.doubt.discard((channel, to, seq))
+
+    def ended(self) -> None:
+        """The process has ended: what it had claimed may have been sent, whether it was or not."""
+        for channel, to in {(name, where) for name, where, _ in self.rows.progress}:
+            self.doubt.update((channel, to, seq) for seq in self.rows.claimed(channel, to))
 
 
 __all__ = ["LEGACY", "NEW", "OLD", "Foul", "Referee", "Rows", "need"]

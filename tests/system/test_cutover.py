@@ -128,9 +128,12 @@ async def roll_back_and_kill(site: Crossing, size: Size) -> dict[str, list[str]]
 
 async def dam_up(site: Crossing, connection: str, size: Size) -> None:
     """Have its clinic owe an answer, and reports wait behind that, acknowledged to the laboratory."""
-    clinic, reports = site.world.receivers[f"{connection}-emr"], site.world.partners[connection].report
+    partner, clinic = site.world.partners[connection], site.world.receivers[f"{connection}-emr"]
+    reports = partner.report
     clinic.pause()
     arrived = len(clinic.arrivals)
+    for _ in range(3 * DAMMED):  # before the owed answer is given up, whatever the rate is
+        partner.order()
     await site.world.until(lambda: len(clinic.arrivals) > arrived, size.within)
     taken = len(reports.acknowledged)
     await site.world.until(lambda: len(reports.acknowledged) >= taken + DAMMED, size.within)

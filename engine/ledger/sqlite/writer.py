@@ -14,6 +14,8 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import Any
@@ -210,9 +212,9 @@ class Writer(threading.Thread):
         connection.execute("begin immediate")
         for sql, values in extra:
             connection.execute(sql, values)
-        for name, values in changes.put:
-            connection.execute(STATEMENTS[name], values)
         many = connection.executemany
+        for name, rows in groupby(changes.put, key=itemgetter(0)):  # in their order
+            many(STATEMENTS[name], [values for _, values in rows])
         if changes.messages:
             many(schema.INSERT_MESSAGE, changes.messages)
         if changes.channels:
