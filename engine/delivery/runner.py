@@ -245,6 +245,7 @@ class Runner:
         if mode is not Mode.SEND:
             self._keep(work.message, mode)
             self._leave_lane(work)
+            self.destination.breaker.trial_gone()
             return
         work.tries += 1
         work.began = asyncio.get_running_loop().time()

@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from engine.config.model import Channel
 from engine.config.model import Replay as Policy
@@ -38,6 +38,13 @@ from engine.observe.service_events import EpochOpened, Fault
 POLL = 0.05  # seconds between looks at what a run waits for
 SECOND = 1_000_000
 WHAT_NOW = "to give up: interlock abort --run {id}"
+
+
+Ready: TypeAlias = dict[str, tuple[Routing, list[Course]]]
+"""Channel → its next routing table, and its courses with those that it adds."""
+
+Change: TypeAlias = Callable[[Book, RunRow, Ready], tuple[RunRow, list[str]]]
+"""What a switch does in its transaction: the run's row after it, and what stood against it."""
 
 
 class Ended(Exception):
@@ -96,9 +103,10 @@ class Conductor:
             book.audit(self._entry(row, f"run {row.id} begins", self._phases(row)))
             return []
 
+        self.runs.add(row)  # before its barriers are there: who finds one must find its run
         if problems := await self._ledger.transaction(act):
+            self.runs.drop(row.id)
             raise Failed("; ".join(problems))
-        self.runs.add(row)
         emit(events.RunStarted(row.id, row.verb, row.who))
         for channel in self._of(row):
             self.world.frozen(channel)
@@ -179,14 +187,14 @@ class Conductor:
         await self._quiet(id)
         for channel in self._of(self.runs.row(id)):
             await self.gather(channel)
-        await self._switch(id, lambda book, row: self._to_live(book, row, carried))
+        await self._switch(id, lambda book, row, ready: self._to_live(book, row, ready, carried))
 
     async def _rollback(self, id: int) -> None:
         if self.runs.row(id).step != "replay":
             await self._wait(id, lambda row: [
                 (name, found) for name in row.channels for found in drain.at_real_endpoints(self.book(name))
             ])  # fmt: skip
-            await self._switch(id, self._to_parallel, "replay")
+            await self._switch(id, self._to_parallel)
         await self._replayed(id)
 
     async def _wait(self, id: int, still: Callable[[RunRow], list[tuple[str, Left]]]) -> None:
@@ -246,28 +254,32 @@ class Conductor:
         return row
 
     async def _step(self, id: int, step: str) -> None:
-        def act(book: Book) -> RunRow:
+        def act(book: Book) -> RunRow | None:
             row = replace(self.runs.row(id), step=step)
-            if row.state == RUNNING:
-                book.put("put_run", *row.values())
+            if not all(_owns(self.book(name), id) for name in row.channels):
+                return None  # it has just been ended, and that is not reported yet
+            book.put("put_run", *row.values())
             return row
 
-        self.runs.became(await self._ledger.transaction(act))
+        became = await self._ledger.transaction(act)
+        if became is None:
+            raise Ended
+        self.runs.became(became)
         emit(events.RunStep(id, self.runs.row(id).verb, step))
         self._alive(id)
 
     # -- switching
 
-    async def _switch(
-        self, id: int, change: Callable[[Book, RunRow], tuple[RunRow, list[str]]], step: str = ""
-    ) -> None:
+    async def _switch(self, id: int, change: Change) -> None:
         """The one transaction that opens the epochs of all channels, or of none."""
         row = self._alive(id)
         phase = Phase.LIVE if row.verb == "cutover" else Phase.PARALLEL
         prepared = [self._prepared(channel, phase) for channel in self._of(row)]
         sql = tuple(statement for _, _, added in prepared for statement in added)
-        self._ready = {channel.id: (routing, courses) for (routing, courses, _), channel in
-                       zip(prepared, self._of(row), strict=True)}  # fmt: skip
+        ready = {
+            channel.id: (routing, courses)
+            for channel, (routing, courses, _) in zip(self._of(row), prepared, strict=True)
+        }
 
         def act(book: Book) -> tuple[RunRow, list[str]]:
             now = self.runs.row(id)
@@ -275,7 +287,7 @@ class Conductor:
             problems = [text for each in books for text in _not_ours(each, id)]
             if now.state != RUNNING or problems:
                 return now, problems or ["it has ended"]
-            return change(book, now)
+            return change(book, now, ready)
 
         try:
             became, problems = await self._ledger.transaction(act, sql)
@@ -301,7 +313,7 @@ class Conductor:
         _, courses, sql = self._ledger.prepare(channel.id, routing, self.world.windows(channel))
         return routing, courses, sql
 
-    def _to_live(self, book: Book, row: RunRow, carried: Carried) -> tuple[RunRow, list[str]]:
+    def _to_live(self, book: Book, row: RunRow, ready: Ready, carried: Carried) -> tuple[RunRow, list[str]]:
         now = self.world.now()
         problems, evidence = [], {}
         for channel in self._of(row):
@@ -324,12 +336,11 @@ class Conductor:
             until = now + int(channel.rollback.until * SECOND) if channel.rollback else 0
             told = {"run": row.id, "gate": evidence[channel.id], "rollback_until": until,
                     "carried": sorted(carried.names)}  # fmt: skip
-            self._open(book, channel, row, Phase.LIVE, told)
+            self._open(book, channel, row, ready, Phase.LIVE, told)
         firsts = ", ".join(f"{name} from {self.book(name).epoch.first}" for name in row.channels)
         return self._finish(book, row, DONE, "", f"live: {firsts}"), []
 
-    def _to_parallel(self, book: Book, row: RunRow) -> tuple[RunRow, list[str]]:
-        now = self.world.now()
+    def _to_parallel(self, book: Book, row: RunRow, ready: Ready) -> tuple[RunRow, list[str]]:
         books = [self.book(name) for name in row.channels]
         if going := [found.said(b.name) for b in books for found in drain.at_real_endpoints(b)]:
             return row, going
@@ -341,24 +352,26 @@ class Conductor:
             lasts[channel.id] = mine.barrier.at
             done = replay(mine, mine.barrier.at, self.policy(channel, row.options), row.id)
             counts.update(counted(done))
-            self._take_back(book, done, channel, now, row)
-            self._open(book, channel, row, Phase.PARALLEL, {"run": row.id, **counted(done)})
+            self._take_back(book, done, channel, ready, row)
+            self._open(book, channel, row, ready, Phase.PARALLEL, {"run": row.id, **counted(done)})
         options = {**row.options, "lasts": lasts, "counts": dict(counts)}
         said = f"parallel again; {replayed(counts)}"
         return self._finish(book, replace(row, options=options), RUNNING, "replay", said), []
 
-    def _take_back(self, book: Book, done: Replay, channel: Channel, now: int, row: RunRow) -> None:
-        mine = self.book(channel.id)
+    def _take_back(self, book: Book, done: Replay, channel: Channel, ready: Ready, row: RunRow) -> None:
+        mine, now = self.book(channel.id), self.world.now()
         for closing in done.closings:
             book.close_open(closing.course, closing.key, closing.state, closing.why, now)
         for grant in done.grants:
             book.grant(mine, grant, at=now, who=row.who, why=row.why)
-        _, courses = self._ready[channel.id]
+        _, courses = ready[channel.id]
         old = next(course for course in courses if course.name == LEGACY)
         book.take_up(old, done.last)
 
-    def _open(self, book: Book, channel: Channel, row: RunRow, phase: Phase, evidence: dict[str, Any]) -> None:
-        routing, courses = self._ready[channel.id]
+    def _open(
+        self, book: Book, channel: Channel, row: RunRow, ready: Ready, phase: Phase, evidence: dict[str, Any]
+    ) -> None:
+        routing, courses = ready[channel.id]
         mine = self.book(channel.id)
         before = mine.epoch
         epoch = Epoch(0, 0, phase.value, routing, who=row.who, why=row.why, at=self.world.now(),

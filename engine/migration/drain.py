@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engine.ledger.course import ChannelBook, Course
-from engine.ledger.model import State
+from engine.ledger.model import OpenWork, State
 from engine.ledger.routing import LEGACY, Route
 
 STUCK = frozenset({State.DEAD, State.PARKED})
@@ -17,15 +17,17 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """Open work that need not settle before a cutover, as the approver names it: `all`, a destination, CHANNEL/SEQ."""
+    """Open work that need not settle before a cutover, as the approver names it: `all`, a destination, CHANNEL/SEQ.
+
+    On the way to the old engine and to real endpoints only what is stuck can be carried: what still moves there would
+    be sent by both sides, or not at all. Medplum settles its own in its own epoch.
+    """
 
     names: frozenset[str] = frozenset()
 
-    def covers(self, course: Course, seq: int) -> bool:
-        names = self.names
-        return bool(names) and (
-            "all" in names or course.name in names or f"{course.channel.name}/{seq}" in names
-        )  # fmt: skip
+    def covers(self, course: Course, work: OpenWork) -> bool:
+        named = self.covers_all(course) or f"{course.channel.name}/{work.seq}" in self.names
+        return named and (work.state in STUCK or not _exclusive(course))
 
     def covers_all(self, course: Course) -> bool:
         return "all" in self.names or course.name in self.names
@@ -67,15 +69,21 @@ def left(course: Course, at: int, carried: Carried = NOBODY) -> Left:
     states: Counter[str] = Counter()
     stuck = []
     on_the_way = below(course, min(at, course.claim))
-    if not carried.covers_all(course):
+    if _exclusive(course) or not carried.covers_all(course):
         states["sending"] += on_the_way
         states["waiting"] += below(course, at) - on_the_way
     for work in list(course.open.values()):
-        if work.seq <= at and not carried.covers(course, work.seq):
+        if work.seq <= at and not carried.covers(course, work):
             states[work.state.label] += 1
             if work.state in STUCK:
                 stuck.append(work.seq)
     return Left(course.name, +states, tuple(sorted(stuck)))
+
+
+def _exclusive(course: Course) -> bool:
+    """Whether only one side may send there: to the old engine, or to a real endpoint."""
+    route = route_of(course.channel, course)
+    return route is None or route.kind == LEGACY or route.real
 
 
 def before_cutover(book: ChannelBook, at: int, carried: Carried) -> list[Left]:
@@ -115,12 +123,12 @@ def route_of(book: ChannelBook, course: Course) -> Route | None:
     return None
 
 
-def carriable(book: ChannelBook, at: int) -> list[tuple[str, int, str]]:
-    """(destination, number, state) of what is open and will not settle by itself, or need not: at most MOST_NAMED."""
-    rows = [
-        (course.name, work.seq, work.state.label)
+def carriable(book: ChannelBook, at: int) -> list[tuple[Course, OpenWork]]:
+    """What is open and will not settle by itself, or need not settle before a cutover: at most MOST_NAMED."""
+    found = [
+        (course, work)
         for course in book.courses
         for work in sorted(course.open.copy().values(), key=lambda work: work.seq)
-        if work.seq <= at and (work.state in STUCK or course.name != LEGACY)
+        if work.seq <= at and (work.state in STUCK or not _exclusive(course))
     ]
-    return rows[:MOST_NAMED]
+    return found[:MOST_NAMED]

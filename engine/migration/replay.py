@@ -111,10 +111,11 @@ def _first_deferred(book: ChannelBook, last: int) -> int:
     """The first number that was deferred on the way to the old engine and that no rollback has taken up yet."""
     old = book.course(LEGACY)
     taken = old.totals if old else {}
+    ends = [*(epoch.first - 1 for epoch in book.epochs[1:]), last]
     firsts = [
         epoch.first
-        for epoch in book.epochs
-        if (route := epoch.routing.route(LEGACY)) and route.mode is Mode.DEFER and epoch.number not in taken
+        for epoch, end in zip(book.epochs, ends, strict=True)
+        if epoch.first <= end and _live(book, epoch.number) and epoch.number not in taken
     ]
     return min(firsts, default=last + 1)
 

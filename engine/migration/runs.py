@@ -51,6 +51,10 @@ class Runs:
     def add(self, row: RunRow) -> None:
         self._live[row.id] = Live(row)
 
+    def drop(self, id: int) -> None:
+        """It never began."""
+        self._live.pop(id, None)
+
     def get(self, id: int) -> Live | None:
         return self._live.get(id)
 

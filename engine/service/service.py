@@ -153,8 +153,8 @@ class Service:
             )  # fmt: skip
             emit(EpochOpened(channel.id, phase.value, book.epoch.first, why))
         else:
-            self._arrange(book, windows)
             emit(PhaseSeen(channel.id, phase.value))
+        self._arrange(book, windows)
 
     def _arrange(self, book: ChannelBook, windows: dict[str, int]) -> None:
         self.ledger.arrange(book.courses, windows)

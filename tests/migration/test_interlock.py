@@ -84,7 +84,7 @@ class InterlockMachine(RuleBasedStateMachine):
     @initialize(
         relays=st.tuples(st.booleans(), st.booleans()), wards=st.booleans(), phase=st.sampled_from(("legacy", "parallel", "live", "live")),
         unknown=st.tuples(*[st.sampled_from(("resend", "park"))] * 3),
-        policies=st.tuples(st.sampled_from(GUARDED), st.sampled_from(POLICIES)),
+        policies=st.tuples(st.sampled_from(("guarded", *GUARDED)), st.sampled_from(POLICIES)),
     )  # fmt: skip
     def begin(
         self, relays: tuple[bool, bool], wards: bool, phase: str, unknown: tuple[str, str, str],
@@ -185,6 +185,15 @@ class InterlockMachine(RuleBasedStateMachine):
         at = data.draw(st.integers(0, len(self.outside.attempts) - 1))
         self._turns(soon, lambda: self.outside.answer(self.outside.attempts[at], how))
 
+    @rule(patients=st.lists(st.sampled_from("ABC"), min_size=1, max_size=4), answers=st.lists(st.sampled_from(ANSWERS), max_size=6))
+    def traffic(self, patients: list[str], answers: list[str]) -> None:
+        """Messages on both channels; some of what they lead to has an outcome."""
+        for id in CHANNELS:
+            self._turns(10, partial(self._frames, id, patients))
+        for how in answers:
+            if self.outside.attempts:
+                self._turns(10, lambda how=how: self.outside.answer(self.outside.attempts[-1], how))  # type: ignore[misc]
+
     @precondition(lambda self: self.service and self.outside.attempts)
     @rule(rounds=st.integers(1, 6))
     def all_answer(self, rounds: int) -> None:
@@ -200,7 +209,7 @@ class InterlockMachine(RuleBasedStateMachine):
     def the_old_engine_sends(self, data: st.DataObject, how: str, soon: int) -> None:
         """Late or soon, in any order; a tap that answers with nothing is asked again."""
         waiting = self._outputs()
-        output, lost = data.draw(st.sampled_from(waiting)), data.draw(st.integers(0, 5)) == 0
+        output, lost = waiting[data.draw(st.integers(0, len(waiting) - 1))], data.draw(st.integers(0, 5)) == 0
         self._turns(soon, lambda: self._emit(output, how, lost=lost))
 
     def _outputs(self) -> list[Any]:
@@ -261,7 +270,7 @@ class InterlockMachine(RuleBasedStateMachine):
         self._order("cutover", soon, carry=self._carried(carry), timeout_s=seconds)
 
     @precondition(lambda self: self._phase() == "live")
-    @rule(policy=st.sampled_from((None, None, *GUARDED)), seconds=st.sampled_from((2.0, 60.0)), soon=SOON)
+    @rule(policy=st.sampled_from((None, None, None, *POLICIES)), seconds=st.sampled_from((2.0, 60.0)), soon=SOON)
     def rollback(self, policy: str | None, seconds: float, soon: int) -> None:
         more = {"replay": policy} if policy else {}
         self._order("rollback", soon, timeout_s=seconds, **more)
@@ -288,9 +297,9 @@ class InterlockMachine(RuleBasedStateMachine):
         return self.service is not None and any(run.goes_on for run in self.referee.rows.runs.values())
 
     def _carried(self, how: str) -> list[str]:
-        """`each`: every number that waits for a person now."""
-        stuck = [f"{name}/{seq}" for (name, _, seq), (state, _) in self.referee.rows.open.items() if state in PERSON]
-        return {"none": [], "all": ["all"], "medplum": ["medplum"], "each": stuck}[how]
+        """`each`: every number that is open now."""
+        each = sorted({f"{name}/{seq}" for name, _, seq in self.referee.rows.open})
+        return {"none": [], "all": ["all"], "medplum": ["medplum"], "each": each}[how]
 
     def _order(
         self, verb: str, soon: int, ids: tuple[str, ...] = CHANNELS, dry_run: bool = False, **options: Any
@@ -415,7 +424,7 @@ class InterlockMachine(RuleBasedStateMachine):
                 blocks and state in PERSON for (name, to, _), (state, blocks) in self.referee.rows.open.items()
                 if (name, to) == (row["channel"], row["destination"])
             )  # fmt: skip
-            need(not left or (set(left) == {"waiting"} and behind), f"{row['channel']} at {row['destination']}: {left}")
+            need(not left or (behind and "sending" not in left), f"{row['channel']} at {row['destination']}: {left}")
         for id, seq in self.outside.numbers.values():
             self._message_is_somewhere(id, seq)
 
@@ -428,7 +437,7 @@ class InterlockMachine(RuleBasedStateMachine):
             asked = (
                 (id, LEGACY, seq) in rows.open
                 or seq in rows.waiting(id, LEGACY, seq)
-                or (id, seq) in self.outside.refused
+                or (id, seq) in self.outside.said_no
             )
             need(handed or asked, f"{id}/{seq} is {phase}, and the old engine has not got it")
         for to in self.referee.real[id]:
@@ -450,12 +459,15 @@ class InterlockMachine(RuleBasedStateMachine):
                 self.everything_comes_to_an_end()
                 self._do(self.service.stop())
         finally:
-            if self.service and not self._ledger.dead:
-                self._ledger.abandon()
-            self._cancel()
-            self.loop.close()
-            self._still.__exit__(None, None, None)
-            shutil.rmtree(self.folder)
+            self.put_away()
+
+    def put_away(self) -> None:
+        if self.service and not self._ledger.dead:
+            self._ledger.abandon()
+        self._cancel()
+        self.loop.close()
+        self._still.__exit__(None, None, None)
+        shutil.rmtree(self.folder)
 
 
 def Selecting(ids: tuple[str, ...]) -> Any:

@@ -113,3 +113,17 @@ def test_where_nothing_came_while_live_nothing_is_granted() -> None:
 def test_stretches_of_the_same_fate_are_one_grant() -> None:
     plan = replay(book(100_010, {"emr": 10}, {}), 100_010, "undelivered", 7)
     assert [(g.destination, g.first, g.last) for g in plan.grants] == [("emr", 11, 100_010), (LEGACY, 11, 100_010)]
+
+
+def test_an_empty_live_epoch_makes_nothing_of_the_parallel_one_after_it_due() -> None:
+    channel = book(17, {"emr": 17}, {})
+    channel.epochs = [*channel.epochs, Epoch(3, 11, "parallel", PARALLEL), Epoch(4, 16, "live", LIVE)]
+    plan = replay(channel, 17, "all", 7)
+    assert [(g.first, g.last) for g in plan.grants if g.destination == LEGACY] == [(16, 17)]
+
+
+def test_live_epochs_side_by_side_are_taken_up_together() -> None:
+    channel = book(17, {"emr": 17}, {})
+    channel.epochs = [*channel.epochs, Epoch(3, 14, "live", LIVE)]
+    plan = replay(channel, 17, "all", 7)
+    assert [(g.first, g.last) for g in plan.grants if g.destination == LEGACY] == [(11, 17)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from engine.config.model import Replay, Target
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import Message
+from engine.ledger.sqlite import journal
 from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.ledger.sqlite.writer import Order
 from engine.migration.phases import Phase, routing
 from engine.migration.refused import Refused
 from engine.simulate.messages import Messages
@@ -287,6 +290,89 @@ async def test_repeating_what_is_done_says_so_and_changes_nothing(tmp_path: Path
             assert said in answer["said"][0]
             assert answer["runs"] == []
         assert len(bench.service.ledger.channels["acme-results"].epochs) == epochs
+
+
+async def test_connections_cut_over_side_by_side_do_not_mix(tmp_path: Path) -> None:
+    clinics = [OldEngine() for _ in range(6)]
+    old = OldEngine()
+    await asyncio.gather(*(engine.start() for engine in (*clinics, old)))
+    channels = [
+        channel(
+            f"c{n}-results", port=free_port(), old_engine=old.port, destinations=(emr(clinic.port),), rollback="none"
+        )
+        for n, clinic in enumerate(clinics)
+    ]
+    names = [each.id for each in channels]
+    async with running(configuration(tmp_path, *channels)) as service:
+        operator = Operator(service)
+        await operator.verb("parallel", *names)
+        await operator.waive_all(*names)
+        for verb, phase in (("cutover", "live"), ("rollback", "parallel"), ("cutover", "live")):
+            started = await operator.verb(verb, *names)
+            ended = [await operator.ended(run["id"]) for run in started["runs"]]
+            assert [run["state"] for run in ended] == ["done"] * 6
+            assert {operator.phase(name) for name in names} == {phase}
+        for n, each in enumerate(channels):
+            peer = await Peer.connect(each.listen.port)
+            await peer.exchange(message(n))
+            await peer.close()
+            await until(lambda n=n: clinics[n].control_ids == ids(n))
+    await asyncio.gather(*(engine.stop() for engine in (*clinics, old)))
+
+
+@pytest.mark.parametrize("verb", ["abort", "hold"])
+async def test_a_run_that_is_ended_while_it_takes_a_step_stays_ended(tmp_path: Path, verb: str) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        conductor = bench.service.conductor
+        step, other = conductor._step, []
+
+        async def slow(id: int, name: str) -> None:
+            """The disk is slow; an order of somebody else is queued before the run's own step."""
+            gate = threading.Event()
+            bench.service.ledger._put(Order(lambda book: gate.wait(5)))
+            other.append(asyncio.create_task(bench.operator.verb(verb, "acme-results")))
+            await asyncio.sleep(0.05)  # until it is queued
+            asyncio.get_running_loop().call_later(0.1, gate.set)
+            await step(id, name)
+
+        conductor._step = slow  # type: ignore[method-assign]
+        started = await bench.operator.verb("cutover", "acme-results")
+        run = await bench.operator.ended(started["runs"][0]["id"])
+        await asyncio.gather(*other)
+        assert (run["state"], bench.operator.phase("acme-results")) == ("aborted", "parallel")
+        assert bench.service.ledger.channels["acme-results"].barrier is None
+        rows = await bench.service.ledger.read(lambda reader: journal.runs(reader.connection, active=True))
+        assert rows == []
+
+
+async def test_what_still_moves_towards_the_old_engine_cannot_be_carried(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        await bench.old.stop()
+        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
+        course = bench.service.ledger.channels["acme-results"].courses[0]
+        await until(lambda: any(work.state.label == "retrying" for work in course.open.values()))
+        run = await bench.operator.run("cutover", "acme-results", carry=["all"], timeout_s=0.5)
+        assert (run["state"], bench.operator.phase("acme-results")) == ("failed", "parallel")
+
+
+async def test_a_channel_that_was_added_later_follows_its_connection(tmp_path: Path) -> None:
+    async with Bench(tmp_path, rollback="none") as bench:
+        await bench.live()
+        later = channel("acme-orders", port=free_port(), old_engine=bench.old.port,
+                        destinations=(emr(bench.clinic.port),), rollback="none")  # fmt: skip
+        await bench.service.stop()
+        async with running(configuration(tmp_path, bench.channel, later)) as service:
+            operator = Operator(service)
+            await operator.verb("parallel", "acme-orders")
+            assert (operator.phase("acme-orders"), operator.phase("acme-results")) == ("parallel", "live")
+            await operator.waive_all("acme-orders")
+            assert (await operator.run("cutover", "acme-orders"))["state"] == "done"
+            assert (await operator.run("rollback", "acme-orders"))["state"] == "done"
+            assert {operator.phase("acme-orders"), operator.phase("acme-results")} == {"parallel"}
 
 
 async def test_no_gate_no_cutover(tmp_path: Path) -> None:

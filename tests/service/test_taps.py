@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from engine.config.model import Address, Compare, Endpoint, Replay, Tap
+from engine.config.model import Address, Compare, Replay, Tap
 from engine.hl7.ack import parse_ack
 from engine.simulate.forwarding import MARK, ForwardingEngine, Route
 from engine.simulate.messages import Messages

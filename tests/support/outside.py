@@ -91,6 +91,7 @@ class Outside:
         self.outputs: list[Output] = []
         self.acknowledged: dict[str, str] = {}  # control id → the code that its sender heard
         self.refused: set[tuple[str, int]] = set()  # what the old engine said no to, as its sender was told
+        self.said_no: set[tuple[str, int]] = set()  # what the old engine said no to, whoever heard it
         self.has: dict[tuple[str, str], set[int]] = {}  # channel and destination → what it has taken
         self.parked: set[tuple[str, str, int]] = set()  # endpoint, channel, seq: outputs that wait for a person
         self.kept_back: set[tuple[str, str, int]] = set()  # outputs that a tap captured
@@ -124,6 +125,8 @@ class Outside:
             how = OK
         if how in (OK, LOST_BUT_TAKEN):
             self._take(attempt)
+        if attempt.to == LEGACY and how in (LATER, NO):
+            self.said_no.add((attempt.channel, attempt.seq))
         self._doubtful[key] = how in (LOST, LOST_BUT_TAKEN) or (how == UNREACHABLE and attempt.doubtful)
         attempt.work.done(attempt.work, self._outcome(attempt, how))
 

@@ -74,8 +74,7 @@ async def crossed(folder: Path, size: Size, *, seed: int) -> None:
         await site.flows(size.some, size.within)
         policies = await roll_back_and_kill(site, size)
         await site.flows(size.some, size.within)
-        back = [connection for some in policies.values() for connection in some]
-        await site.moved("cutover", back, "live", carry=await site.carried(back))
+        await site.cut_over([connection for some in policies.values() for connection in some])
         assert await site.in_phase("live") == site.connections
         await site.flows(size.some, size.within)
         await site.drained(size.within)
@@ -100,7 +99,7 @@ async def cut_over_and_kill(site: Crossing, size: Size) -> None:
     assert left, "all were live before the kill: nothing was in the middle"
     await no_runs(site, size)
     if rest := [one for one in site.connections if one not in await site.in_phase("live")]:
-        await site.moved("cutover", rest, "live")
+        await site.cut_over(rest)
 
 
 async def roll_back_and_kill(site: Crossing, size: Size) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from engine.config.model import Channel
@@ -89,11 +90,9 @@ class CutoverVerb:
     whole = True
 
     async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
-        moving = tuple(channel for channel in group.channels if channel.legacy)
-        plan = Plan(Group(group.connection, moving or group.channels, group.added))
-        if all(book.epoch.phase == Phase.LIVE.value for _, book in books(conductor, plan.group)):
-            plan.already = _live_since(conductor, plan.group)
-            return plan
+        plan = _plan(conductor, group, lambda phase: phase != Phase.LIVE.value)
+        if plan is None:
+            return Plan(group, already=_live_since(conductor, group))
         carried = Carried(frozenset(asked.options.get("carry", ())))
         for channel, book in books(conductor, plan.group):
             against = [*_standing_against(conductor, channel, book), *_not_ready(channel, book)]
@@ -127,10 +126,10 @@ class CutoverVerb:
             lines.append(f"{channel.id}: what the old engine still sends for numbers up to {book.seq} is forwarded; for"
                          " later ones it is kept and not sent")  # fmt: skip
         lines.append(f"{channel.id}: nothing is sent twice, and nothing is left out (rollback: {policy}{until_})")
-        for destination, seq, state in drain.carriable(book, book.seq):
-            named = next(course for course in book.courses if course.name == destination)
-            how = "carried" if carried.covers(named, seq) else f"wants --carry {channel.id}/{seq}, or to be settled"
-            lines.append(f"{channel.id}/{seq} is {state} at {destination}: {how}")
+        for course, work in drain.carriable(book, book.seq):
+            name = f"{channel.id}/{work.seq}"
+            how = "carried" if carried.covers(course, work) else f"wants --carry {name}, or to be settled"
+            lines.append(f"{name} is {work.state.label} at {course.name}: {how}")
         return lines
 
     async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:
@@ -145,12 +144,10 @@ class RollbackVerb:
     whole = True
 
     async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
-        moving = tuple(channel for channel in group.channels if channel.legacy)
-        plan = Plan(Group(group.connection, moving or group.channels, group.added))
-        phases = {book.epoch.phase for _, book in books(conductor, plan.group)}
-        if phases == {Phase.PARALLEL.value}:
-            plan.already = f"{group.connection} is parallel already"
-            return plan
+        plan = _plan(conductor, group, lambda phase: phase == Phase.LIVE.value)
+        if plan is None:
+            phases = {book.epoch.phase for _, book in books(conductor, group)}
+            return Plan(group, already=f"{group.connection} is {' and '.join(sorted(phases))}, not live")
         total: Counter[str] = Counter()
         for channel, book in books(conductor, plan.group):
             against = [*_standing_against(conductor, channel, book), *self._against(conductor, channel, book, asked)]
@@ -173,7 +170,7 @@ class RollbackVerb:
     def _against(self, conductor: Conductor, channel: Channel, book: ChannelBook, asked: Asked) -> list[str]:
         if book.epoch.phase != Phase.LIVE.value:
             return [f"{channel.id} is {book.epoch.phase}: only a live channel can go back"]
-        until_ = json.loads(book.epoch.evidence or "{}").get("rollback_until", 0)
+        until_ = _rollback_until(book)
         if until_ and until_ < conductor.world.now() and not asked.options.get("override_until"):
             age = span((conductor.world.now() - until_) / SECOND)
             return [f"{channel.id}: the time for a rollback was over {age} ago: --override-until, if it must be"]
@@ -237,6 +234,17 @@ def gate(
     return examine(conductor.subject(channel, conductor.world.now(), flight), when)
 
 
+def _plan(conductor: Conductor, group: Group, moves: Callable[[str], bool]) -> Plan | None:
+    """A plan for the channels of a connection that are where the verb takes them from: all that have an old engine,
+    unless one was added later. None where there is none."""
+    mine = [(channel, book) for channel, book in books(conductor, group) if channel.legacy]
+    moving = tuple(channel for channel, book in mine if moves(book.epoch.phase))
+    if not moving:
+        return None
+    stays = [f"{channel.id} is {book.epoch.phase}, and stays so" for channel, book in mine if channel not in moving]
+    return Plan(Group(group.connection, moving, group.added), stays)
+
+
 def _not_ready(channel: Channel, book: ChannelBook) -> list[str]:
     if book.epoch.phase == Phase.LIVE.value:
         return []
@@ -267,6 +275,16 @@ def _barrier_line(conductor: Conductor, channel: Channel, book: ChannelBook, car
         f"{channel.id}: messages after {book.seq} are stored, acknowledged by Interlock and wait{coming}; waited for:"
         f" {waits}{time}"
     )
+
+
+def _rollback_until(book: ChannelBook) -> int:
+    """Until when a rollback needs no override, as the cutover said; a changed routing table is no new cutover."""
+    for epoch in reversed(book.epochs):
+        if epoch.phase != Phase.LIVE.value:
+            return 0
+        if epoch.evidence:
+            return int(json.loads(epoch.evidence).get("rollback_until", 0))
+    return 0
 
 
 def _live_since(conductor: Conductor, group: Group) -> str:

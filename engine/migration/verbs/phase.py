@@ -28,16 +28,18 @@ class PhaseVerb:
         self._from = comes_from
 
     async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
+        """A channel that is `live` already while others of its connection begin (one was added later) stays so."""
         plan = Plan(group)
         found = books(conductor, group)
+        moving = [channel.id for channel, book in found if book.epoch.phase == self._from.value]
         if all(book.epoch.phase == self._phase.value for _, book in found):
-            since = max(book.epoch.at for _, book in found)
             plan.already = f"{group.connection} is {self._phase.value} already"
-            plan.counts = {"since": since}
             return plan
         for channel, book in found:
             phase = book.epoch.phase
-            if phase not in (self._phase.value, self._from.value):
+            if phase == self._phase.value or (phase == Phase.LIVE.value and moving):
+                plan.lines.append(f"{channel.id} is {phase}, and stays so")
+            elif phase != self._from.value:
                 plan.refused.append(_wrong(channel.id, phase, self._phase.value))
             elif channel.target is None and self._phase is Phase.PARALLEL:
                 plan.refused.append(f"{channel.id} has no target: there is nothing to do beside the old engine")
@@ -64,23 +66,28 @@ class PhaseVerb:
     async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:
         world, moving = conductor.world, []
         for channel, mine in books(conductor, plan.group):
-            if mine.epoch.phase != self._phase.value:
+            if mine.epoch.phase == self._from.value:
                 routing = world.routing(channel, self._phase)
                 _, courses, sql = world.ledger.prepare(channel.id, routing, world.windows(channel))
                 moving.append((channel, mine, routing, courses, sql))
 
-        def act(book: Book) -> None:
+        def act(book: Book) -> list[str]:
+            if moved := [mine.name for _, mine, *_ in moving if mine.epoch.phase != self._from.value]:
+                return moved  # somebody else was faster
             for channel, mine, routing, courses, _ in moving:
                 before = mine.epoch.phase
                 epoch = Epoch(0, 0, self._phase.value, routing, who=asked.who, why=asked.why, at=world.now())
                 opened = book.switch(mine, epoch, courses)
                 after = json.dumps({"phase": self._phase.value, "from": opened.first})
                 book.audit(entry(conductor, self.name, channel.id, asked, before, after))
+            return []
 
         try:
-            await world.ledger.transaction(act, tuple(row for *_, sql in moving for row in sql))
+            moved = await world.ledger.transaction(act, tuple(row for *_, sql in moving for row in sql))
         except LedgerError as error:
             raise Refused(str(error)) from error
+        if moved:
+            return Acted([f"{', '.join(moved)} had been moved meanwhile; nothing is changed"])
         for channel, mine, *_ in moving:
             emit(EpochOpened(channel.id, self._phase.value, mine.epoch.first, asked.who))
             await world.moved(channel)
