@@ -12,6 +12,7 @@ until too many newer ones do: what a rollback gives back to the old engine may c
 from __future__ import annotations
 
 from array import array
+from bisect import insort
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import chain, islice
@@ -126,14 +127,14 @@ class Correlator:
         self.forget(input.seq)
         slot = Slot(input, True, (input.at if since is None else since) + self._within)
         self._waiting[input.seq] = slot
-        self._by_key.setdefault(input.key, []).append(slot)
+        insort(self._by_key.setdefault(input.key, []), slot, key=_number)
         return slot
 
     def await_any(self, input: Input, most: int, granted: bool = False) -> Slot:
         """An output may come, whenever. most: how many such inputs are kept; the oldest is forgotten."""
         self.forget(input.seq)
         slot = self._lasting[input.seq] = Slot(input, False, 0, granted)
-        self._by_key.setdefault(input.key, []).append(slot)
+        insort(self._by_key.setdefault(input.key, []), slot, key=_number)
         while len(self._lasting) > most:
             self.forget(next(iter(self._lasting)))
         return slot
@@ -305,6 +306,11 @@ class Correlator:
             if slot.due + (KNOWN_FOR - 1) * self._within > now:
                 return
             self.forget(seq)
+
+
+def _number(slot: Slot) -> int:
+    """After a restart inputs are not always told in the order of their numbers."""
+    return slot.input.seq
 
 
 def _take_out(table: dict[Key, list[Slot]], slot: Slot) -> None:

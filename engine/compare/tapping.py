@@ -37,7 +37,13 @@ def fate(book: ChannelBook, seq: int | None, destination: str | None) -> Fate:
 def _replaying(book: ChannelBook) -> bool:
     """Whether the old engine is still being given what a guard stands over: an output may be of one of these."""
     old = book.course(LEGACY)
-    return old is not None and any(g.guarded and g.mode is Mode.SEND and g.last > old.frontier for g in book.grants)
+    if old is None:
+        return False
+    given = [grant for grant in book.grants if grant.guarded and grant.mode is Mode.SEND]
+    return any(
+        grant.last > old.frontier or any(grant.first <= seq <= grant.last for seq, _, _ in old.open.copy())
+        for grant in given
+    )
 
 
 def _of_a_replay(book: ChannelBook, seq: int, destination: str | None) -> Fate:

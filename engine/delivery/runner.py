@@ -111,7 +111,7 @@ class Runner:
 
     def _begin_again(self, lane: deque[Work]) -> None:
         head, manner = lane[0], self.destination.manner
-        if head.for_a_person:
+        if head.for_a_person or self.course.mode(head.message.seq) is Mode.ASK:
             return
         if head.unknown and manner.parks_unknown and not self._refused(head):
             head.for_a_person = True
@@ -437,6 +437,7 @@ class Runner:
         work = self._asked.pop(key, None)
         if work is not None and not self.stopped:
             self._try_in(READ_AGAIN, work)
+            self.destination.breaker.trial_gone()
 
     def _breaker_changed(self, opened: bool) -> None:
         if self._started and not self.stopped:

@@ -211,6 +211,8 @@ class Book:
         ones included. LedgerRuleError where a freeze or somebody else's barrier stands in the way, where something
         above it may have been sent already, or where both sides would send to one endpoint."""
         first, id = self._above(channel, epoch, run)
+        if orphans := [course.name for course in channel.courses if course not in courses]:
+            raise LedgerRuleError(f"{channel.name}: {', '.join(orphans)} came in between, by another switch")
         self._touch(channel)
         number = channel.epochs[-1].number + 1 if channel.epochs else 1
         opened = Epoch(

@@ -47,6 +47,10 @@ Change: TypeAlias = Callable[[Book, RunRow, Ready], tuple[RunRow, list[str]]]
 """What a switch does in its transaction: the run's row after it, and what stood against it."""
 
 
+COMES_FROM = {"cutover": Phase.PARALLEL, "rollback": Phase.LIVE}
+"""The phase in which a run that switches begins. Behind its barrier no other verb changes it."""
+
+
 class Ended(Exception):
     """The run has ended while it waited: an abort, or a hold."""
 
@@ -77,6 +81,21 @@ class Conductor:
             self.waivers[names[id]] = {name: Waiver(name, *values) for name, values in waived.items()}
         for row in self.runs.active():
             events.RUNS.of(row.verb).n += 1
+        for row in [row for row in self.runs.active() if row.step != "replay" and not self._stands(row)]:
+            await self._strike(row)
+
+    def _stands(self, row: RunRow) -> bool:
+        books = [self.book(name) for name in row.channels if name in self._ledger.channels]
+        return any(_owns(book, row.id) for book in books)
+
+    async def _strike(self, row: RunRow) -> None:
+        """A run without its barrier is over, whatever its row says."""
+        said = "its barrier was gone when the service started; nothing has changed"
+
+        def act(book: Book) -> RunRow:
+            return end(book, row, [], FAILED, said, self.world.now())
+
+        self.ended(await self._ledger.transaction(act))
 
     async def start(self) -> None:
         """Take up the runs again."""
@@ -94,7 +113,7 @@ class Conductor:
         """Set the barriers of a new run, all in one transaction, and drive it. Raises Failed where one cannot be."""
 
         def act(book: Book) -> list[str]:
-            problems = [text for name in row.channels for text in self._in_the_way(self.book(name))]
+            problems = [text for name in row.channels for text in _in_the_way(self.book(name), row.verb)]
             if problems:
                 return problems
             for name in row.channels:
@@ -111,13 +130,6 @@ class Conductor:
         for channel in self._of(row):
             self.world.frozen(channel)
         self.world.spawn(self._drive(row.id), f"run {row.id}")
-
-    def _in_the_way(self, book: ChannelBook) -> list[str]:
-        if book.hold is not None:
-            return [f"{book.name} is held by {book.hold.who} ({book.hold.why}): release it first"]
-        if book.barrier is not None:
-            return [f"{book.name} belongs to run {book.barrier.run}, which goes on: abort it first"]
-        return []
 
     async def end(
         self, id: int, state: str, said: str, *, who: str = "", why: str = "", origin: str = ""
@@ -296,17 +308,23 @@ class Conductor:
         if problems:
             self._alive(id)
             raise Failed("; ".join(problems))
+        self.runs.became(became)  # first: it is durable, whatever goes wrong in following it
         for channel in self._of(row):
-            rebuilt = [course.name for course in drain.real(self.book(channel.id))] if row.verb == "rollback" else []
-            epoch = self.book(channel.id).epoch
-            emit(EpochOpened(channel.id, epoch.phase, epoch.first, f"run {id}"))
-            await self.world.moved(channel, rebuilt=rebuilt)
+            await self._follow(channel, row)
         if became.state == RUNNING:
-            self.runs.became(became)
             for channel in self._of(row):
                 self.world.resumed(channel)
         else:
             self.ended(became)
+
+    async def _follow(self, channel: Channel, row: RunRow) -> None:
+        book = self.book(channel.id)
+        closed = [course.name for course in drain.real(book)] if row.verb == "rollback" else []
+        emit(EpochOpened(channel.id, book.epoch.phase, book.epoch.first, f"run {row.id}"))
+        try:
+            await self.world.moved(channel, rebuilt=closed)
+        except Exception as error:  # one channel's defect must not keep the others of its connection back
+            emit(Fault.of(error))
 
     def _prepared(self, channel: Channel, phase: Phase) -> tuple[Routing, list[Course], Any]:
         routing = self.world.routing(channel, phase)
@@ -405,13 +423,16 @@ class Conductor:
         """See anew what can be seen, and write it down."""
         await self.record(channel, await self.world.facts(channel))
 
-    async def record(self, channel: Channel, found: Iterable[Fact]) -> None:
+    async def record(self, channel: Channel, found: Iterable[Fact], entry: Entry | None = None) -> None:
+        """Write facts down; with `entry`, what the audit chain says of it, in the same transaction."""
         rows = list(found)
         id = self.book(channel.id).id
 
         def act(book: Book) -> None:
             for fact in rows:
                 book.put("put_fact", id, fact.name, json.dumps(fact.value), fact.at, fact.who, fact.until, fact.version)
+            if entry is not None:
+                book.audit(entry)
 
         await self._ledger.transaction(act)
         self.facts[channel.id] = {**self.facts.get(channel.id, {}), **{fact.name: fact for fact in rows}}
@@ -482,6 +503,18 @@ def replayed(counts: Counter[str]) -> str:
     }  # fmt: skip
     told = [f"{counts[key]} {text}" for key, text in words.items() if counts[key]]
     return f"of {counts['deferred']} live messages " + (", ".join(told) if told else "none is sent again")
+
+
+def _in_the_way(book: ChannelBook, verb: str) -> list[str]:
+    """What stands against a run that begins now, whatever was so when it was planned."""
+    if book.hold is not None:
+        return [f"{book.name} is held by {book.hold.who} ({book.hold.why}): release it first"]
+    if book.barrier is not None:
+        return [f"{book.name} belongs to run {book.barrier.run}, which goes on: abort it first"]
+    comes_from = COMES_FROM.get(verb)
+    if comes_from is not None and book.epoch.phase != comes_from.value:
+        return [f"{book.name} is {book.epoch.phase}: a {verb} begins in {comes_from.value}"]
+    return []
 
 
 def _owns(book: ChannelBook, run: int) -> bool:

@@ -95,7 +95,9 @@ def _mode(policy: Policy, done: list[Done]) -> Mode:
 
 def _count(plan: Replay, mode: Mode, done: list[Done], count: int) -> None:
     has_it = Done.DELIVERED in done
-    if mode is Mode.SEND:
+    if Done.UNKNOWN in done:
+        plan.asked += count
+    elif mode is Mode.SEND:
         plan.again += count
         if has_it and plan.policy == "guarded":
             plan.held += count

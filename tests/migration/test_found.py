@@ -42,9 +42,18 @@ def life(phase: str = "parallel", policy: Any = "all") -> Iterator[InterlockMach
         machine.put_away()
 
 
-def answer(machine: InterlockMachine, channel: str, to: str, how: str, turns: int = 20) -> None:
-    attempt = next(each for each in machine.outside.attempts if (each.channel, each.to) == (channel, to))
-    machine._turns(turns, lambda: machine.outside.answer(attempt, how))
+def answer(machine: InterlockMachine, channel: str, to: str, seq: int, how: str) -> None:
+    attempt = next(each for each in machine.outside.attempts if (each.channel, each.to, each.seq) == (channel, to, seq))
+    machine._turns(20, lambda: machine.outside.answer(attempt, how))
+
+
+@contextmanager
+def one_transaction(machine: InterlockMachine) -> Iterator[None]:
+    """What is written meanwhile is written together, when the disk takes something again."""
+    machine._ledger.writer.full = True
+    yield
+    machine._ledger.writer.full = False
+    machine.time_passes(0.3)
 
 
 def ended(machine: InterlockMachine, *, killed: bool) -> None:
@@ -54,12 +63,12 @@ def ended(machine: InterlockMachine, *, killed: bool) -> None:
 @pytest.mark.parametrize("turns", TURNS)
 def test_a_message_is_counted_whatever_else_is_in_its_transaction(turns: int) -> None:
     with life() as machine:
-        machine._order("hold", turns)
-        machine.store(RESULTS, ["A", "B"], 0)
-        machine._order("release", 40)
+        with one_transaction(machine):
+            machine._order("hold", turns)
+            machine.store(RESULTS, ["A", "B"], 0)
         machine.the_equation_balances_from_both_sources()
         ended(machine, killed=True)
-        machine.store(RESULTS, ["A"], 40)
+        machine.store(RESULTS, ["A"], 20)
         assert machine.outside.numbers["C3"] == (RESULTS, 3)
 
 
@@ -76,19 +85,22 @@ def test_carry_does_not_pass_over_what_is_on_its_way_to_the_old_engine() -> None
 @pytest.mark.parametrize("turns", TURNS)
 def test_a_phase_verb_that_is_given_twice_opens_one_epoch(turns: int) -> None:
     with life() as machine:
-        machine._order("legacy", turns)
-        machine._order("legacy", 40)
+        with one_transaction(machine):
+            machine._order("legacy", turns)
+            machine._order("legacy", 40)
         assert [phase for _, phase in machine.referee.rows.phases[RESULTS]] == ["parallel", "legacy"]
 
 
 @pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
 @pytest.mark.parametrize("verb", ["drain", "cutover", "rollback"])
-def test_a_hold_stops_a_run_at_whatever_turn_it_comes(verb: str, turns: int) -> None:
+def test_a_hold_stops_a_run_at_whatever_turn_it_comes(verb: str, turns: int, after: int) -> None:
     """The hold is set, the run has ended, and the connection can be moved again after the release."""
     with life("live" if verb == "rollback" else "parallel") as machine:
-        machine.store(ORDERS, ["A"], 20)
         machine._order(verb, turns, timeout_s=60.0)
-        machine._order("hold", 60)
+        with one_transaction(machine):
+            machine._order("hold", after)
+            machine._turns(5)
         machine.no_rule_is_broken()
         assert set(machine.referee.rows.holds) == set(CHANNELS)
         assert not machine.referee.rows.barriers
@@ -114,11 +126,12 @@ def test_what_a_person_decides_does_not_stop_the_path_to_the_old_engine_after_a_
     """Killed between the claim of a number that a rollback left to a person, and the row that says so."""
     with life("live") as machine:
         machine.store(ORDERS, ["A"], 20)
-        answer(machine, ORDERS, "lis", LOST)
+        answer(machine, ORDERS, "lis", 1, LOST)
         machine._order("rollback", 0, timeout_s=60.0)
         while machine._phase() == "live":
-            machine.time_passes(0.005)
-        machine._turns(turns)
+            machine._turns(1)
+        for _ in range(turns):
+            machine._turns(1)
         ended(machine, killed=True)
         machine.outside.always = True
         machine._turns(1, machine._all_answer)
@@ -131,17 +144,16 @@ def test_what_a_person_decides_does_not_stop_the_path_to_the_old_engine_after_a_
 def test_open_work_of_an_old_epoch_is_claimed_anew_where_its_destination_is_off() -> None:
     """After a restart in `legacy`, Medplum's work of the first of two parallel runs goes on; and after the third begins."""
     with life() as machine:
-        machine.store(ORDERS, ["A"], 20)
-        answer(machine, ORDERS, MEDPLUM, LOST)  # tried again and again
-        for id in CHANNELS:
-            machine.store(id, ["B"], 20)
+        machine.store(ORDERS, ["A", "B"], 20)
+        answer(machine, ORDERS, MEDPLUM, 1, LOST)  # tried again and again
+        answer(machine, ORDERS, MEDPLUM, 2, OK)
         machine._order("legacy", 20)
         machine._order("parallel", 20)
         machine.store(ORDERS, ["C"], 20)
+        answer(machine, ORDERS, MEDPLUM, 3, OK)
         machine._order("legacy", 20)
         ended(machine, killed=False)
         machine.time_passes(2.0)
-        answer(machine, ORDERS, MEDPLUM, LOST)
         machine._order("parallel", 20)
         machine.outside.always = True
         machine._turns(1, machine._all_answer)
@@ -152,4 +164,14 @@ def test_open_work_of_an_old_epoch_is_claimed_anew_where_its_destination_is_off(
         assert {1, 2, 3} <= machine.outside.has[ORDERS, MEDPLUM]
 
 
-__all__ = ["OK"]
+@pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_an_abort_ends_the_run_that_goes_on_and_does_not_stumble_over_one_that_never_began(
+    after: int, turns: int
+) -> None:
+    with life() as machine:
+        machine._order("cutover", turns, timeout_s=60.0)
+        machine._order("drain", after, for_s=60.0)
+        machine._order("abort", 20)
+        machine.no_rule_is_broken()
+        machine.time_passes(3.0)

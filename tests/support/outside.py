@@ -108,7 +108,8 @@ class Outside:
         key = lane.patient(work.message.raw).decode() if way.to == MEDPLUM else ""
         need((channel, seq) not in self.refused, f"{channel}/{seq} goes to {way.to}, and its sender was told no")
         doubtful = (channel, way.to, seq) in self.referee.doubt
-        self.referee.sends(channel, way.to, seq, key)
+        repeats = way.to == MEDPLUM and seq in self.has.get((channel, MEDPLUM), ())
+        self.referee.sends(channel, way.to, seq, key, repeats=repeats)
         attempt = Sent(way, work, channel, way.to, seq, doubtful)
         self.attempts.append(attempt)
         if self.always:

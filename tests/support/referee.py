@@ -167,8 +167,8 @@ class Referee:
 
     # -- bytes
 
-    def sends(self, channel: str, to: str, seq: int, lane: str) -> None:
-        """Our side is about to send a message to a destination."""
+    def sends(self, channel: str, to: str, seq: int, lane: str, *, repeats: bool) -> None:
+        """Our side is about to send a message to a destination. repeats: it is idempotent, and has this message."""
         rows, what = self.rows, f"{channel}/{seq} to {to}"
         number, phase = rows.epoch(channel, seq)
         row = rows.progress.get((channel, to, number))
@@ -183,8 +183,8 @@ class Referee:
         else:
             need(phase in ("parallel", "live"), f"{what}: it is {phase}, where nothing is sent there")
         before = self.lanes.get((channel, to, lane), 0)
-        need(seq >= before, f"{what}: out of order, {before} of its lane has been sent")
-        self.lanes[channel, to, lane] = seq
+        need(seq >= before or repeats, f"{what}: out of order, {before} of its lane has been sent")
+        self.lanes[channel, to, lane] = max(seq, before)
         self.sent.setdefault((channel, to), []).append(seq)
         key = (channel, to, seq)
         self.on_the_way[key] = self.on_the_way.get(key, 0) + 1

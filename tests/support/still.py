@@ -45,7 +45,7 @@ class _Jumping(selectors.SelectSelector):
         if not ready and timeout is None:
             raise AssertionError("nothing would ever happen any more")
         if not ready and timeout:
-            self._loop.moment += timeout
+            self._loop.moment += max(timeout, 1e-6)  # less than that may be nothing at all, beside a large number
         return ready
 
 

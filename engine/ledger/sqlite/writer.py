@@ -130,11 +130,14 @@ class Writer(threading.Thread):
         except Exception as error:
             return self._hand_back(operations, str(error)) if _unwritable(error) else self._one_by_one(operations)
         commit.seconds = monotonic() - started
+        self._written(commit)
+        return []
+
+    def _written(self, commit: Commit) -> None:
         if self._broken:
             self._broken = False
             self._unwritable(None)
         self._report(commit)
-        return []
 
     def _hand_back(self, operations: list[Any], reason: str) -> list[Any]:
         """Whoever waits for an answer hears that there is none; the rest is kept, evidence up to a bound."""
@@ -158,7 +161,7 @@ class Writer(threading.Thread):
     def _one_by_one(self, operations: list[Any]) -> list[Any]:
         for at, operation in enumerate(operations):
             try:
-                self._report(self._transaction([operation]))
+                self._written(self._transaction([operation]))
             except StaleTermError:
                 raise
             except Exception as error:

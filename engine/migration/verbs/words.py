@@ -51,13 +51,7 @@ class AttestVerb:
         for channel, _ in books(conductor, plan.group):
             version = "" if name == "old_queue" else conductor.world.version(channel)
             fact = Fact(name, {"attested": True, "why": asked.why}, now, asked.who, limit, version)
-            await conductor.record(channel, [fact])
-
-        def act(book: Book) -> None:
-            for channel in plan.group.channels:
-                book.audit(entry(conductor, "attest", channel.id, asked, "", name))
-
-        await conductor.world.ledger.transaction(act)
+            await conductor.record(channel, [fact], entry(conductor, "attest", channel.id, asked, "", name))
         return Acted([f"attested by {asked.who}: {name} of {', '.join(c.id for c in plan.group.channels)}"])
 
 
