@@ -104,7 +104,11 @@ class Runner:
         work.since = asyncio.get_running_loop().time()  # it may have been under way until the process before ended
         work.parked = True
         work.for_a_person = row.state is State.DEAD or (row.state is State.PARKED and row.blocks)
-        if (row.state is State.DEAD and not row.blocks) or self.course.mode(row.seq) is Mode.ASK:
+        if self.course.mode(row.seq) is Mode.ASK:
+            if row.state is not State.PARKED or row.blocks:
+                self._keep(message, Mode.ASK)
+            return
+        if row.state is State.DEAD and not row.blocks:
             return
         self._lighten(work)
         self._lanes.setdefault(work.lane, deque()).append(work)

@@ -133,9 +133,12 @@ class Book:
 
     def _open_again(self, settlement: Settlement, epoch: int) -> None:
         key = (settlement.seq, settlement.part, settlement.delivery)
+        blocks = settlement.blocks
+        if settlement.state is State.PARKED and settlement.course.mode(settlement.seq) is Mode.ASK:
+            blocks = False  # a rollback, which may have come in between, has left it to a person: nothing waits for it
         opened = OpenWork(
             *key, settlement.message.id, epoch, settlement.state, settlement.due, settlement.tries, settlement.why,
-            settlement.blocks,
+            blocks,
         )  # fmt: skip
         self._put_open(settlement.course, opened)
 
@@ -344,13 +347,14 @@ class Book:
         return changes, claimed
 
     def _progress(self, course: Course, epoch: int) -> tuple[Any, ...]:
-        claim, frontier = course.claim, course.frontier
-        if course.spans and epoch != course.spans[0].epoch:
-            behind = next((span for span in course.spans if span.epoch == epoch), None)
-            if behind is not None:  # not begun
-                claim = frontier = behind.first - 1
-            else:  # finished: only its totals still change
-                claim = frontier = next(later.first for later in course.channel.epochs if later.number == epoch + 1) - 1
+        """The row of one epoch: at work, not begun, or finished, where only its totals still change."""
+        span = next((span for span in course.spans if span.epoch == epoch), None)
+        if span is None:
+            claim = frontier = next(later.first for later in course.channel.epochs if later.number == epoch + 1) - 1
+        elif span is course.spans[0]:
+            claim, frontier = course.claim, course.frontier
+        else:
+            claim = frontier = span.first - 1
         totals = course.totals[epoch]
         return (course.channel.id, course.id, epoch, claim, self.term, frontier, course.frontier_id, *totals)
 

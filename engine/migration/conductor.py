@@ -135,11 +135,14 @@ class Conductor:
         self, id: int, state: str, said: str, *, who: str = "", why: str = "", origin: str = ""
     ) -> RunRow | None:
         """End a run as it stands, with its barriers lifted; None where it has ended already."""
-        row = self.runs.row(id)
+        live = self.runs.get(id)
+        if live is None:  # it never began
+            return None
+        row = live.row
         books = [self.book(name) for name in row.channels if name in self._ledger.channels]
 
         def act(book: Book) -> RunRow | None:
-            now = self.runs.row(id)
+            now = live.row
             if now.state != RUNNING or (now.step != "replay" and not any(_owns(b, id) for b in books)):
                 return None
             ended = end(book, now, books, state, said, self.world.now())

@@ -34,6 +34,12 @@ class Tapped:
         self.flaw = flaw
         self.ports: dict[str, TapPort] = {}
 
+    @property
+    def attributes(self) -> bool:
+        """Whether outputs are attributed to inputs: in the phases that need it, and wherever a rollback's guard stands
+        over some, also after the parallel run has been ended."""
+        return self.book.epoch.phase in COMPARED or any(grant.guarded for grant in self.book.grants)
+
 
 class Comparisons:
     """All channels with taps."""
@@ -60,7 +66,7 @@ class Comparisons:
 
     def _attribute(self, tapped: Tapped, tap: str) -> Callable[[bytes, int], int | None]:
         def attribute(raw: bytes, at: int) -> int | None:
-            if tapped.book.epoch.phase not in COMPARED:
+            if not tapped.attributes:
                 return None
             return tapped.comparer.attribute(tap, raw, at)
 
@@ -85,20 +91,20 @@ class Comparisons:
         """About once a second."""
         now = self._now()
         for tapped in self.channels.values():
-            if tapped.book.epoch.phase in COMPARED:
+            if tapped.attributes:
                 tapped.comparer.tick(now)
 
     # -- from the ledger
 
     def stored(self, message: Message) -> None:
         tapped = self.channels.get(message.channel.name)
-        if tapped is not None and tapped.book.epoch.phase in COMPARED:
+        if tapped is not None and tapped.attributes:
             tapped.comparer.stored(message)
 
     def sending(self, message: Message) -> None:
         """A message goes to the old engine, by its epoch or by the grant of a rollback."""
         tapped = self.channels.get(message.channel.name)
-        if tapped is not None and tapped.book.epoch.phase in COMPARED:
+        if tapped is not None and tapped.attributes:
             tapped.comparer.sending(message)
 
     def moved(self, channel: str) -> None:
@@ -111,7 +117,7 @@ class Comparisons:
         """What we would have sent, what the old engine answered, or that it will make nothing of an input."""
         course = settlement.course
         tapped = self.channels.get(course.channel.name)
-        if tapped is None or tapped.book.epoch.phase not in COMPARED:
+        if tapped is None or not tapped.attributes:
             return
         if (
             settlement.state is State.CAPTURED
@@ -127,7 +133,7 @@ class Comparisons:
         """An output is durable."""
         tapped = self.channels[output.channel.name]
         tapped.ports[output.tap].kept(output)
-        if tapped.book.epoch.phase in COMPARED:
+        if tapped.attributes:
             answered = output.answer is not None
             if output.decision != Fate.PARK.value:
                 tapped.comparer.tapped(output.tap, output.id, output.raw, output.at, output.seq, answered=answered)

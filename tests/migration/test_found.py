@@ -27,12 +27,12 @@ class Whatever:
 
 
 @contextmanager
-def life(phase: str = "parallel", policy: Any = "all") -> Iterator[InterlockMachine]:
+def life(phase: str = "parallel", policy: Any = "all", unknown: str = "resend") -> Iterator[InterlockMachine]:
     """One connection: `acme-results` with taps to a clinic, `acme-orders` without to a LIS."""
     machine = InterlockMachine()
     try:
         machine.begin(
-            relays=(False, False), wards=False, phase=phase, unknown=("resend",) * 3, policies=(policy, policy)
+            relays=(False, False), wards=False, phase=phase, unknown=(unknown,) * 3, policies=(policy, policy)
         )
         yield machine
         machine.no_rule_is_broken()
@@ -175,3 +175,33 @@ def test_an_abort_ends_the_run_that_goes_on_and_does_not_stumble_over_one_that_n
         machine._order("abort", 20)
         machine.no_rule_is_broken()
         machine.time_passes(3.0)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_what_a_rollback_leaves_to_a_person_stops_no_shadow_output_after_a_crash(rounds: int) -> None:
+    """Killed while a rollback waits: the process after it parks what may have left, and the rollback goes on, at once.
+    How late it parks depends on what else there is to read."""
+    with life("live", unknown="park") as machine:
+        for seq in range(1, rounds + 1):
+            if machine._phase() != "live":
+                machine.a_good_night()
+            machine.store(ORDERS, ["A"], 20)
+            machine._order("rollback", 20, timeout_s=60.0)
+            ended(machine, killed=True)
+            machine.time_passes(1.0)
+            assert machine._phase() == "parallel"
+            assert machine.referee.rows.open[ORDERS, "lis", seq] == (State.PARKED, False)
+        ended(machine, killed=False)
+        machine.outside.always = True
+        machine._turns(1, machine._all_answer)
+        machine.store(ORDERS, ["B"], 40)
+        machine.time_passes(10.0)
+        assert machine.referee.rows.waiting(ORDERS, "lis", rounds + 1) == set()
+
+
+@pytest.mark.parametrize("turns", range(24))
+def test_a_rollback_that_is_through_is_not_aborted_as_well(turns: int) -> None:
+    with life("live") as machine:
+        machine._order("rollback", turns, timeout_s=60.0)
+        machine._order("abort", 20)
+        machine.no_rule_is_broken()

@@ -221,7 +221,8 @@ class InterlockMachine(RuleBasedStateMachine):
         assert self.service is not None
         tapped = self.service.comparisons.channels.get(output.channel)
         found = not lost or self.referee.rows.granted(output.channel, output.seq)[0]
-        in_legacy = self.referee.rows.phase(output.channel) == "legacy"  # nothing is compared there
+        guarded = any(grant.guarded for grant in self.service.ledger.channels[output.channel].grants)
+        in_legacy = self.referee.rows.phase(output.channel) == "legacy" and not guarded  # nothing is compared there
         self.attributed[0] = output.seq if found and not in_legacy else None
         self.outside.emit(output, tapped.ports[output.to] if tapped else None, how)
 

@@ -238,7 +238,7 @@ class Referee:
             need(run is not None and run.goes_on, f"{channel} has a barrier of run {id}, which does not go on: {run}")
             need(run is None or run.step != "replay", f"{channel} has a barrier of run {id}, which has switched")
         for id, run in before.runs.items():
-            need(run.goes_on or after.runs[id] == run, f"run {id} ({run.verb}) had ended, and has changed")
+            need(run.goes_on or after.runs[id] == run, f"run {id} had ended, and has changed: {run} {after.runs[id]}")
         for id, run in after.runs.items():
             behind = run.step == "replay" or all(after.barriers.get(name, (0,))[0] == id for name in run.channels)
             need(not run.goes_on or behind, f"run {id} ({run.verb}) goes on, and its barrier is gone")

@@ -214,9 +214,9 @@ class AbortVerb:
                 else "the barrier is lifted, and nothing has changed"
             )
             ended = await conductor.end(row.id, ABORTED, said, who=asked.who, why=asked.why, origin=asked.origin)
-            done.said.append(
-                f"run {row.id}: {said}" if ended else f"run {row.id} had ended: {conductor.runs.row(row.id).said}"
-            )
+            known = conductor.runs.get(row.id)
+            how = f"run {row.id} had ended: {known.row.said}" if known else f"run {row.id} never began"
+            done.said.append(f"run {row.id}: {said}" if ended else how)
         return done
 
     def _rows(self, conductor: Conductor, group: Group, asked: Asked) -> list[RunRow]:
