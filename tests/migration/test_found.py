@@ -57,7 +57,7 @@ def one_transaction(machine: InterlockMachine) -> Iterator[None]:
 
 
 def ended(machine: InterlockMachine, *, killed: bool) -> None:
-    machine.the_process_ends(Whatever(), killed)  # type: ignore[arg-type]
+    machine.the_process_ends(Whatever(), killed)
 
 
 @pytest.mark.parametrize("turns", TURNS)
@@ -142,7 +142,8 @@ def test_what_a_person_decides_does_not_stop_the_path_to_the_old_engine_after_a_
 
 
 def test_open_work_of_an_old_epoch_is_claimed_anew_where_its_destination_is_off() -> None:
-    """After a restart in `legacy`, Medplum's work of the first of two parallel runs goes on; and after the third begins."""
+    """After a restart in `legacy`, Medplum's work of the first of two parallel runs goes on; and after the third
+    begins."""
     with life() as machine:
         machine.store(ORDERS, ["A", "B"], 20)
         answer(machine, ORDERS, MEDPLUM, 1, LOST)  # tried again and again

@@ -1,9 +1,9 @@
-"""The interlock as a state machine: whatever is stored, sent, lost, moved, stopped or killed, in whatever order, its rules
-hold.
+"""The interlock as a state machine: whatever is stored, sent, lost, moved, stopped or killed, in whatever order, its
+rules hold.
 
-The ledger, the runners, the ports, the taps, the conductor and the verbs are the real ones, as the service builds them; the
-world outside is in memory (`tests.support.outside`), time stands still between the steps (`tests.support.still`), and the
-rules are the design's (`tests.support.referee`).
+The ledger, the runners, the ports, the taps, the conductor and the verbs are the real ones, as the service builds
+them; the world outside is in memory (`tests.support.outside`), time stands still between the steps
+(`tests.support.still`), and the rules are the design's (`tests.support.referee`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from engine.config.model import Address, Channel, Destination, Endpoint, Tap
 from engine.config.model import Replay as Policy
 from engine.ledger.model import State
 from engine.ledger.sqlite.writer import Commit
 from engine.migration.refused import Refused
+from engine.migration.selection import Selector
 from engine.service.service import Service
 from tests.support.fake import crash_image
 from tests.support.house import MEDPLUM, channel, configuration
@@ -52,6 +61,7 @@ POLICIES: tuple[Policy, ...] = ("undelivered", "all", "none")
 GUARDED: tuple[Policy, ...] = ("guarded", *POLICIES)
 SOON = st.sampled_from((0, 1, 2, 3, 5, 40))  # turns of the event loop after a step: a crash may come after any
 PERSON = (State.DEAD, State.PARKED)
+FIRST = ("legacy", "parallel", "live", "live")  # the phase to begin with
 ENDS = ("delivered", "captured", "refused", "superseded")
 
 
@@ -82,7 +92,8 @@ class InterlockMachine(RuleBasedStateMachine):
     # -- the service's lives
 
     @initialize(
-        relays=st.tuples(st.booleans(), st.booleans()), wards=st.booleans(), phase=st.sampled_from(("legacy", "parallel", "live", "live")),
+        relays=st.tuples(st.booleans(), st.booleans()), wards=st.booleans(),
+        phase=st.sampled_from(FIRST),
         unknown=st.tuples(*[st.sampled_from(("resend", "park"))] * 3),
         policies=st.tuples(st.sampled_from(("guarded", *GUARDED)), st.sampled_from(POLICIES)),
     )  # fmt: skip
@@ -185,7 +196,10 @@ class InterlockMachine(RuleBasedStateMachine):
         at = data.draw(st.integers(0, len(self.outside.attempts) - 1))
         self._turns(soon, lambda: self.outside.answer(self.outside.attempts[at], how))
 
-    @rule(patients=st.lists(st.sampled_from("ABC"), min_size=1, max_size=4), answers=st.lists(st.sampled_from(ANSWERS), max_size=6))
+    @rule(
+        patients=st.lists(st.sampled_from("ABC"), min_size=1, max_size=4),
+        answers=st.lists(st.sampled_from(ANSWERS), max_size=6),
+    )
     def traffic(self, patients: list[str], answers: list[str]) -> None:
         """Messages on both channels; some of what they lead to has an outcome."""
         for id in CHANNELS:
@@ -271,9 +285,9 @@ class InterlockMachine(RuleBasedStateMachine):
         self._order("cutover", soon, carry=self._carried(carry), timeout_s=seconds)
 
     @precondition(lambda self: self._phase() == "live")
-    @rule(policy=st.sampled_from((None, None, None, *POLICIES)), seconds=st.sampled_from((2.0, 60.0)), soon=SOON)
+    @rule(policy=st.sampled_from((None, None, None, None, *POLICIES)), seconds=st.sampled_from((2.0, 60.0)), soon=SOON)
     def rollback(self, policy: str | None, seconds: float, soon: int) -> None:
-        more = {"replay": policy} if policy else {}
+        more: dict[str, Any] = {"replay": policy} if policy else {}
         self._order("rollback", soon, timeout_s=seconds, **more)
 
     @precondition(lambda self: self._phase() != "live")
@@ -307,7 +321,7 @@ class InterlockMachine(RuleBasedStateMachine):
     ) -> None:
         self.orders += 1
         work = self._operator._orders.verb(
-            verb, Selecting(ids), options=options, reason=f"order {self.orders}", who="ops", origin="test",
+            verb, Selector(ids=ids), options=options, reason=f"order {self.orders}", who="ops", origin="test",
             dry_run=dry_run,
         )  # fmt: skip
         self._turns(soon, lambda: self.verbs.append(self.loop.create_task(work)))
@@ -471,19 +485,21 @@ class InterlockMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-def Selecting(ids: tuple[str, ...]) -> Any:
-    from engine.migration.selection import Selector
-
-    return Selector(ids=ids)
-
-
 async def _all(tasks: set[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
-
-_: Callable[..., Any] = need
 
 TestInterlock = InterlockMachine.TestCase
 TestInterlock.settings = settings(
     max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+@pytest.mark.soak
+def test_a_thousand_longer_lives() -> None:
+    run_state_machine_as_test(
+        InterlockMachine,
+        settings=settings(
+            max_examples=1000, stateful_step_count=80, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )

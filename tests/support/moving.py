@@ -46,7 +46,8 @@ class Operator:
         while run is not None and run["state"] == "running":
             after = run["version"]
             run = await self._orders.run(id, after=after, wait=seconds)
-            assert run is not None and run["version"] > after, f"run {id} still waits: {run}"
+            assert run is not None
+            assert run["version"] > after, f"run {id} still waits: {run}"
         assert run is not None
         return run
 

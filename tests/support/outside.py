@@ -1,5 +1,5 @@
-"""The world around a service, in memory: endpoints that take messages or do not, an old engine that sends on what it gets,
-senders. They keep what truly reached them; the referee is asked before each byte.
+"""The world around a service, in memory: endpoints that take messages or do not, an old engine that sends on what it
+gets, senders. They keep what truly reached them; the referee is asked before each byte.
 
 An endpoint is faithful: what it has taken it says yes to when it comes again, if it says anything.
 """
@@ -133,7 +133,7 @@ class Outside:
 
     def _outcome(self, attempt: Sent, how: str) -> Outcome:
         head = peek(attempt.work.message.raw)
-        yes, later, no = (acknowledge(head, code, control_id="A", at=0) for code in ("AA", "AE", "AR"))  # type: ignore[arg-type]
+        yes, later, no = (acknowledge(head, code, control_id="A", at=0) for code in ("AA", "AE", "AR"))
         return {
             OK: Outcome(Result.DELIVERED, "", yes),
             LATER: Outcome(Result.NOT_TAKEN, "answered AE", later),
@@ -149,7 +149,9 @@ class Outside:
         if to in self.referee.real[channel]:
             self.referee.took(to, NEW, channel, seq)
         elif to == LEGACY:
-            self.outputs += [Output(channel, each, seq, attempt.work.message.raw) for each in self.referee.real[channel]]
+            self.outputs += [
+                Output(channel, each, seq, attempt.work.message.raw) for each in self.referee.real[channel]
+            ]
 
     def gone(self, taken: Callable[[], bool]) -> None:
         """The service has ended: of what was on its way nobody there will hear; `taken` says whether it arrived."""

@@ -1,7 +1,7 @@
 """The interlock as the design says it (sections 2 and 3), asked at each byte that goes out and after each transaction.
 
-It reads the ledger's rows (epochs, claims, holds, barriers, runs, grants, open work) as an auditor would, and never asks
-the engine's own rules what may be sent: the tables below are the design's, in its words.
+It reads the ledger's rows (epochs, claims, holds, barriers, runs, grants, open work) as an auditor would, and never
+asks the engine's own rules what may be sent: the tables below are the design's, in its words.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class Rows:
             rows.holds[channels[channel]] = tuple(hold)
         for channel, run, at, shut in db.execute("select channel, run, at_seq, shut from barrier"):
             rows.barriers[channels[channel]] = (run, at, tuple(json.loads(shut)))
-        for id, verb, state, step, options, of in db.execute("select id, verb, state, step, options, channels from run"):
+        for id, verb, state, step, options, of in db.execute(
+            "select id, verb, state, step, options, channels from run"
+        ):
             rows.runs[id] = Run(verb, state, step, json.loads(options), tuple(json.loads(of)))
         for channel, *grant, guarded, run in db.execute(
             "select channel, destination, first, last, mode, guarded, run from replay_grant order by id"
@@ -257,7 +259,9 @@ class Referee:
             need(not (held and fresh), f"{channel} to {to}: {fresh} claimed under a hold")
             if barrier is not None:
                 _, at, shut = barrier
-                need(not any(seq > at for seq in fresh), f"{channel} to {to}: {fresh} claimed above the barrier at {at}")
+                need(
+                    not any(seq > at for seq in fresh), f"{channel} to {to}: {fresh} claimed above the barrier at {at}"
+                )
                 need(not (fresh and to in shut), f"{channel} to {to}: {fresh} claimed where all is shut")
                 need(not (fresh and to in self.real[channel] and self._rolling(after, barrier[0])),
                      f"{channel} to {to}: {fresh} claimed while a rollback waits")  # fmt: skip
@@ -319,20 +323,21 @@ class Referee:
         need(not going, f"{channel} is rolled back, and {going} is on its way")
 
     def _grants(self, before: Rows, after: Rows) -> None:
-        """Each grant is a row, named in the transaction of the rollback that makes it, and says what its policy says."""
+        """Each grant is a row, named in the transaction of the rollback that makes it, and says what its policy
+        says."""
         fresh = after.grants[len(before.grants) :]
         for channel in {grant[0] for grant in fresh}:
             need(after.phase(channel) == "parallel" and before.phase(channel) == "live", f"{channel}: a grant alone")
             last = after.phases[channel][-1][0] - 1
-            for name, to, first, until, mode, _, run in fresh:
+            for name, to, first, until, mode, *_ in fresh:
                 need(name != channel or until <= last, f"{channel}: a grant above {last}")
                 need(mode != "send" or to == LEGACY, f"{channel}: {first}…{until} granted to {to}")
             run = next(grant[6] for grant in fresh if grant[0] == channel)
             policy = after.runs[run].options.get("replay") or self.policies[channel]
-            for seq in self._deferred(before, after, channel, last):
+            for seq in self._deferred(after, channel, last):
                 self._granted(after, channel, seq, last, policy)
 
-    def _deferred(self, before: Rows, after: Rows, channel: str, last: int) -> Numbers:
+    def _deferred(self, after: Rows, channel: str, last: int) -> Numbers:
         """The numbers that the old engine has missed since the last rollback."""
         found: Numbers = set()
         for _, first, until, phase in reversed(list(after.stretches(channel))[:-1]):
@@ -350,13 +355,13 @@ class Referee:
         need(not (granted and policy == "none"), f"{what}: granted")
         need(not granted or guarded == (policy == "guarded"), f"{what}: guarded: {guarded}")
         has = [to for to in there if NEW in self.taken.get((to, channel, seq), ())]
-        later = [to for to in there
-                 if any(NEW in self.taken.get((to, channel, above), ()) for above in range(seq + 1, last + 1))]  # fmt: skip
+        above = range(seq + 1, last + 1)
+        later = [to for to in there if any(NEW in self.taken.get((to, channel, each), ()) for each in above)]
         if policy == "undelivered":
             need(not (granted and has), f"{what}: granted, and {has} has it")
             need(not (granted and later), f"{what}: granted, and would overtake at {later}")
         wanted = {"none": False, "undelivered": not has and not later}.get(policy, True)
-        need(granted or doubtful or not wanted, f"{what}: not granted, and nobody has it")
+        need(granted or bool(doubtful) or not wanted, f"{what}: not granted, and nobody has it")
 
     def settled(self, channel: str, to: str, seq: int, doubtful: bool) -> None:
         """What came of an attempt is durable."""

@@ -1,7 +1,7 @@
 """A service whose time stands still unless a test lets it pass, and whose ledger writes on the event loop.
 
-Nothing here waits: an event loop jumps to its next timer, the ledger's writer and reader do their work between two turns
-of the loop. So a test can go through hours in a moment, stop after any turn, and do the same again.
+Nothing here waits: an event loop jumps to its next timer, the ledger's writer and reader do their work between two
+turns of the loop. So a test can go through hours in a moment, stop after any turn, and do the same again.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class StillLedger(SqliteLedger):
             lambda reason: (loop.call_soon(self._alive, self._set_unwritable, reason), None)[1],
             lambda error: self.on_fatal(error),
         )
-        self._put = self.store = self.settle = self.event = self.output = self._queue
+        self._put: Any = self._queue
+        self.store = self.settle = self.event = self.output = self._queue
 
     def _alive(self, act: Callable[..., None], *values: Any) -> None:
         if not self.dead:
