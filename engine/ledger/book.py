@@ -49,6 +49,7 @@ class Book:
         self.last_message = last_message
         self.last_output = last_output
         self.audited = audited or Head()
+        self.over: frozenset[int] = frozenset()  # runs that have ended, in this process
         self._stamp = 0
         self.begin()
 
@@ -59,6 +60,7 @@ class Book:
         self._first_message = self.last_message
         self._first_output = self.last_output
         self._audited_before = self.audited
+        self._over_before = self.over
         self._changes = Changes()
         self._counted: dict[ChannelBook, None] = {}
         self._moved: list[tuple[Course, int]] = []  # rows of `progress` to write: course, epoch
@@ -77,6 +79,7 @@ class Book:
         self.last_message = self._first_message
         self.last_output = self._first_output
         self.audited = self._audited_before
+        self.over = self._over_before
         self.begin()
 
     # -- what happened

@@ -143,7 +143,9 @@ class Conductor:
 
         def act(book: Book) -> RunRow | None:
             now = live.row
-            if now.state != RUNNING or (now.step != "replay" and not any(_owns(b, id) for b in books)):
+            if now.state != RUNNING or id in book.over:
+                return None
+            if now.step != "replay" and not any(_owns(b, id) for b in books):
                 return None
             ended = end(book, now, books, state, said, self.world.now())
             entry = Entry(self.world.now(), who or row.who, origin or row.origin, f"{row.verb} {state}", _subject(row),
@@ -410,6 +412,8 @@ class Conductor:
         ended = self.world.now() if state != RUNNING else None
         row = replace(row, state=state, step=step or row.step, said=said, ended=ended)
         book.put("put_run", *row.values())
+        if ended is not None:
+            book.over |= {row.id}
         return row
 
     # -- for the gate

@@ -98,4 +98,5 @@ def end(book: Book, row: RunRow, channels: Iterable[ChannelBook], state: str, sa
             book.lift(channel)
     ended = replace(row, state=state, said=said, ended=at)
     book.put("put_run", *ended.values())
+    book.over |= {row.id}  # others hear of it only when it is durable
     return ended

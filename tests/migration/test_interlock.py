@@ -491,7 +491,7 @@ async def _all(tasks: set[asyncio.Task[Any]]) -> None:
 
 TestInterlock = InterlockMachine.TestCase
 TestInterlock.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=120, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

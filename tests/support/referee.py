@@ -153,8 +153,7 @@ def need(rule: bool, said: str) -> None:
 class Referee:
     """Watches a ledger and the outside world of one connection's channels.
 
-    real: channel → its real endpoints. policies: channel → its file's `rollback.replay`. tapped: the channels whose
-    endpoints all sit behind taps.
+    real: channel → its real endpoints. policies: channel → its file's `rollback.replay`.
     """
 
     def __init__(self, real: Mapping[str, tuple[str, ...]], policies: Mapping[str, str]) -> None:
