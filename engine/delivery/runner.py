@@ -55,6 +55,7 @@ class Runner:
         self._held_back: dict[tuple[int, int, int], Work] = {}  # not granted: a freeze or a barrier
         self._same_mode = (1, 0, Mode.OFF)  # from, up to, mode: the stretch of numbers at work
         self._same_routes: tuple[object, object] = (None, None)  # the epochs and grants that it is from
+        self._tick: Callable[[], float] = _never
         self.pace = 0.0  # seconds from sending to the outcome, lately
         self.on_send: Callable[[Message], None] | None = None  # hears of each message before it goes out
         self.last = 0.0  # when the last outcome was heard, in seconds of the event loop's clock
@@ -66,6 +67,7 @@ class Runner:
 
     async def start(self) -> None:
         """Take up what an earlier process left open, then let claims begin. New work joins no lane before that."""
+        self._tick = asyncio.get_running_loop().time
         self._taken = self._claimed = self.course.claim
         for row in sorted(self.course.open.values(), key=lambda row: row.key):
             await self._restore(row, await self._read_surely(row.message))
@@ -252,7 +254,7 @@ class Runner:
             self.destination.breaker.trial_gone()
             return
         work.tries += 1
-        work.began = asyncio.get_running_loop().time()
+        work.began = self._tick()
         if self.on_send is not None:
             self.on_send(work.message)
         self.destination.send(work)
@@ -262,8 +264,8 @@ class Runner:
     def _done(self, work: Work, outcome: Outcome) -> None:
         if self.stopped:
             return  # it stays claimed, and is unknown to the next process
-        self.last = asyncio.get_running_loop().time()
-        self.pace += (self.last - work.began - self.pace) / 8
+        self.last = now = self._tick()
+        self.pace += (now - work.began - self.pace) * 0.125
         course, message = self.course, work.message
         breaker = self.destination.breaker
         if not outcome.local:
@@ -446,3 +448,7 @@ class Runner:
     def _breaker_changed(self, opened: bool) -> None:
         if self._started and not self.stopped:
             self._ledger.pause(self.course, opened)
+
+
+def _never() -> float:
+    raise RuntimeError("a runner that has not begun sends nothing")

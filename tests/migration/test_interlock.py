@@ -291,13 +291,14 @@ class InterlockMachine(RuleBasedStateMachine):
         self._order("rollback", soon, timeout_s=seconds, **more)
 
     @precondition(lambda self: self._phase() != "live")
-    @rule()
-    def a_good_night(self) -> None:
-        """Everybody answers, and the connection goes live."""
+    @rule(late=st.booleans())
+    def a_good_night(self, late: bool = False) -> None:
+        """Everybody answers, and the connection goes live. late: what the old engine makes of it comes only later."""
         steps: tuple[Callable[[], None], ...] = (
             lambda: self._order("abort", 3), lambda: self._order("release", 3), lambda: self._order("parallel", 20),
-            lambda: self._settle(3.0), lambda: self._order("cutover", 20, carry=self._carried("each"), timeout_s=60.0),
-            lambda: self._settle(1.0),
+            lambda: self._settle(3.0, late=late),
+            lambda: self._order("cutover", 20, carry=self._carried("each"), timeout_s=60.0),
+            lambda: self._settle(1.0, late=late),
         )  # fmt: skip
         self.outside.always = True
         self._turns(1, self._all_answer)
@@ -414,11 +415,12 @@ class InterlockMachine(RuleBasedStateMachine):
         self._settle()
         self._settled()
 
-    def _settle(self, seconds: float = 70.0) -> None:
-        """Time passes, by default enough for every wait between attempts, and the old engine sends what it has."""
+    def _settle(self, seconds: float = 70.0, *, late: bool = False) -> None:
+        """Time passes, by default enough for every wait between attempts, and the old engine sends what it has, unless
+        it is late."""
         for _ in range(2):
             self._do(asyncio.sleep(seconds))
-            for output in self._outputs():
+            for output in [] if late else self._outputs():
                 self._turns(5, partial(self._emit, output, OK))
         self.no_rule_is_broken()
 
