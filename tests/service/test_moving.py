@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.model import Replay, Target
+from engine.config.model import Replay, Rollback, Target
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import Message
 from engine.ledger.sqlite import journal
@@ -373,6 +373,23 @@ async def test_a_channel_that_was_added_later_follows_its_connection(tmp_path: P
             assert (await operator.run("cutover", "acme-orders"))["state"] == "done"
             assert (await operator.run("rollback", "acme-orders"))["state"] == "done"
             assert {operator.phase("acme-orders"), operator.phase("acme-results")} == {"parallel"}
+
+
+async def test_after_its_time_a_rollback_wants_an_override_also_after_a_reload(tmp_path: Path) -> None:
+    async with Bench(tmp_path, rollback="none") as bench:
+        await bench.service.stop()
+        short = replace(bench.channel, rollback=Rollback("none", 0.001))
+        async with running(configuration(tmp_path, short)) as service:
+            operator = Operator(service)
+            await operator.verb("parallel", "acme-results")
+            await operator.waive_all("acme-results")
+            assert (await operator.run("cutover", "acme-results"))["state"] == "done"
+        both = Target(None, (emr(bench.clinic.port), emr(free_port())))
+        async with running(configuration(tmp_path, replace(short, target=both))) as service:
+            operator = Operator(service)
+            with pytest.raises(Refused, match="--override-until"):
+                await operator.verb("rollback", "acme-results")
+            assert (await operator.run("rollback", "acme-results", override_until=True))["state"] == "done"
 
 
 async def test_no_gate_no_cutover(tmp_path: Path) -> None:
