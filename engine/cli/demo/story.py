@@ -270,12 +270,19 @@ class Story:
         return there
 
     async def _without_refused(self, verb: str, connections: list[str]) -> list[str]:
-        """Those that may be moved now: where the old engine errs, it may have done so since the gate was asked."""
-        plans = await self._client.verb(verb, connections, "the demo looks at the plan", dry_run=True)
-        refused = {plan["connection"] for plan in plans["plans"] if plan["refused"]} & set(self._faulty)
-        if refused:
-            self._tell(f"{', '.join(sorted(refused))} passed the gate and would not now: the old engine erred since.")
-        return [connection for connection in connections if connection not in refused]
+        """Those that may be moved now. Where the old engine errs, it may have done so since the gate was asked; where
+        nothing has come since the last move, the gate has no data yet, and its next message is waited for."""
+        end = time.monotonic() + TO_BE_FOUND
+        while True:
+            plans = await self._client.verb(verb, connections, "the demo looks at the plan", dry_run=True)
+            refused = {plan["connection"] for plan in plans["plans"] if plan["refused"]}
+            if not refused - set(self._faulty) or time.monotonic() > end:
+                break
+            await asyncio.sleep(1.0)
+        err = refused & set(self._faulty)
+        if err:
+            self._tell(f"{', '.join(sorted(err))} passed the gate and would not now: the old engine erred since.")
+        return [connection for connection in connections if connection not in err]
 
     async def _go_back(self) -> None:
         """Some go back to the old engine and come again."""
