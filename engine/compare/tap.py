@@ -9,7 +9,6 @@ acknowledged when it is durable.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable
 
 from engine.compare.tapping import Fate, fate
@@ -19,6 +18,7 @@ from engine.hl7.peek import peek
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
 from engine.ledger.model import TapOutput
+from engine.mllp.allow import Allowed
 from engine.mllp.client import Answered, Client, Reply
 from engine.mllp.server import Connection, Listener
 from engine.observe import tap_events as events
@@ -55,7 +55,7 @@ class TapPort:
         self._full: set[Connection] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._answers = 0
-        self._allowed = [ipaddress.ip_network(network, strict=False) for network in tap.allow]
+        self._allowed = Allowed(tap.allow)
         destinations = channel.target.destinations if channel.target else ()
         self._destination = next((d.name for d in destinations if d.endpoint == tap.forward), None)
         self._counts = {f: events.OUTPUTS.of(channel.id, tap.name, f.value) for f in Fate}
@@ -83,7 +83,7 @@ class TapPort:
 
     def connected(self, conn: Connection) -> None:
         conn.number = self._number()
-        if self._allowed and not self._is_allowed(conn.peer):
+        if not self._allowed.admits(conn.peer):
             emit(events.TapInputBad(self.channel.id, self.tap.name, conn.peer, 0, "its address is not in allow"))
             conn.close()
         emit(events.TapConnected(self.channel.id, self.tap.name, conn.peer, conn.number))
@@ -179,14 +179,6 @@ class TapPort:
         self._answers += 1
         control_id = f"{self._ledger.term}.{self._book.id}t{self._answers}"
         return acknowledge(peek(payload), "AA", control_id=control_id, at=self._now() // 1_000_000)
-
-    def _is_allowed(self, peer: str) -> bool:
-        host = peer.rpartition(":")[0].strip("[]")
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self._allowed)
 
 
 def _why(output: TapOutput) -> str:

@@ -7,7 +7,6 @@ ledger is back.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from engine.intake.judge import LATE, NOT_STORED, TOO_LARGE, Flaw, Rules, judge
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
 from engine.ledger.model import IntakeEvent, Message, Settlement, State
+from engine.mllp.allow import Allowed
 from engine.mllp.server import Connection, Listener
 from engine.observe import intake_events as events
 from engine.observe.delivery_events import Relayed, RelayLate
@@ -70,7 +70,7 @@ class Port:
         self._rules = rules
         self._clocks = clocks
         self._number = number
-        self._allowed = [ipaddress.ip_network(network, strict=False) for network in channel.listen.allow]
+        self._allowed = Allowed(channel.listen.allow)
         self._meters = events.IntakeMeters(channel.id)
         self._awaited: deque[Message] = deque()  # relayed, in the order they came; answered ones are passed over
         self._late_after = channel.legacy.endpoint.ack_timeout if channel.legacy else 0.0
@@ -107,7 +107,7 @@ class Port:
 
     def connected(self, conn: Connection) -> None:
         conn.number = self._number()
-        if self._allowed and not self._is_allowed(conn.peer):
+        if not self._allowed.admits(conn.peer):
             emit(events.PeerRefused(self.channel.id, conn.peer))
             conn.close()
         emit(events.PeerConnected(self.channel.id, conn.peer, conn.number))
@@ -170,9 +170,7 @@ class Port:
             self._awaited.append(message)
             return
         message.reply = None
-        now = self._clocks.now()
-        if reply.conn.send(acknowledge(reply.head, "AA", control_id=self._own_id(), at=now // 1_000_000)):
-            self._meters.accepted.n += 1
+        if self._accept(reply):
             self._meters.acknowledgement.observe(self._clocks.tick() - reply.since)
         self._make_room(reply.conn)
 
@@ -232,9 +230,7 @@ class Port:
             message.reply = None
             message.relayed = False
             self._ledger.release(self.book, message.seq)
-            answer = acknowledge(reply.head, "AA", control_id=self._own_id(), at=self._clocks.now() // 1_000_000)
-            if reply.conn.send(answer):
-                self._meters.accepted.n += 1
+            self._accept(reply)
             self._make_room(reply.conn)
 
     def sweep(self) -> None:
@@ -262,6 +258,13 @@ class Port:
         else:
             reply.conn.waive()
         self._make_room(reply.conn)
+
+    def _accept(self, reply: Reply) -> bool:
+        """Our own AA. Whether it could be sent."""
+        answer = acknowledge(reply.head, "AA", control_id=self._own_id(), at=self._clocks.now() // 1_000_000)
+        if sent := reply.conn.send(answer):
+            self._meters.accepted.n += 1
+        return sent
 
     def _refuse(self, conn: Connection, head: Peek, payload: bytes, flaw: Flaw, now: int) -> None:
         emit(events.FrameRefused(self.channel.id, conn.peer, flaw.code, flaw.reason, len(payload)))
@@ -296,14 +299,6 @@ class Port:
         if self._full and conn in self._full and conn.owed <= MOST_UNANSWERED // 2:
             self._full.discard(conn)
             conn.resume()
-
-    def _is_allowed(self, peer: str) -> bool:
-        host = peer.rpartition(":")[0].strip("[]")
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self._allowed)
 
 
 def _connection(operation: Message | IntakeEvent) -> Connection | None:

@@ -9,6 +9,7 @@ transaction could not be written.
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,7 +179,7 @@ class Book:
         self.last_output = output.id = self.last_output + 1
         self._changes.outputs.append(
             (output.id, output.channel.id, output.tap, output.at, output.socket, output.control_id, output.decision,
-             output.seq, output.answer, output.packed)
+             output.seq, output.answer, zlib.compress(output.raw, 1))
         )  # fmt: skip
 
     # -- holding back

@@ -163,8 +163,8 @@ class Course:
         grants as they are now: both are replaced, never changed, when a switch adds to them."""
         channel = self.channel
         epoch = channel.epoch_of(seq)
-        at = channel.epochs.index(epoch)
-        last = channel.epochs[at + 1].first - 1 if at + 1 < len(channel.epochs) else FOR_EVER
+        later = channel.epochs[epoch.number :]  # numbers count from 1
+        last = later[0].first - 1 if later else FOR_EVER
         route = epoch.routing.route(self.name)
         first, mode = epoch.first, route.mode if route else Mode.OFF
         for grant in channel.grants:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -163,10 +162,10 @@ class TapOutput:
     """What the old engine sent to a tap, and what was done with it: the bytes are kept, whatever was.
 
     decision: `forwarded`, `captured` or `parked`. `seq`: the input that it belongs to, None where that is not known.
-    `packed`: its bytes, compressed (zlib). `id` is given by the transaction; `reply` belongs to the tap.
+    `id` is given by the transaction; `reply` belongs to the tap.
     """
 
-    __slots__ = ("answer", "at", "channel", "control_id", "decision", "id", "packed", "raw", "reply", "seq", "socket",
+    __slots__ = ("answer", "at", "channel", "control_id", "decision", "id", "raw", "reply", "seq", "socket",
                  "tap")  # fmt: skip
 
     def __init__(
@@ -186,7 +185,6 @@ class TapOutput:
         self.channel = channel
         self.tap = tap
         self.raw = raw
-        self.packed = zlib.compress(raw, 1)
         self.at = at
         self.socket = socket
         self.control_id = control_id

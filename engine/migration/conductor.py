@@ -29,7 +29,7 @@ from engine.migration.gate.check import Fact, Subject, Waiver, When
 from engine.migration.gate.examine import examine, passed
 from engine.migration.phases import Phase
 from engine.migration.replay import Replay, replay
-from engine.migration.runs import ABORTED, DONE, FAILED, RUNNING, Runs, end
+from engine.migration.runs import DONE, FAILED, RUNNING, Runs, end
 from engine.migration.world import World
 from engine.observe import migration_events as events
 from engine.observe.events import emit
@@ -546,6 +546,3 @@ def _listed(waiting: list[tuple[str, Left]]) -> str:
 def _plain(said: str) -> str:
     """For the log: what a field may hold."""
     return said.replace("→", "to")[:200]
-
-
-__all__ = ["ABORTED", "Conductor", "Ended", "Failed", "counted", "replayed"]

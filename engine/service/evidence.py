@@ -24,7 +24,7 @@ from engine.migration.refused import Refused
 from engine.migration.selection import Selector, select
 from engine.migration.verbs.moving import gate
 from engine.service.comparing import Comparisons, Tapped
-from engine.service.orders import iso
+from engine.service.moments import iso
 
 
 class Evidence:

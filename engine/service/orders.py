@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from engine.config.model import Channel
@@ -15,6 +14,7 @@ from engine.migration.runs import Live
 from engine.migration.selection import Group, Selector, by_connection, select
 from engine.migration.verbs.all import VERBS
 from engine.migration.verbs.verb import Acted, Asked, Plan, Verb
+from engine.service.moments import iso
 
 
 class Orders:
@@ -103,9 +103,3 @@ def _run(row: RunRow, version: int) -> dict[str, Any]:
         "started": iso(row.started), "deadline": iso(row.deadline), "ended": iso(row.ended) if row.ended else None,
         "version": version,
     }  # fmt: skip
-
-
-def iso(microseconds: int) -> str:
-    """A moment as the API writes it: UTC, with milliseconds and a Z."""
-    moment = datetime.fromtimestamp(microseconds / 1e6, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 from engine.hl7.ack import parse_ack
@@ -16,6 +15,7 @@ from engine.hl7.peek import peek
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import OPEN, State
 from engine.ledger.routing import Epoch
+from engine.service.moments import iso
 from engine.service.service import Service, now_us
 
 _OPEN = {state.label for state in OPEN}
@@ -42,7 +42,7 @@ class View:
         channels = [await self._channel(book, by_channel.get(book.name, []), newest[book.id]) for book in books]
         return {
             "version": self._version,
-            "started": _iso(self._service.started_at),
+            "started": iso(self._service.started_at),
             "incarnation": self._ledger.incarnation,
             "term": self._ledger.term,
             "ledger": str(self._ledger.path),
@@ -66,7 +66,7 @@ class View:
             "address": str(channel.listen.address) if channel else "",
             "peers": [connection.peer for connection in port.listener.connections] if port else [],
             "stored": book.seq,
-            "last_received": _iso(newest[0][3]) if newest else None,
+            "last_received": iso(newest[0][3]) if newest else None,
             "hold": _hold(book),
             "run": book.barrier.run if book.barrier else None,
             "taps": self._taps(book.name),
@@ -177,7 +177,7 @@ class View:
             head = peek(first)
             result.append(
                 {
-                    "channel": book.name, "seq": seq, "received": _iso(received), "control_id": control_id,
+                    "channel": book.name, "seq": seq, "received": iso(received), "control_id": control_id,
                     "type": f"{head.type}^{head.trigger}" if head.type else "", "size": size, "phase": epoch.phase,
                     "states": _states(book, epoch, seq, settled[id]),
                 }
@@ -225,7 +225,7 @@ def _open_rows(book: ChannelBook, message: int) -> list[dict[str, Any]]:
     return [
         {
             "destination": course.name, "part": work.part, "delivery": work.delivery, "state": work.state.label,
-            "at": _iso(work.due) if work.due else "", "reason": work.why, "answer": None,
+            "at": iso(work.due) if work.due else "", "reason": work.why, "answer": None,
         }
         for course in book.courses
         for work in list(course.open.values())
@@ -236,7 +236,7 @@ def _open_rows(book: ChannelBook, message: int) -> list[dict[str, Any]]:
 def _receipt(row: tuple[Any, ...]) -> dict[str, Any]:
     destination, part, delivery, _, state, at, why, answer = row
     return {
-        "destination": destination, "part": part, "delivery": delivery, "state": state.label, "at": _iso(at),
+        "destination": destination, "part": part, "delivery": delivery, "state": state.label, "at": iso(at),
         "reason": why or "", "answer": base64.b64encode(answer).decode() if answer else None,
     }  # fmt: skip
 
@@ -256,13 +256,8 @@ def _hold(book: ChannelBook) -> dict[str, Any] | None:
     hold = book.hold
     if hold is None:
         return None
-    return {"who": hold.who, "why": hold.why, "since": _iso(hold.at), "until": _iso(hold.until)}
+    return {"who": hold.who, "why": hold.why, "since": iso(hold.at), "until": iso(hold.until)}
 
 
 def _epoch(book: ChannelBook, seq: int) -> Epoch:
     return next(epoch for epoch in reversed(book.epochs) if epoch.first <= seq)
-
-
-def _iso(microseconds: int) -> str:
-    moment = datetime.fromtimestamp(microseconds / 1e6, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

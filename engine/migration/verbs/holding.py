@@ -6,8 +6,8 @@ from __future__ import annotations
 from engine.ledger.book import Book
 from engine.ledger.course import Hold
 from engine.ledger.sqlite.journal import RunRow
-from engine.migration.conductor import ABORTED, Conductor
-from engine.migration.runs import DONE, RUNNING, end
+from engine.migration.conductor import Conductor
+from engine.migration.runs import ABORTED, DONE, RUNNING, end
 from engine.migration.selection import Group
 from engine.migration.verbs.verb import Acted, Asked, Plan, books, entry, span, until
 from engine.observe import migration_events as events

@@ -12,14 +12,14 @@ from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Mode
 from engine.ledger.sqlite.journal import RunRow
 from engine.migration import drain
-from engine.migration.conductor import ABORTED, SECOND, Conductor, Failed, counted, replayed
+from engine.migration.conductor import SECOND, Conductor, Failed, counted, replayed
 from engine.migration.drain import NOBODY, Carried
 from engine.migration.gate.check import Finding, When
 from engine.migration.gate.examine import examine, passed
 from engine.migration.phases import Phase
 from engine.migration.refused import Refused
 from engine.migration.replay import replay
-from engine.migration.runs import RUNNING
+from engine.migration.runs import ABORTED, RUNNING
 from engine.migration.selection import Group
 from engine.migration.verbs.verb import Acted, Asked, Plan, books, span, until
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from engine.ledger.book import Book
 from engine.migration.conductor import Conductor
 from engine.migration.gate.check import Fact, Waiver
@@ -83,5 +81,5 @@ class WaiveVerb:
         await conductor.world.ledger.transaction(act)
         for channel in plan.group.channels:
             known = conductor.waivers.get(channel.id, {})
-            conductor.waivers[channel.id] = {**known, waiver.name: replace(waiver)}
+            conductor.waivers[channel.id] = {**known, waiver.name: waiver}
         return Acted([f"waived by {waiver.who}: {waiver.name} of {', '.join(c.id for c in plan.group.channels)}"])
