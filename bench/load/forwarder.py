@@ -16,7 +16,7 @@ import uvloop
 from bench.load.mllp_sink import ANSWER
 from bench.load.ready import serve
 from engine.config.model import Address
-from engine.mllp.client import Client, Reply
+from engine.mllp.client import Answered, Client, Reply
 from engine.mllp.framing import Decoder, Frame
 
 
@@ -44,7 +44,7 @@ class Input(asyncio.Protocol):
 
 
 def _heard(reply: Reply) -> None:
-    Input.unanswered += not hasattr(reply, "payload")
+    Input.unanswered += not isinstance(reply, Answered)
 
 
 async def run(options: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from engine.migration import drain
 from engine.migration.drain import NOBODY, Carried, Left
 from engine.migration.gate.check import Fact, Subject, Waiver, When
 from engine.migration.gate.examine import examine, passed
+from engine.migration.gate.words import SECOND
 from engine.migration.phases import Phase
 from engine.migration.replay import Replay, replay
 from engine.migration.runs import DONE, FAILED, RUNNING, Runs, end
@@ -36,7 +37,6 @@ from engine.observe.events import emit
 from engine.observe.service_events import EpochOpened, Fault
 
 POLL = 0.05  # seconds between looks at what a run waits for
-SECOND = 1_000_000
 WHAT_NOW = "to give up: interlock abort --run {id}"
 
 

@@ -12,10 +12,11 @@ from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Mode
 from engine.ledger.sqlite.journal import RunRow
 from engine.migration import drain
-from engine.migration.conductor import SECOND, Conductor, Failed, counted, replayed
+from engine.migration.conductor import Conductor, Failed, counted, replayed
 from engine.migration.drain import NOBODY, Carried
 from engine.migration.gate.check import Finding, When
 from engine.migration.gate.examine import examine, passed
+from engine.migration.gate.words import SECOND
 from engine.migration.phases import Phase
 from engine.migration.refused import Refused
 from engine.migration.replay import replay

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from engine.config.model import Channel
 from engine.ledger.audit import Entry
 from engine.ledger.course import ChannelBook
-from engine.migration.conductor import SECOND, Conductor
+from engine.migration.conductor import Conductor
+from engine.migration.gate.words import SECOND
 from engine.migration.selection import Group
 
 
