@@ -27,20 +27,10 @@ from typing import Any
 
 import uvloop
 
-from engine.config.model import (
-    Ack,
-    Address,
-    Channel,
-    Configuration,
-    Destination,
-    Endpoint,
-    Legacy,
-    Listen,
-    Medplum,
-    Service,
-    Tap,
-    Target,
-)
+from engine.config.address import Address
+from engine.config.edge import Ack, Listen, Takes
+from engine.config.endpoint import Endpoint
+from engine.config.model import Channel, Configuration, Destination, Legacy, Medplum, Service, Tap, Target
 from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner
 from engine.delivery.work import Work
@@ -79,20 +69,18 @@ class InstantWays(Ways):
 
 def channels(count: int, out: str, sink: int, first_port: int) -> tuple[Channel, ...]:
     template = Channel(
-        "c", "bench", "bench", "results", {}, "bench", "UTC", "live", Listen(0, "127.0.0.1"), Ack("stored"), {},
-        None, None, None, "bench", {},
+        "c", "bench", "bench", "results", {}, "bench", "UTC", "live", Listen(0, "127.0.0.1"), Takes(),
+        Ack("stored"), {}, None, None, None, "bench", {},
     )  # fmt: skip
     endpoint = Endpoint("sink", Address("127.0.0.1", sink or 1))
     if out == "instant":
         two = tuple(Destination(name, "mllp", endpoint, order_by="channel") for name in ("one", "two"))
-        template = replace(template, target=Target(None, two), listen=replace(template.listen, accepts=("ORU^R01",)))
+        template = replace(template, target=Target(None, two), takes=Takes(("ORU^R01",)))
     elif out == "relay":
         template = replace(template, phase="legacy", ack=Ack("authoritative"), legacy=Legacy(endpoint))
     elif out == "medplum":
         template = replace(template, target=Target("ORU_R01", (Destination("medplum", "medplum", None),)))
-    made = (
-        replace(template, id=f"c{n:04}", listen=replace(template.listen, port=first_port + n)) for n in range(count)
-    )
+    made = (replace(template, id=f"c{n:04}", source=Listen(first_port + n, "127.0.0.1")) for n in range(count))
     if out not in ("captured", "tapped"):
         return tuple(made)
     return tuple(_parallel(channel, n, endpoint, taps=out == "tapped") for n, channel in enumerate(made))

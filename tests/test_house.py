@@ -26,6 +26,7 @@ DOWNWARD = (
     "ledger",
     "simulate",
     "hl7",
+    "files",
     "mllp",
     "observe",
     "config",

@@ -13,7 +13,7 @@ import time
 import uvloop
 
 from bench.load.ready import serve
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.hl7.ack import acknowledge
 from engine.hl7.peek import peek
 from engine.mllp.server import Connection, Listener

@@ -15,7 +15,7 @@ import uvloop
 
 from bench.load.mllp_sink import ANSWER
 from bench.load.ready import serve
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.mllp.client import Answered, Client, Reply
 from engine.mllp.framing import Decoder, Frame
 

@@ -20,8 +20,10 @@ from types import FrameType
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from engine.config.address import Address
+from engine.config.edge import Listen
 from engine.config.loading import load
-from engine.config.model import Address, Channel, Configuration
+from engine.config.model import Channel, Configuration
 from engine.config.problem import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +118,11 @@ def _check_ports(configuration: Configuration, sandbox: Address | None) -> None:
     """All ports that are taken, before anything starts."""
     wanted = [("the stand-in old engine", _old_engine(configuration)), ("http", configuration.service.http)]
     wanted += [("the sandbox", sandbox)] if sandbox else []
-    wanted += [(f"listen of {channel.source}", channel.listen.address) for channel in configuration.channels]
+    wanted += [
+        (f"listen of {channel.file}", channel.source.address)
+        for channel in configuration.channels
+        if isinstance(channel.source, Listen)
+    ]
     taken = [
         f"port {address.port} is taken by another process, but {who} wants it"
         for who, address in wanted
@@ -141,7 +147,7 @@ def _welcome(configuration: Configuration, sandbox: Address | None) -> str:
         f"  {'Medplum sandbox' if sandbox else 'Medplum':<24}{medplum}",
         f"  {'stand-in old engine':<24}{_old_engine(configuration)}",
         f"  {'interlock':<24}http://{service.http}/metrics",
-        *(f"    {channel.id:<22}port {channel.listen.port}, {channel.phase}" for channel in configuration.channels),
+        *(f"    {channel.id:<22}{_where(channel)}, {channel.phase}" for channel in configuration.channels),
         "",
         "In a second terminal:",
         "",
@@ -154,8 +160,12 @@ def _welcome(configuration: Configuration, sandbox: Address | None) -> str:
     return "\n".join(lines)
 
 
+def _where(channel: Channel) -> str:
+    return f"port {channel.source.port}" if isinstance(channel.source, Listen) else "no port of its own"
+
+
 def _first_steps(channels: tuple[Channel, ...]) -> list[str]:
-    ports = {channel.id: channel.listen.port for channel in channels}
+    ports = {channel.id: channel.source.port for channel in channels if isinstance(channel.source, Listen)}
     return [
         f"send samples/order.hl7 --to 127.0.0.1:{ports.get('acme-orders', 6101)}",
         f"send samples/result.hl7 --to 127.0.0.1:{ports.get('acme-results', 6102)}",

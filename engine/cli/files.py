@@ -14,7 +14,8 @@ from engine.cli.running import placed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from engine.config.model import Address, Channel, Configuration
+    from engine.config.address import Address
+    from engine.config.model import Channel, Configuration
     from engine.mapping.library import Context, Library
 
 
@@ -115,7 +116,7 @@ class _Mapper:
             connection=channel.connection if channel else "map",
             identity=channel.identity if channel else {},
             timezone=channel.timezone if channel else "UTC",
-            encoding=channel.listen.encoding if channel else "auto",
+            encoding=channel.takes.encoding if channel else "auto",
             received=received,
             incarnation="map",
             seq=self._seq,

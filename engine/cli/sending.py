@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from engine.cli.console import Stop
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.hl7.ack import parse_ack
 from engine.hl7.peek import peek
 from engine.mllp.framing import Decoder, Frame, encode

@@ -524,7 +524,7 @@ class Comparer:
 
     async def _compared(self, legacy: bytes, target: bytes) -> Comparison | None:
         """The comparison; None where the two are beyond it, which must not stop all others."""
-        encoding = self._channel.listen.encoding
+        encoding = self._channel.takes.encoding
         try:
             if max(len(legacy), len(target)) > LARGE:
                 return await asyncio.to_thread(compare, legacy, target, self.rules, encoding)

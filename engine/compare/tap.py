@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 
 from engine.compare.tapping import Fate, fate
+from engine.config.edge import Listen
 from engine.config.model import Channel, Tap
 from engine.hl7.ack import acknowledge
 from engine.hl7.peek import peek
@@ -55,12 +56,13 @@ class TapPort:
         self._full: set[Connection] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._answers = 0
-        self._allowed = Allowed(tap.allow)
+        assert isinstance(tap.source, Listen)
+        self._allowed = Allowed(tap.source.allow)
         destinations = channel.target.destinations if channel.target else ()
         self._destination = next((d.name for d in destinations if d.endpoint == tap.forward), None)
         self._counts = {f: events.OUTPUTS.of(channel.id, tap.name, f.value) for f in Fate}
         self._seconds = events.ANSWERED.of(channel.id, tap.name)
-        self.listener = Listener(tap.listen, lambda: self, max_bytes=channel.listen.max_bytes)
+        self.listener = Listener(tap.source.address, lambda: self, max_bytes=channel.takes.max_bytes)
 
     async def open(self) -> None:
         """Listen. OSError where the port cannot be had."""
@@ -68,16 +70,16 @@ class TapPort:
             await self.listener.start()
         except OSError as error:
             reason = error.strerror or "not possible"
-            emit(events.TapFailed(self.channel.id, self.tap.name, str(self.tap.listen), reason))
+            emit(events.TapFailed(self.channel.id, self.tap.name, str(self.listener.address), reason))
             raise
-        emit(events.TapOpened(self.channel.id, self.tap.name, str(self.tap.listen)))
+        emit(events.TapOpened(self.channel.id, self.tap.name, str(self.listener.address)))
 
     async def close(self, grace: float = 0.0) -> None:
         await self.listener.close(grace)
         for client in list(self._links.values()):
             await client.aclose()
         await asyncio.gather(*self._leaving, return_exceptions=True)
-        emit(events.TapClosed(self.channel.id, self.tap.name, str(self.tap.listen)))
+        emit(events.TapClosed(self.channel.id, self.tap.name, str(self.listener.address)))
 
     # -- from the sockets (engine.mllp.server.Handler)
 

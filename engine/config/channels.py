@@ -9,12 +9,16 @@ from typing import Any
 from yaml.nodes import Node
 
 from engine.config.declared import CHANNEL
+from engine.config.edge import Ack, Listen, Takes
+from engine.config.endpoint import Endpoint
 from engine.config.endpoints import Endpoints
 from engine.config.kinds import Section, guessed
-from engine.config.model import Ack, AckSource, Channel, Destination, Endpoint, Legacy, Listen, Rollback, Target
+from engine.config.model import Channel, Destination, Legacy, Rollback, Target
 from engine.config.moves import check_rollback, read_compare, read_gate, read_window
 from engine.config.nodes import Findings, plain
 from engine.config.taps import read_taps
+
+TAKEN = ("accepts", "encoding", "max_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +61,14 @@ def read_channel(node: Node, source: str, around: Surroundings, findings: Findin
         owner=get("owner", ""),
         timezone=get("timezone"),
         phase=phase,
-        listen=Listen(**get("listen").values),
+        source=_listen(get("listen")),
+        takes=_takes(get("listen")),
         ack=_ack(get("ack"), has_legacy=legacy is not None),
         identity=MappingProxyType(get("identity", {})),
         legacy=legacy,
         target=target,
         rollback=Rollback(**get("rollback").values) if get("rollback") else None,
-        source=source,
+        file=source,
         raw=plain(node),
         compare=read_compare(get("compare")),
         gate=read_gate(get("gate")),
@@ -72,8 +77,16 @@ def read_channel(node: Node, source: str, around: Surroundings, findings: Findin
     return Read(section, channel)
 
 
+def _listen(section: Section) -> Listen:
+    return Listen(**{key: value for key, value in section.values.items() if key not in TAKEN})
+
+
+def _takes(section: Section) -> Takes:
+    return Takes(**{key: value for key, value in section.values.items() if key in TAKEN})
+
+
 def _ack(section: Section | None, *, has_legacy: bool) -> Ack:
-    default: AckSource = "authoritative" if has_legacy else "stored"
+    default = "authoritative" if has_legacy else "stored"
     if section is None:
         return Ack(default)
     return Ack(section.get("from", default), section.get("on_relay_timeout", "silent"))

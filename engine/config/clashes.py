@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from yaml.nodes import Node
 
+from engine.config.address import Address
 from engine.config.kinds import Section
-from engine.config.model import Address
 from engine.config.nodes import Findings, where
 from engine.config.taps import tap_socket
 

@@ -8,8 +8,8 @@ from typing import Any
 from yaml.nodes import MappingNode, Node
 
 from engine.config.declared import ENDPOINT
+from engine.config.endpoint import Endpoint
 from engine.config.kinds import ID, Section, address, guessed
-from engine.config.model import Endpoint
 from engine.config.nodes import Findings, compose, described, keys
 
 

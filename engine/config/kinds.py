@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from engine.config import units
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.config.nodes import BOOL, FLOAT, INT, NULL, STR, Findings, described, empty, where
 
 

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from engine.config.address import Address
 from engine.config.channels import Read, Surroundings, read_channel
 from engine.config.clashes import check_ids, check_ports
+from engine.config.endpoint import Endpoint
 from engine.config.endpoints import load_endpoints
-from engine.config.model import Address, Channel, Configuration, Endpoint
+from engine.config.model import Channel, Configuration
 from engine.config.nodes import Findings, compose, merged, shown
 from engine.config.problem import ConfigError, Note
 from engine.config.settings import load_settings

@@ -11,30 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.config.address import Address
+from engine.config.edge import Ack, Files, Listen, Source, Takes
+from engine.config.endpoint import Endpoint
+from engine.config.feed import Feed
+
 Direction = Literal["orders", "results", "adt", "query"]
-Unknown = Literal["resend", "park"]
-Probe = Literal["none", "window", "always"]
-AckSource = Literal["authoritative", "stored"]
-RelayTimeout = Literal["silent", "close", "ae"]
-Kind = Literal["medplum", "mllp"]
+Kind = Literal["medplum", "mllp", "file"]
 Order = Literal["channel", "patient"]
 Strategy = Literal["anchored"]
 Replay = Literal["guarded", "undelivered", "all", "none"]
 Tolerance = Literal["padding", "precision", "order", "case", "escapes", "time_precision", "time_zone", "null"]
+Shape = Literal["1:1", "1:n", "0..1"]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-
-MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a socket listens or connects to. `host` is a name or an IP address, never a URL."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,53 +53,8 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A real address outside, named once with its own limits. Times in seconds.
-
-    name: the key in endpoints.yaml; for one given in place as host:port, that address.
-    on_unknown: what becomes of a message that may have been taken; None where nobody has said so yet.
-    sink: nothing real happens there, so that both sides may send to it.
-    """
-
-    name: str
-    mllp: Address | None
-    connections: int = 1
-    ack_timeout: float = 30.0
-    on_unknown: Unknown | None = None
-    connect_timeout: float = 10.0
-    probe: Probe = "window"
-    sink: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """A channel's own port.
-
-    allow: networks (CIDR) that may connect; empty = everybody.
-    accepts: message types such as ORU^R01; empty = whatever the mapping knows.
-    encoding: `auto` (MSH-18 decides) or the name of a Python codec.
-    max_bytes: largest frame; frame_timeout: seconds in which a begun frame must end.
-    """
-
-    port: int
-    host: str = "0.0.0.0"
-    allow: tuple[str, ...] = ()
-    accepts: tuple[str, ...] = ()
-    encoding: str = "auto"
-    max_bytes: int = 32 * MIB
-    frame_timeout: float = 60.0
-
-    @property
-    def address(self) -> Address:
-        return Address(self.host, self.port)
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """Whose answer the sender gets (`from:` in YAML), and what happens when that answer is late."""
-
-    source: AckSource
-    on_relay_timeout: RelayTimeout = "silent"
+class OnLink:
+    """The old engine's output comes on our own connection to it, the one on which it answers us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +62,16 @@ class Tap:
     """Where the old engine's own output arrives, to be compared, and forwarded or held back by phase.
 
     name: the forward endpoint's name, unique in its channel.
+    source: a port of ours, our connection to the old engine, or a folder that it writes to.
     settle: seconds of quiet after which nothing is on its way here any more; None = three times the measured lag.
-    allow: networks (CIDR) that may connect; empty = everybody.
+    shape: how many outputs an input has: one, one or more, or none or one.
     """
 
     name: str
-    listen: Address
+    source: Listen | OnLink | Files
     forward: Endpoint
     settle: float | None = None
-    allow: tuple[str, ...] = ()
+    shape: Shape = "1:1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +79,10 @@ class Legacy:
     """The way to the old engine. settle: seconds of quiet after which nothing of it is on its way any more.
 
     `settle` is waited for where there are no taps; each tap has its own.
+    endpoint: None where the old engine is in front and only a copy reaches us (`observed`).
     """
 
-    endpoint: Endpoint
+    endpoint: Endpoint | None
     settle: float = 600.0
     taps: tuple[Tap, ...] = ()
 
@@ -237,7 +183,8 @@ class Channel:
     """One configured flow: one source, its mapping, its destinations.
 
     phase: the first epoch's phase, defaults applied (`legacy`, or `live` where there is no `legacy:`).
-    raw: the channel as written, defaults merged beneath, as plain dicts, lists and scalars.
+    source: where its messages come from. file: where it is declared.
+    raw: the channel as written, profile and defaults merged beneath, as plain dicts, lists and scalars.
     """
 
     id: str
@@ -248,13 +195,14 @@ class Channel:
     owner: str
     timezone: str
     phase: str | None
-    listen: Listen
+    source: Source
+    takes: Takes
     ack: Ack
     identity: Mapping[str, str]
     legacy: Legacy | None
     target: Target | None
     rollback: Rollback | None
-    source: str
+    file: str
     raw: dict[str, Any] = field(repr=False)
     compare: Compare = Compare()
     gate: Gate = Gate()
@@ -272,3 +220,4 @@ class Configuration:
     service: Service
     channels: tuple[Channel, ...]
     endpoints: Mapping[str, Endpoint]
+    feeds: tuple[Feed, ...] = ()

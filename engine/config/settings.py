@@ -13,9 +13,10 @@ from pathlib import Path
 from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+from engine.config.address import Address
 from engine.config.declared import SETTINGS
 from engine.config.kinds import Section, Table, guessed
-from engine.config.model import Address, Medplum, Service
+from engine.config.model import Medplum, Service
 from engine.config.nodes import INT, STR, Findings, compose, merged
 
 PREFIX = "INTERLOCK_"

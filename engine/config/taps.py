@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from yaml.nodes import Node
 
+from engine.config.edge import Listen
+from engine.config.endpoint import Endpoint
 from engine.config.endpoints import Endpoints
 from engine.config.kinds import Section
-from engine.config.model import Address, Endpoint, Tap, Target
+from engine.config.model import Tap, Target
 from engine.config.nodes import Findings
 
 UNCOMPARED = "what this tap takes is forwarded and cannot be compared: no destination of target: is '{}'"
@@ -59,4 +61,4 @@ def _tap(section: Section, channel_host: str, endpoints: Endpoints, findings: Fi
         return None
     listen = section.get("listen")
     allow = listen.get("allow", ()) if isinstance(listen, Section) else ()
-    return Tap(forward.name, Address(host, port), forward, section.get("settle"), allow)
+    return Tap(forward.name, Listen(port, host, allow), forward, section.get("settle"))

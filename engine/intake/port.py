@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from engine.config.edge import Listen
 from engine.config.model import Channel
 from engine.hl7.ack import acknowledge
 from engine.hl7.peek import Peek, peek
@@ -70,19 +71,20 @@ class Port:
         self._rules = rules
         self._clocks = clocks
         self._number = number
-        self._allowed = Allowed(channel.listen.allow)
+        assert isinstance(channel.source, Listen)
+        self._allowed = Allowed(channel.source.allow)
         self._meters = events.IntakeMeters(channel.id)
         self._awaited: deque[Message] = deque()  # relayed, in the order they came; answered ones are passed over
-        self._late_after = channel.legacy.endpoint.ack_timeout if channel.legacy else 0.0
+        self._late_after = channel.legacy.endpoint.ack_timeout if channel.legacy and channel.legacy.endpoint else 0.0
         self._stalled: set[Connection] = set()
         self._full: set[Connection] = set()
         self._noisy: dict[Connection, int] = {}
         self._answers = 0
         self.listener = Listener(
-            channel.listen.address,
+            channel.source.address,
             lambda: self,
-            max_bytes=channel.listen.max_bytes,
-            frame_timeout=channel.listen.frame_timeout,
+            max_bytes=channel.takes.max_bytes,
+            frame_timeout=channel.source.frame_timeout,
         )
 
     async def open(self) -> None:

@@ -24,7 +24,7 @@ from enum import IntEnum, auto
 from functools import partial
 from typing import NamedTuple, TypeAlias, cast
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.mllp.framing import MAX_BYTES, Decoder, Event, Frame, Noise, TooLarge, encode
 from engine.mllp.sockets import tune
 

@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.mllp.framing import MAX_BYTES, Decoder, Event, Frame, Noise, TooLarge, Unfinished, encode
 from engine.mllp.sockets import tune
 

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from engine.config.model import Channel, Destination, Endpoint
+from engine.config.endpoint import Endpoint
+from engine.config.model import Channel, Destination
 from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Routing
 from engine.ledger.sqlite import journal

@@ -125,13 +125,13 @@ class Service:
         phase = Phase(book.epoch.phase)
         if transparent(phase) and channel.legacy is None:
             return [
-                f"{channel.source}: found no legacy:, but the ledger says that {channel.id} is in phase {phase.value},"
+                f"{channel.file}: found no legacy:, but the ledger says that {channel.id} is in phase {phase.value},"
                 " where the old engine does the work; expected legacy: until the channel is live"
             ]
         table = routing(channel, phase, self.ways.versions(channel))
         if book.epoch.routing.due() and not table.due():
             return [
-                f"{channel.source}: found nothing that {channel.id} would send to in phase {phase.value}, where it is"
+                f"{channel.file}: found nothing that {channel.id} would send to in phase {phase.value}, where it is"
                 " by the ledger; expected the destinations it had"
             ]
         return []
@@ -167,7 +167,7 @@ class Service:
         HELD.of(channel.id).n = int(book.hold is not None)
         if phase is Phase.OUTSIDE:
             return
-        encoding = channel.listen.encoding
+        encoding = channel.takes.encoding
         rules = Rules(self.ways.accepts(channel), lambda raw: _is_text(raw, encoding))
         port = Port(channel, book, self.ledger, rules, self._clocks, self._number)
         port.set_phase(transparent=transparent(phase))

@@ -10,6 +10,8 @@ import base64
 from collections import Counter
 from typing import Any
 
+from engine.config.edge import Listen
+from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.hl7.peek import peek
 from engine.ledger.course import ChannelBook, Course
@@ -63,7 +65,7 @@ class View:
             "title": channel.title if channel else "no longer configured",
             "phase": book.epoch.phase,
             "listening": listening,
-            "address": str(channel.listen.address) if channel else "",
+            "address": str(port.listener.address) if port else "",
             "peers": [connection.peer for connection in port.listener.connections] if port else [],
             "stored": book.seq,
             "last_received": iso(newest[0][3]) if newest else None,
@@ -82,7 +84,7 @@ class View:
         return [
             {
                 "name": name, "listening": f"{channel}/{name}" not in comparisons.failed,
-                "address": str(port.tap.listen), "forward": str(port.tap.forward.mllp),
+                "address": str(port.listener.address), "forward": str(port.tap.forward.mllp),
                 "peers": [connection.peer for connection in port.listener.connections],
             }
             for name, port in (tapped.ports.items() if tapped else ())
@@ -132,8 +134,8 @@ class View:
             {
                 "id": channel.id, "connection": channel.connection, "title": channel.title,
                 "direction": channel.direction, "owner": channel.owner, "labels": dict(channel.labels),
-                "phase": self._ledger.channels[channel.id].epoch.phase, "address": str(channel.listen.address),
-                "source": channel.source,
+                "phase": self._ledger.channels[channel.id].epoch.phase, "address": _address(channel),
+                "source": channel.file,
             }
             for channel in self._service.configuration.channels
         ]  # fmt: skip
@@ -250,6 +252,11 @@ def _acknowledged(epoch: Epoch, receipts: list[tuple[Any, ...]]) -> str | None:
             parsed = parse_ack(answer)
             return parsed.code if parsed else None
     return None
+
+
+def _address(channel: Channel) -> str:
+    """Where a channel's messages come in."""
+    return str(channel.source.address) if isinstance(channel.source, Listen) else ""
 
 
 def _hold(book: ChannelBook) -> dict[str, Any] | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from engine.config.model import Channel, Configuration, Destination, Endpoint
+from engine.config.endpoint import Endpoint
+from engine.config.model import Channel, Configuration, Destination
 from engine.config.shipped import shipped_mappings
 from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner
@@ -59,8 +60,8 @@ class Ways:
 
     def accepts(self, channel: Channel) -> frozenset[str] | None:
         """The message types that `live` takes; None where nothing is mapped and any will do."""
-        if channel.listen.accepts:
-            return frozenset(channel.listen.accepts)
+        if channel.takes.accepts:
+            return frozenset(channel.takes.accepts)
         if channel.target is None or not self._maps(channel):
             return None
         names = [channel.target.mapping] if channel.target.mapping else self.library.names
@@ -72,7 +73,8 @@ class Ways:
     def destination(self, channel: Channel, name: str, incarnation: str) -> Way | None:
         """The way to a destination of a channel; None where the configuration no longer has it."""
         if name == LEGACY:
-            return self._mllp(channel, channel.legacy.endpoint, LEGACY_MANNER) if channel.legacy else None
+            old = channel.legacy.endpoint if channel.legacy else None
+            return self._mllp(channel, old, LEGACY_MANNER) if old else None
         target = channel.target
         found = next((each for each in target.destinations if each.name == name), None) if target else None
         if found is None or target is None:
@@ -138,7 +140,7 @@ class Ways:
             mapping = chosen or self._by_type(head)
             context = Context(
                 channel=channel.id, connection=channel.connection, identity=channel.identity, timezone=channel.timezone,
-                encoding=channel.listen.encoding, received=message.received, incarnation=incarnation, seq=message.seq,
+                encoding=channel.takes.encoding, received=message.received, incarnation=incarnation, seq=message.seq,
             )  # fmt: skip
             return mapping.run(message.raw, context)
 

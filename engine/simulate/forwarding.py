@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.hl7.ack import parse_ack
 from engine.hl7.peek import peek
 from engine.mllp.framing import encode

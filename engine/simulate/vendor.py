@@ -20,7 +20,7 @@ from pathlib import Path
 
 import uvloop
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.hl7.ack import Answer, parse_ack
 from engine.mllp.framing import Decoder, Frame, encode
 from engine.simulate.journal import Journal

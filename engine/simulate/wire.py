@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeAlias, cast
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.mllp.framing import Decoder, Frame, encode
 
 LOOPBACK = "127.0.0.1"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.simulate.counting import Count, count
 from engine.simulate.forwarding import Alteration, ForwardingEngine, Route
 from engine.simulate.journal import Journal

@@ -10,7 +10,8 @@ import pytest
 
 from engine.api.application import serve
 from engine.api.token import new_token, read_token, token_file, write_token
-from engine.config.model import Address, Service
+from engine.config.address import Address
+from engine.config.model import Service
 from tests.support.told import Told
 
 

@@ -23,8 +23,8 @@ from engine.cli.demo.report import Found, fault_table
 from engine.cli.demo.roles import SEEDED, cast
 from engine.cli.demo.stage import write_site
 from engine.cli.demo.story import Pace, Story
+from engine.config.address import Address
 from engine.config.loading import load_with_notes
-from engine.config.model import Address
 from engine.migration.refused import Refused as ServiceRefused
 from engine.migration.selection import Selector
 from engine.simulate.alterations import FAULTS

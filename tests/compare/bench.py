@@ -11,7 +11,10 @@ from typing import Any
 
 from engine.compare.comparer import Comparer
 from engine.compare.discrepancies import State as Settled
-from engine.config.model import Address, Channel, Compare, Destination, Endpoint, Legacy, Tap, Target
+from engine.config.address import Address
+from engine.config.edge import Listen
+from engine.config.endpoint import Endpoint
+from engine.config.model import Channel, Compare, Destination, Legacy, Tap, Target
 from engine.intake.judge import Flaw
 from engine.ledger.course import Compared
 from engine.ledger.model import Message, Settlement, State, TapOutput
@@ -29,7 +32,7 @@ WINDOWS = {LEGACY: 1000, "emr": 1000}
 def channel(**changes: Any) -> Channel:
     """A channel of results with one tap, whose endpoint the target serves."""
     made = house.channel("acme-results", port=1, old_engine=2, phase="parallel")
-    legacy = Legacy(Endpoint("old", Address("127.0.0.1", 2)), taps=(Tap("emr", Address("127.0.0.1", 3), EMR),))
+    legacy = Legacy(Endpoint("old", Address("127.0.0.1", 2)), taps=(Tap("emr", Listen(3, "127.0.0.1"), EMR),))
     target = Target(None, (Destination("emr", "mllp", EMR, order_by="channel"),))
     return replace(made, **{"legacy": legacy, "target": target, "compare": Compare(within=60.0)} | changes)
 

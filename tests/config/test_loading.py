@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from engine.config.address import Address
+from engine.config.edge import Ack, Listen
+from engine.config.endpoint import Endpoint
 from engine.config.loading import load as load_file
 from engine.config.loading import load_with_notes
 from engine.config.model import (
-    Ack,
-    Address,
     Compare,
     Configuration,
     Destination,
-    Endpoint,
     Gate,
     Ignored,
     Medplum,
@@ -67,9 +67,9 @@ def test_a_whole_channel_becomes_values(write: Write, load: Load) -> None:
         "results",
         "legacy",
     )
-    assert channel.listen.port == 6101
-    assert channel.listen.allow == ("10.20.0.0/16",)
-    assert channel.listen.accepts == ("ORU^R01",)
+    assert channel.source.port == 6101
+    assert channel.source.allow == ("10.20.0.0/16",)
+    assert channel.takes.accepts == ("ORU^R01",)
     assert channel.ack == Ack("authoritative", "silent")
     assert channel.identity["placer"] == "https://acme.example/order"
     assert channel.legacy is not None
@@ -82,7 +82,7 @@ def test_a_whole_channel_becomes_values(write: Write, load: Load) -> None:
             Destination("acme-emr", "mllp", emr, order_by="channel"),
         ),
     )
-    assert channel.taps == (Tap("acme-emr", Address("0.0.0.0", 7201), emr),)
+    assert channel.taps == (Tap("acme-emr", Listen(7201, "0.0.0.0"), emr),)
     assert channel.compare == Compare(
         ("OBR-3.1", "OBR-25", "OBR-4.1"), ignore=(Ignored("MSH-7", "stamped by each engine"),)
     )
@@ -109,14 +109,14 @@ def test_a_tap_may_have_an_address_of_its_own_and_a_quiet_time(write: Write, loa
     write("channels/acme.yaml", TAPS.replace("TAP", tap))
     (channel,) = load().channels
     forward = Endpoint("10.0.0.9:7000", Address("10.0.0.9", 7000))
-    assert channel.taps == (Tap("10.0.0.9:7000", Address("10.0.0.1", 7201), forward, 5.0, ("10.0.0.5/32",)),)
+    assert channel.taps == (Tap("10.0.0.9:7000", Listen(7201, "10.0.0.1", ("10.0.0.5/32",)), forward, 5.0),)
 
 
 @pytest.mark.parametrize("listen", ["7201", "{port: 7201}"])
 def test_a_tap_listens_where_its_channel_does_unless_told(listen: str, write: Write, load: Load) -> None:
     text = TAPS.replace("TAP", f"{{listen: {listen}, forward: acme-emr}}")
     write("channels/acme.yaml", text.replace("{port: 6101}", "{port: 6101, host: 127.0.0.1}"))
-    assert load().channels[0].taps[0].listen == Address("127.0.0.1", 7201)
+    assert load().channels[0].taps[0].source.address == Address("127.0.0.1", 7201)
 
 
 def test_a_tap_whose_output_nothing_of_ours_can_be_compared_with_is_noted(write: Write) -> None:
@@ -155,8 +155,8 @@ def test_the_defaults_of_a_small_channel(load: Load) -> None:
     (channel,) = load().channels
     assert channel.title == "acme"
     assert channel.phase == "legacy"
-    assert channel.listen.host == "0.0.0.0"
-    assert channel.listen.max_bytes == 32 * 1024 * 1024
+    assert channel.source.host == "0.0.0.0"
+    assert channel.takes.max_bytes == 32 * 1024 * 1024
     assert channel.ack.source == "authoritative"
     assert channel.legacy is not None
     assert channel.legacy.settle == 600.0
@@ -173,8 +173,8 @@ def test_a_channel_without_an_old_engine_is_live_and_answers_itself(write: Write
 def test_defaults_lie_beneath_every_channel_and_merge_key_by_key(write: Write, load: Load) -> None:
     write("channels/defaults.yaml", "owner: us\nlisten: {host: 127.0.0.1, port: 1, accepts: [ORU^R01]}\n")
     (channel,) = load().channels
-    assert (channel.owner, channel.listen.host, channel.listen.port) == ("us", "127.0.0.1", 6101)
-    assert channel.listen.accepts == ("ORU^R01",)
+    assert (channel.owner, channel.source.host, channel.source.port) == ("us", "127.0.0.1", 6101)
+    assert channel.takes.accepts == ("ORU^R01",)
 
 
 def test_an_endpoint_may_be_given_in_place_and_is_one_however_often(write: Write, load: Load) -> None:
@@ -235,7 +235,7 @@ def test_a_dollar_before_a_secret_keeps_it_as_written(write: Write, load: Load) 
 
 def test_a_port_may_come_from_the_environment(write: Write, load: Load) -> None:
     write("channels/acme.yaml", CHANNEL.replace("6101", "'${PORT}'"))
-    assert load(PORT="7001").channels[0].listen.port == 7001
+    assert load(PORT="7001").channels[0].source.port == 7001
 
 
 def test_json_is_yaml_too(write: Write, load: Load, tmp_path: Path) -> None:

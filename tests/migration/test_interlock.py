@@ -31,7 +31,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from engine.config.model import Address, Channel, Destination, Endpoint, Tap
+from engine.config.address import Address
+from engine.config.edge import Listen
+from engine.config.endpoint import Endpoint
+from engine.config.model import Channel, Destination, Tap
 from engine.config.model import Replay as Policy
 from engine.ledger.model import State
 from engine.ledger.sqlite.writer import Commit
@@ -105,7 +108,7 @@ class InterlockMachine(RuleBasedStateMachine):
         first = "legacy" if phase == "legacy" else "parallel"
         lis = endpoint("lis", unknown[2])
         taps = tuple(
-            Tap(each.name, Address("127.0.0.1", 1), each.endpoint, settle=0.5) for each in clinics if each.endpoint
+            Tap(each.name, Listen(1, "127.0.0.1"), each.endpoint, settle=0.5) for each in clinics if each.endpoint
         )
         self.channels = (
             self._channel(RESULTS, relays[0], (*clinics, MEDPLUM), first, policies[0], taps),

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.mllp.client import MOVES, Answered, Client, Lost, NotSent, Reply, State, Step, advance
 from engine.mllp.framing import encode
 

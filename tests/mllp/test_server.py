@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.mllp import server
 from engine.mllp.framing import encode
 from engine.mllp.server import Connection, Listener

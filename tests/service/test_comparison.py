@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from engine.compare.comparer import Comparer
-from engine.config.model import Address, Compare, Tap
+from engine.config.address import Address
+from engine.config.edge import Listen
+from engine.config.model import Compare, Tap
 from engine.hl7.ack import parse_ack
 from engine.ledger.course import Compared
 from engine.ledger.sqlite import comparisons
@@ -62,7 +64,7 @@ class Bench:
         await self.old.start()
         destination = emr(self.clinic.port)
         assert destination.endpoint
-        tap = Tap(TAP, Address("127.0.0.1", self.tap_port), destination.endpoint, settle=self._settle)
+        tap = Tap(TAP, Listen(self.tap_port, "127.0.0.1"), destination.endpoint, settle=self._settle)
         self.channel = channel(
             ID, port=self.port, old_engine=self._into, destinations=(destination,), taps=(tap,), rollback="guarded",
             compare=Compare(within=self._within),

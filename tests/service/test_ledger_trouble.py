@@ -148,7 +148,7 @@ async def test_the_ledger_is_its_users_alone_and_one_file_after_a_clean_stop(tmp
     config = configuration(tmp_path, channel("acme", port=free_port(), old_engine=old_engine.port, ack="stored"))
     ledger = config.service.ledger
     async with running(config):
-        peer = await Peer.connect(config.channels[0].listen.port)
+        peer = await Peer.connect(config.channels[0].source.port)
         await peer.exchange(MESSAGES.message(1))
         await peer.close()
         rights = {file.name: file.stat().st_mode & 0o077 for file in ledger.parent.glob("interlock.db*")}

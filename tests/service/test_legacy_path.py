@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.hl7.ack import parse_ack
 from engine.mllp.framing import encode
 from engine.simulate.messages import Messages

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import State
 from engine.service.service import Service

@@ -313,7 +313,7 @@ async def test_connections_cut_over_side_by_side_do_not_mix(tmp_path: Path) -> N
             assert [run["state"] for run in ended] == ["done"] * 6
             assert {operator.phase(name) for name in names} == {phase}
         for n, each in enumerate(channels):
-            peer = await Peer.connect(each.listen.port)
+            peer = await Peer.connect(each.source.port)
             await peer.exchange(message(n))
             await peer.close()
             await until(lambda n=n: clinics[n].control_ids == ids(n))

@@ -8,7 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from engine.config.model import Address, Compare, Replay, Tap
+from engine.config.address import Address
+from engine.config.edge import Listen
+from engine.config.model import Compare, Replay, Tap
 from engine.hl7.ack import parse_ack
 from engine.simulate.forwarding import MARK, ForwardingEngine, Route
 from engine.simulate.messages import Messages
@@ -35,7 +37,7 @@ class Bench:
         await self.old.start()
         destination = emr(self.clinic.port)
         assert destination.endpoint
-        self.tap = Tap("clinic", Address("127.0.0.1", tap), destination.endpoint, settle=0.2)
+        self.tap = Tap("clinic", Listen(tap, "127.0.0.1"), destination.endpoint, settle=0.2)
         self.channel = channel(
             "acme-results", port=self.port, old_engine=into, destinations=(destination,), taps=(self.tap,),
             rollback=self.rollback, compare=Compare(within=2.0),

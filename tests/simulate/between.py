@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.mllp.framing import encode
 from engine.simulate.layout import Layout, Way, lay_out
 from engine.simulate.wire import LOOPBACK, Line, Listener, Socket

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.hl7.ack import parse_ack
 from engine.simulate.forwarding import MARK, ForwardingEngine, Route, patient, stamped
 from engine.simulate.layout import free_ports

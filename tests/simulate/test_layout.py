@@ -62,4 +62,4 @@ def test_its_configuration_has_no_mistake_and_nothing_to_note(tmp_path: Path, me
     assert orders.legacy is not None
     assert orders.target is not None
     assert orders.legacy.taps[0].forward is orders.target.destinations[0].endpoint
-    assert orders.legacy.taps[0].listen.port == layout.links[0].orders.tap
+    assert orders.legacy.taps[0].source.port == layout.links[0].orders.tap

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.hl7.ack import parse_ack
 from engine.mllp.client import Answered, Client, Lost, NotSent, Reply
 from engine.simulate.messages import Messages

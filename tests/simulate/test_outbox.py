@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.simulate.journal import Journal, rows
 from engine.simulate.old_engine import Faults, OldEngine
 from engine.simulate.orders import Orders

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.hl7.ack import parse_ack
 from engine.simulate.forwarding import stamped
 from engine.simulate.journal import Journal, rows

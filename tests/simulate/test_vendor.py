@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import Down, Faults, OldEngine
 from engine.simulate.vendor import Tally, Vendor

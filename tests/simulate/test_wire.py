@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.mllp.framing import encode
 from engine.simulate.wire import LOOPBACK, Line, Listener, Socket
 

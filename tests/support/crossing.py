@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.demo.operator import Operator, Refused, Table
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.migration.gate.examine import CHECKS
 from engine.simulate import site
 from engine.simulate.layout import free_ports, lay_out

@@ -9,16 +9,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from engine.config.address import Address
+from engine.config.edge import Ack, Listen, Takes
+from engine.config.endpoint import Endpoint
 from engine.config.model import (
-    Ack,
-    Address,
     Channel,
     Compare,
     Configuration,
     Destination,
-    Endpoint,
     Legacy,
-    Listen,
     Medplum,
     Replay,
     Rollback,
@@ -70,13 +69,14 @@ def channel(
         owner="test@example.org",
         timezone="America/Chicago",
         phase=phase or ("legacy" if legacy else "live"),
-        listen=Listen(port, "127.0.0.1", accepts=accepts, max_bytes=max_bytes, frame_timeout=frame_timeout),
+        source=Listen(port, "127.0.0.1", frame_timeout=frame_timeout),
+        takes=Takes(accepts, max_bytes=max_bytes),
         ack=Ack(ack or ("authoritative" if legacy else "stored"), on_relay_timeout),  # type: ignore[arg-type]
         identity={},
         legacy=legacy,
         target=Target(mapping, destinations) if destinations else None,
         rollback=Rollback(rollback) if rollback else None,
-        source="test",
+        file="test",
         raw={},
         compare=compare or Compare(),
     )

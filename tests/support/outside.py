@@ -12,7 +12,8 @@ from typing import Any
 
 from engine.compare.tap import TapPort
 from engine.compare.tapping import Fate
-from engine.config.model import Channel, Configuration, Destination, Endpoint
+from engine.config.endpoint import Endpoint
+from engine.config.model import Channel, Configuration, Destination
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.delivery import lane
 from engine.ledger.sqlite.reader import Reader
 from engine.simulate.messages import Kind, Messages

@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 
 from engine.api.token import read_token
-from engine.config.model import Address
+from engine.config.address import Address
 
 WHO: Final = "the demo's operator"
 SCRAPER: Final = "Prometheus (played by the demo)"

@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 
 from engine.cli.console import Stop
-from engine.config.model import Address
+from engine.config.address import Address
 
 SANDBOX: Final = Path(__file__).resolve().parents[3] / "deploy" / "sandbox" / "start.py"
 """Beside the package in a checkout; an installed wheel has none."""

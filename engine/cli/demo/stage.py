@@ -23,7 +23,7 @@ from engine.cli.demo.operator import Operator, Trouble
 from engine.cli.demo.report import many
 from engine.cli.demo.roles import Roles, cast
 from engine.cli.demo.story import Pace, Story
-from engine.config.model import Address
+from engine.config.address import Address
 from engine.simulate import site
 from engine.simulate.alterations import FAULTS
 from engine.simulate.layout import Layout, free_ports, lay_out

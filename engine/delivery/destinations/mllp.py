@@ -6,7 +6,7 @@ socket is closed, so that a late answer cannot be taken for the next message's.
 
 from __future__ import annotations
 
-from engine.config.model import Endpoint
+from engine.config.endpoint import Endpoint
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner

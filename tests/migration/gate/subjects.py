@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from engine.config.model import Address, Channel, Tap
+from engine.config.edge import Listen
+from engine.config.model import Channel, Tap
 from engine.ledger.course import Compared
 from engine.migration.gate.check import Fact, Finding, Subject, When
 from engine.migration.gate.examine import examine
@@ -31,7 +32,7 @@ def with_taps(*taps: str) -> Channel:
     assert plain.legacy is not None
     assert EMR.endpoint is not None
     forwards = [replace(EMR.endpoint, name=name) for name in taps] or [EMR.endpoint]
-    made = tuple(Tap(to.name, Address("127.0.0.1", 7), to) for to in forwards)
+    made = tuple(Tap(to.name, Listen(7, "127.0.0.1"), to) for to in forwards)
     return replace(plain, legacy=replace(plain.legacy, taps=made))
 
 

@@ -1,0 +1,251 @@
+"""What sockets, folders and answers are set to: the parts of a channel, a feed or an endpoint that face a peer.
+
+Every value here has been checked. Times are seconds, sizes are bytes, paths are absolute. All classes are frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from engine.config.address import Address
+
+RelayTimeout = Literal["silent", "close", "ae"]
+AckMode = Literal["auto", "original", "enhanced"]
+AckType = Literal["auto", "ACK", "ACK^trigger", "ACK^trigger^ACK"]
+AckError = Literal["auto", "none", "2.3", "2.5"]
+Batch = Literal["refuse", "one", "each", "errors", "none"]
+AfterFile = Literal["archive", "delete"]
+
+MIB = 1024 * 1024
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """The bytes around a message. `end` is one or two bytes; where it is two, the second may be left out by a peer.
+
+    MLLP is 0x0B … 0x1C 0x0D (HL7 v2.3.1 appendix C). A peer without a start byte has an empty `start`.
+    """
+
+    start: bytes = b"\x0b"
+    end: bytes = b"\x1c\r"
+
+
+MLLP = Framing()
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS of a listener or of a connection that we make.
+
+    certificate, key: PEM files of our own side; a listener must have them, a connection needs them for mutual TLS.
+    ca: PEM file of who is trusted. At a listener it makes the peer's certificate mandatory (mutual TLS); for a
+    connection None means the system's authorities.
+    names: at a listener with `ca`, the names (subject CN or alternative names) that are let in; empty = any that `ca`
+    has signed. server_name: for a connection, the name to be found in the peer's certificate; None = the host.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    names: tuple[str, ...] = ()
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """How the connections of a listener are kept.
+
+    most: at the same time; per_address: of one address, 0 = as many as `most`.
+    newest_wins: a new connection of an address ends its older ones, once what they began is answered.
+    idle: seconds without a byte after which a connection is closed; None = never.
+    keepalive: seconds of silence after which the kernel begins to ask whether the peer is still there.
+    one_message: the connection is closed after the first answer.
+    """
+
+    most: int = 256
+    per_address: int = 0
+    newest_wins: bool = False
+    idle: float | None = None
+    keepalive: float = 60.0
+    one_message: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """What a channel or feed takes, wherever it comes from.
+
+    accepts: message types such as ORU^R01; empty = whatever the mapping knows.
+    encoding: `auto` (MSH-18 decides) or the name of a Python codec, which goes before MSH-18.
+    undeclared: the codec of messages that name none in MSH-18; None = ASCII or UTF-8, nothing is guessed.
+    max_bytes: largest message.
+    batch: FHS/BHS envelopes: `refuse` them, or how they are acknowledged (HL7 v2 chapter 2, 2.10.3): `one` for all,
+    `each` message in one batch of acknowledgements, `errors` only, `none` at all.
+    """
+
+    accepts: tuple[str, ...] = ()
+    encoding: str = "auto"
+    undeclared: str | None = None
+    max_bytes: int = 32 * MIB
+    batch: Batch = "one"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A port of our own.
+
+    allow: networks (CIDR) that may connect; empty = everybody.
+    probes: networks of load balancers that only look whether the port is open; they are never counted as peers.
+    frame_timeout: seconds in which a begun frame must end.
+    """
+
+    port: int
+    host: str = "0.0.0.0"
+    allow: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    frame_timeout: float = 60.0
+    framing: Framing = MLLP
+    sockets: Sockets = Sockets()
+    tls: Tls | None = None
+
+    @property
+    def address(self) -> Address:
+        return Address(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A peer that we connect to in order to receive: it listens, and sends on the connection that we make.
+
+    reconnect: seconds between attempts. sockets: only `idle` and `keepalive` of it count.
+    """
+
+    address: Address
+    reconnect: float = 5.0
+    connect_timeout: float = 10.0
+    frame_timeout: float = 60.0
+    framing: Framing = MLLP
+    sockets: Sockets = Sockets()
+    source_address: str | None = None
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FromFeed:
+    """A channel's messages come on a feed's socket."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A folder of this machine."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Sftp:
+    """A folder of an SFTP server (RFC 4253 and the SFTP drafts). Exactly one of `key` and `password` is set.
+
+    known_hosts: file with the server's public key, in OpenSSH's form; a server that is not in it is refused.
+    directory: as the server names it, relative to the user's home unless it begins with a slash.
+    """
+
+    address: Address
+    user: str
+    known_hosts: Path
+    key: Path | None = None
+    password: str | None = field(default=None, repr=False)
+    directory: str = "."
+    connect_timeout: float = 10.0
+    timeout: float = 60.0
+
+
+Place: TypeAlias = Directory | Sftp
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A folder that messages are read from, each file once.
+
+    pattern: shell pattern of the names that are read. poll: seconds between looks.
+    stable: seconds that a file must not have changed before it is read.
+    after: what becomes of a file that is stored; archive, failed: folders beneath the place.
+    """
+
+    place: Place
+    pattern: str = "*.hl7"
+    poll: float = 5.0
+    stable: float = 2.0
+    after: AfterFile = "archive"
+    archive: str = "archive"
+    failed: str = "failed"
+
+
+Source: TypeAlias = Listen | Connect | FromFeed | Files
+
+
+@dataclass(frozen=True, slots=True)
+class AckForm:
+    """How our own answers look to this partner.
+
+    codes: table 0008, what stands for what (`{AA: CA}`). kind: the form of MSH-9. err: the form of ERR, by version
+    of the message unless named. text: whether MSA-3 and ERR-8 carry a sentence.
+    """
+
+    codes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    kind: AckType = "auto"
+    err: AckError = "auto"
+    text: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Whose answer the sender gets, in which mode and form, and what happens when that answer is late.
+
+    source: `authoritative`, `stored`, or the name of a destination of the channel.
+    mode: `original` or `enhanced` (HL7 v2 chapter 2, 2.9.2 and 2.9.3), by MSH-15 and MSH-16 where `auto`.
+    to: where our answers are sent on a connection that we make; None = on the sender's own.
+    """
+
+    source: str
+    on_relay_timeout: RelayTimeout = "silent"
+    mode: AckMode = "auto"
+    form: AckForm = AckForm()
+    to: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """When an endpoint may be sent to. days: empty = every day; start, end: `HH:MM`; zone: IANA name."""
+
+    days: tuple[str, ...]
+    start: str
+    end: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What an endpoint's answers mean (table 0008), and where they come.
+
+    accepted: taken. rejected: never to be sent again as it is. Every other code may be tried again.
+    check: whether MSA-2 must be the MSH-10 that was sent.
+    expected: False for a peer that never answers: what was written counts as taken.
+    listen: the port at which the peer's answers come, on a connection that it makes; None = on ours.
+    """
+
+    accepted: tuple[str, ...] = ("AA", "CA")
+    rejected: tuple[str, ...] = ("AR", "CR")
+    check: bool = True
+    expected: bool = True
+    listen: Address | None = None
+
+
+ACKNOWLEDGES = Answers()
