@@ -8,7 +8,6 @@ the way at once, messages of the same lane still go one after the other; a faile
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine
 
@@ -16,7 +15,7 @@ from engine.delivery import decision
 from engine.delivery.work import Destination, Work
 from engine.ledger.course import Course
 from engine.ledger.interface import Ledger
-from engine.ledger.model import Message, OpenWork, Settlement, State
+from engine.ledger.model import AS_IT_CAME, Message, OpenWork, Settlement, State
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.routing import Mode
 from engine.observe import delivery_events as events
@@ -213,7 +212,7 @@ class Runner:
     def _keep(self, message: Message, mode: Mode) -> None:
         """Settle what is not to be sent."""
         if mode is Mode.CAPTURE:
-            self._settle(message, State.CAPTURED, output=zlib.compress(message.raw, 1))
+            self._settle(message, State.CAPTURED, output=AS_IT_CAME)
         elif mode is Mode.ASK:
             self._settle(
                 message, State.PARKED, "a rollback: whether it may be sent again, a person decides", blocks=False

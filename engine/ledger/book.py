@@ -18,6 +18,8 @@ from engine.ledger.course import SETTLED_STATES, Barrier, ChannelBook, Compared,
 from engine.ledger.model import FIRST_SETTLED, IntakeEvent, Message, OpenWork, Settlement, State, TapOutput
 from engine.ledger.routing import Epoch, Grant, Mode
 
+HEAD = 4096  # bytes of a large message that stand in its row, so that its header is read like any other's
+
 _MISSING = object()
 
 
@@ -102,7 +104,16 @@ class Book:
                  message.id, None, b"")
             )  # fmt: skip
         self._changes.messages.append(
-            (message.id, channel.id, message.seq, message.socket, message.received, message.control_id, message.raw)
+            (
+                message.id,
+                channel.id,
+                message.seq,
+                message.socket,
+                message.received,
+                message.control_id,
+                message.large,
+                message.raw if message.large is None else message.raw[:HEAD],
+            )
         )
 
     def settle(self, settlement: Settlement) -> None:
@@ -177,9 +188,10 @@ class Book:
     def output(self, output: TapOutput) -> None:
         """What the old engine sent to a tap."""
         self.last_output = output.id = self.last_output + 1
+        packed = output.packed or zlib.compress(output.raw, 1)
         self._changes.outputs.append(
             (output.id, output.channel.id, output.tap, output.at, output.socket, output.control_id, output.decision,
-             output.seq, output.answer, zlib.compress(output.raw, 1))
+             output.seq, output.answer, output.large, packed if output.large is None else packed[:HEAD])
         )  # fmt: skip
 
     # -- holding back

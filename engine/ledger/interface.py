@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook, Course
-from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput
+from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput, Together
 
 OpenKey = tuple[int, int, int]  # (sequence, part, delivery)
 
@@ -43,6 +43,13 @@ class Ledger(Protocol):
 
     def store(self, message: Message) -> None:
         """Number the message and make it durable; claim it in the same transaction where a course is idle."""
+
+    def together(self, together: Together) -> None:
+        """Store several messages in one transaction, or none of them."""
+
+    def lay_down(self, large: Message | TapOutput) -> Awaitable[None]:
+        """Write most of what is too large for one transaction, piece by piece beside the transactions of others. It
+        becomes a message, or an output, when it is stored afterwards."""
 
     def claim(self, course: Course, key: OpenKey) -> None:
         """Claim one open part anew, singly, before it is sent again."""

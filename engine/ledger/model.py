@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ class State(IntEnum):
         return self.name.lower()
 
 
+AS_IT_CAME = b""
+"""A captured output that is the message itself: it need not be kept a second time."""
+
 OPEN = tuple(state for state in State if state < State.DELIVERED)
 SETTLED = tuple(state for state in State if state >= State.DELIVERED)
 FIRST_SETTLED = State.DELIVERED.value
@@ -48,7 +52,8 @@ class Message:
     """
 
     __slots__ = (
-        "channel", "control_id", "flaw", "id", "raw", "received", "relayed", "reply", "seq", "socket", "wants_relay",
+        "channel", "control_id", "flaw", "id", "large", "raw", "received", "relayed", "reply", "seq", "socket",
+        "wants_relay",
     )  # fmt: skip
 
     def __init__(
@@ -71,7 +76,28 @@ class Message:
         self.wants_relay = wants_relay
         self.relayed = False
         self.flaw = flaw  # why `live` would refuse it, where it is taken all the same
+        self.large: int | None = None  # where the rest of a large one stands already; its row holds the beginning
         self.id = self.seq = 0
+
+
+class Together:
+    """Messages that are stored in one transaction, or not at all: the copies of a feed, the messages of a file.
+
+    `rows` are written with them, as (statement, values). `done` hears whether it was written; where it was not, whoever
+    gave the messages still has them.
+    """
+
+    __slots__ = ("done", "messages", "rows")
+
+    def __init__(
+        self,
+        messages: Sequence[Message],
+        rows: Sequence[tuple[str, tuple[Any, ...]]] = (),
+        done: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.messages = messages
+        self.rows = rows
+        self.done = done
 
 
 class Settlement:
@@ -165,8 +191,10 @@ class TapOutput:
     `id` is given by the transaction; `reply` belongs to the tap.
     """
 
-    __slots__ = ("answer", "at", "channel", "control_id", "decision", "id", "raw", "reply", "seq", "socket",
-                 "tap")  # fmt: skip
+    __slots__ = (
+        "answer", "at", "channel", "control_id", "decision", "id", "large", "packed", "raw", "reply", "seq", "socket",
+        "tap",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -192,4 +220,6 @@ class TapOutput:
         self.seq = seq
         self.answer = answer
         self.reply = reply
+        self.packed: bytes | None = None  # compressed already, where that takes long
+        self.large: int | None = None  # where the rest of it stands already
         self.id = 0

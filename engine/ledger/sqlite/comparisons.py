@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from engine.ledger.model import AS_IT_CAME
+from engine.ledger.sqlite.large import whole
+
 STATEMENTS: Final[dict[str, str]] = {
     "put_pair": "insert or replace into pair (channel, tap, seq, output, verdict, at) values (?,?,?,?,?,?)",
     "put_compared": (
@@ -175,8 +178,8 @@ def attributed(connection: sqlite3.Connection, channel: int, tap: str, first: in
 
 def output(connection: sqlite3.Connection, id: int) -> bytes | None:
     """The bytes of what a tap got."""
-    row = connection.execute("select raw from tap_output where id = ?", (id,)).fetchone()
-    return zlib.decompress(row[0]) if row else None
+    row = connection.execute("select raw, large from tap_output where id = ?", (id,)).fetchone()
+    return zlib.decompress(whole(connection, *row)) if row else None
 
 
 def captured(connection: sqlite3.Connection, message: int, destination: int) -> bytes | None:
@@ -184,7 +187,12 @@ def captured(connection: sqlite3.Connection, message: int, destination: int) -> 
     row = connection.execute(
         "select output from captured where message = ? and destination = ? and part = 1", (message, destination)
     ).fetchone()
-    return zlib.decompress(row[0]) if row else None
+    if row is None:
+        return None
+    if row[0] == AS_IT_CAME:
+        row = connection.execute("select raw, large from message where id = ?", (message,)).fetchone()
+        return whole(connection, *row)
+    return zlib.decompress(row[0])
 
 
 class Recount(NamedTuple):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.ledger.audit import Entry
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook, Course
-from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput
+from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput, Together
 from engine.ledger.routing import Epoch, Routing
 from engine.ledger.sqlite import schema
+from engine.ledger.sqlite.large import pieces, put_piece, put_size
 from engine.ledger.sqlite.loading import LedgerError, open_ledger
 from engine.ledger.sqlite.reader import Reader
 from engine.ledger.sqlite.writer import Commit, Order, Reclaim, Writer
@@ -38,6 +41,7 @@ class SqliteLedger:
         self._clock = clock
         self._lock = opened.lock
         self._connection = opened.connection
+        self._large = opened.last_large
         self._book = Book(opened.term, opened.last_message, opened.audited, opened.last_output)
         self._reader = Reader(path)
         self._reading = ThreadPoolExecutor(1, "ledger-reader")
@@ -59,6 +63,7 @@ class SqliteLedger:
         )
         self._put = self._writer.queue.put
         self.store: Callable[[Message], None] = self._put
+        self.together: Callable[[Together], None] = self._put
         self.settle: Callable[[Settlement], None] = self._put
         self.event: Callable[[IntakeEvent], None] = self._put
         self.output: Callable[[TapOutput], None] = self._put
@@ -77,6 +82,32 @@ class SqliteLedger:
         self.on_unwritable(reason)
 
     # -- changes
+
+    async def lay_down(self, large: Message | TapOutput) -> None:
+        data = large.raw
+        if isinstance(large, TapOutput):
+            data = large.packed = await self._loop.run_in_executor(None, zlib.compress, data, 1)
+        large.large = await self._in_pieces(data)
+
+    async def _in_pieces(self, data: bytes) -> int:
+        self._large = large = self._large + 1
+        for n, piece in enumerate(pieces(data)):
+            await self.transaction(partial(put_piece, large, n, piece))
+        self._put(Order(partial(put_size, large, len(data))))
+        return large
+
+    async def store_together(
+        self, messages: Sequence[Message], rows: Sequence[tuple[str, tuple[Any, ...]]] = ()
+    ) -> bool:
+        """Store them in one transaction with `rows`; True once that is durable, False where it was not possible."""
+        future: asyncio.Future[bool] = self._loop.create_future()
+
+        def done(written: bool) -> None:
+            if not future.cancelled():
+                future.set_result(written)
+
+        self._put(Together(messages, rows, done))
+        return await future
 
     def claim(self, course: Course, key: tuple[int, int, int]) -> None:
         self._put(Reclaim(course, key))

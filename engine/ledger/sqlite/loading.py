@@ -20,6 +20,7 @@ from engine.ledger.course import SETTLED_STATES, Barrier, ChannelBook, Course, H
 from engine.ledger.model import OpenWork, State
 from engine.ledger.routing import Epoch, Grant, Mode, Routing
 from engine.ledger.sqlite import schema
+from engine.ledger.sqlite.large import tidy
 
 
 class LedgerError(Exception):
@@ -37,6 +38,7 @@ class Opened:
     term: int
     last_message: int
     last_output: int
+    last_large: int
     audited: Head
     channels: dict[str, ChannelBook]
     destinations: dict[str, int]
@@ -80,6 +82,7 @@ def _open(path: Path, lock: IO[str]) -> Opened:
     connection.execute("begin immediate")
     connection.execute("update ledger set term = ?", (term + 1,))
     _mark_unknown(connection, term + 1, books)
+    last_large = tidy(connection)
     connection.execute("commit")
     (last_message,) = connection.execute("select coalesce(max(id), 0) from message").fetchone()
     (last_output,) = connection.execute("select coalesce(max(id), 0) from tap_output").fetchone()
@@ -94,6 +97,7 @@ def _open(path: Path, lock: IO[str]) -> Opened:
         term=term + 1,
         last_message=last_message,
         last_output=last_output,
+        last_large=last_large,
         audited=Head(*connection.execute("select audit_count, audit_hash from ledger").fetchone()),
         channels={book.name: book for book in books.values()},
         destinations=destinations,

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.ledger.course import ChannelBook
 from engine.ledger.model import SETTLED, State
+from engine.ledger.sqlite.large import whole
 from engine.ledger.sqlite.schema import BLOCK
 
 MOST_BYTES = 4 << 20  # of messages in one read: large ones come a few at a time
@@ -38,23 +39,24 @@ class Reader:
         size = 0
         for block in self._blocks(from_id):
             cursor = self.connection.execute(
-                f"select {_HEAD}, raw from message indexed by message_block"
+                f"select {_HEAD}, large, raw from message indexed by message_block"
                 " where id >> 12 = ? and channel = ? and seq > ? order by seq limit ?",
                 (block, channel, after, limit - len(rows)),
             )
-            for row in cursor:
-                rows.append(row)
-                size += len(row[-1])
+            for *head, large, raw in cursor:
+                rows.append((*head, whole(self.connection, raw, large)))
+                size += len(rows[-1][-1])
                 if size > MOST_BYTES or len(rows) == limit:
                     cursor.close()
                     return rows
         return rows
 
     def message(self, id: int) -> tuple[Any, ...]:
-        row = self.connection.execute(f"select {_HEAD}, raw from message where id = ?", (id,)).fetchone()
+        row = self.connection.execute(f"select {_HEAD}, large, raw from message where id = ?", (id,)).fetchone()
         if row is None:
             raise LookupError(f"no message with id {id} in the ledger")
-        return tuple(row)
+        *head, large, raw = row
+        return (*head, whole(self.connection, raw, large))
 
     def _blocks(self, from_id: int) -> range:
         (last,) = self.connection.execute("select coalesce(max(id), 0) from message").fetchone()
@@ -172,7 +174,10 @@ class Reader:
         `before`: sequence numbers below it, of one channel. A control id is looked for without an index, among the
         newest SEARCHED messages.
         """
-        head = f"id, channel, seq, received, control_id, length(raw), substr(raw, 1, {PEEKED})"
+        size = (
+            "case when large is null then length(raw) else (select size from large where large.id = message.large) end"
+        )
+        head = f"id, channel, seq, received, control_id, {size}, substr(raw, 1, {PEEKED})"
         if control_id is not None:
             return self.connection.execute(
                 f"select {head} from message not indexed where id > (select max(id) from message) - {SEARCHED}"

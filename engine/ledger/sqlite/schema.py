@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 2
+VERSION = 3
 BLOCK = 12  # bits of message.id within a block; stands in SQL exactly so: id >> 12
 
 PRAGMAS = (
@@ -34,8 +34,15 @@ create table message (
   socket   integer not null,           -- number of the inbound connection; never used twice, restarts included
   received integer not null,           -- microseconds since 1970
   control_id text,
+  large    integer,                    -- where the rest of a large message stands; null: `raw` is all of it
   raw      blob not null);             -- last, so that heads are read without it
 create unique index message_block on message(id >> 12, channel, seq);
+create index message_large on message(large) where large is not null;
+
+create table large (                   -- bytes too large for one transaction: their size, and what is not in the row
+  id integer primary key, size integer not null);
+create table piece (
+  large integer, n integer, data blob not null, primary key (large, n)) without rowid;
 
 create table channel (                 -- intake's counter
   id integer primary key, name text not null unique, seq integer not null);
@@ -69,7 +76,7 @@ create table receipt (                 -- append only
   why text, answer blob);
 create index receipt_message on receipt(message);              -- nearly in rising order
 
-create table captured (                -- outputs made and kept, not sent; compressed
+create table captured (                -- outputs made and kept, not sent; empty: the message as it came
   message integer, destination integer, part integer, output blob not null,
   primary key (message, destination, part)) without rowid;
 
@@ -96,7 +103,8 @@ create table replay_grant (            -- what a rollback made of a stretch of n
 
 create table tap_output (              -- what the old engine sent; raw is compressed; append only
   id integer primary key, channel integer not null, tap text not null, at integer not null, socket integer not null,
-  control_id text, decision text not null, seq integer, answer blob, raw blob not null);
+  control_id text, decision text not null, seq integer, answer blob, large integer, raw blob not null);
+create index tap_output_large on tap_output(large) where large is not null;
 
 create index tap_output_input on tap_output(channel, seq);
 
@@ -133,7 +141,9 @@ create table audit (                   -- who did what; append only, each row's 
   subject text not null, why text not null, before text not null, after text not null, hash text not null);
 """
 
-INSERT_MESSAGE = "insert into message (id, channel, seq, socket, received, control_id, raw) values (?,?,?,?,?,?,?)"
+INSERT_MESSAGE = (
+    "insert into message (id, channel, seq, socket, received, control_id, large, raw) values (?,?,?,?,?,?,?,?)"
+)
 UPDATE_CHANNEL = "update channel set seq = ? where id = ?"
 INSERT_CHANNEL = "insert or ignore into channel (id, name, seq) values (?,?,0)"
 INSERT_DESTINATION = "insert or ignore into destination (id, name) values (?,?)"
@@ -168,8 +178,8 @@ PUT_OPEN = (
     " values (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 INSERT_OUTPUT = (
-    "insert into tap_output (id, channel, tap, at, socket, control_id, decision, seq, answer, raw)"
-    " values (?,?,?,?,?,?,?,?,?,?)"
+    "insert into tap_output (id, channel, tap, at, socket, control_id, decision, seq, answer, large, raw)"
+    " values (?,?,?,?,?,?,?,?,?,?,?)"
 )
 DELETE_OPEN = "delete from open_work where channel = ? and destination = ? and seq = ? and part = ? and delivery = ?"
 

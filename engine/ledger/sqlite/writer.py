@@ -22,7 +22,7 @@ from typing import Any
 
 from engine.ledger.book import Book, Changes, LedgerRuleError
 from engine.ledger.course import Course
-from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput
+from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput, Together
 from engine.ledger.sqlite import schema
 from engine.ledger.sqlite.statements import STATEMENTS
 
@@ -115,7 +115,7 @@ class Writer(threading.Thread):
             while last is not None and messages < MOST_MESSAGES and len(operations) < MOST_OPERATIONS:
                 last = get()
                 operations.append(last)
-                messages += type(last) is Message
+                messages += 1 if type(last) is Message else len(last.messages) if type(last) is Together else 0
         except Empty:
             pass
         return last is None
@@ -148,6 +148,10 @@ class Writer(threading.Thread):
         commit = Commit()
         events = 0
         for operation in operations:
+            if isinstance(operation, Together):
+                commit.unstored += operation.messages
+                _told(commit, operation, False)
+                continue
             if isinstance(operation, IntakeEvent | TapOutput):
                 events += 1
                 waits = operation.reply is not None or events > MOST_EVENTS_KEPT
@@ -170,7 +174,7 @@ class Writer(threading.Thread):
                 # A rule's sentence names channels and numbers only; what SQLite says may hold a message's bytes.
                 rule = isinstance(error, LedgerRuleError)
                 reason = str(error) if rule else f"{type(error).__name__} in the ledger"
-                self._report(Commit(failed=[(operation, reason)]))
+                self._report(_failed(operation, reason))
         return []
 
     def _transaction(self, operations: list[Any]) -> Commit:
@@ -187,6 +191,13 @@ class Writer(threading.Thread):
                 elif kind is Settlement:
                     settle(operation)
                     settled.append(operation)
+                elif kind is Together:
+                    for message in operation.messages:
+                        store(message)
+                        stored.append(message)
+                    for name, values in operation.rows:
+                        book.put(name, *values)
+                    _told(commit, operation, True)
                 elif kind is Reclaim:
                     granted = book.claim_open(operation.course, operation.key)
                     commit.reclaimed.append((operation.course, operation.key, granted))
@@ -239,6 +250,20 @@ class Writer(threading.Thread):
         if changes.progress and many(schema.PUT_PROGRESS, changes.progress).rowcount != len(changes.progress):
             raise StaleTermError("a claim of this term was refused: a later holder of the delivery lock has written")
         connection.execute("commit")
+
+
+def _told(commit: Commit, operation: Together, written: bool) -> None:
+    if operation.done is not None:
+        commit.answers.append((operation.done, written))
+
+
+def _failed(operation: Any, reason: str) -> Commit:
+    """What is told of an operation that could not be written; each message of several is told by itself."""
+    if not isinstance(operation, Together):
+        return Commit(failed=[(operation, reason)])
+    commit = Commit(failed=[(message, reason) for message in operation.messages])
+    _told(commit, operation, False)
+    return commit
 
 
 def _unwritable(error: Exception) -> bool:
