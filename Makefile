@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SANDBOX := deploy/sandbox/node_modules/.installed
+FUZZ := $(patsubst %.py,%,$(filter-out %/__init__.py,$(wildcard tests/fuzz/*.py)))
 
-.PHONY: help setup run test lint format lock bench soak clean
+.PHONY: help setup run test lint format lock bench soak fuzz clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -44,6 +45,9 @@ bench: setup  ## the figures of the README, as JSON
 
 soak: setup  ## the long tests
 	$(BIN)/python -m pytest -m soak
+
+fuzz: $(INSTALLED)  ## a million made-up inputs for each target of tests/fuzz, guided by coverage
+	@for target in $(subst /,.,$(FUZZ)); do echo "== $$target"; $(BIN)/python -m $$target -runs=1000000 || exit 1; done
 
 lock:  ## resolve the dependencies anew (wants uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade pyproject.toml -o requirements.lock

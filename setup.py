@@ -7,5 +7,5 @@ MAPPINGS = ["engine.mappings", *(f"engine.mappings.{folder}" for folder in find_
 setup(
     packages=[*find_packages(include=["engine", "engine.*"]), *MAPPINGS],
     package_dir={"engine.mappings": "mappings"},
-    package_data={"engine": ["**/*.json"], "engine.mappings": ["**/*"]},
+    package_data={"engine": ["**/*.json", "**/*.yaml"], "engine.mappings": ["**/*"]},
 )

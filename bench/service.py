@@ -129,8 +129,8 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.ended.set)
     await service.start()
-    if service.failed_ports:
-        raise SystemExit(f"ports taken: {sorted(service.failed_ports)[:3]}")
+    if service.doors.down:
+        raise SystemExit(f"ports taken: {sorted(service.doors.down)[:3]}")
     print(
         json.dumps({"ports": f"{options.port}-{options.port + options.channels - 1}", "ledger": str(ledger)}),
         flush=True,

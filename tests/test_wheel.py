@@ -36,7 +36,7 @@ def test_every_module_and_every_mapping_is_in_it(names: set[str]) -> None:
 
 
 def test_data_beside_the_code_is_in_it(names: set[str]) -> None:
-    data = {str(path.relative_to(ROOT)) for path in (ROOT / "engine").rglob("*.json")}
+    data = {str(path.relative_to(ROOT)) for path in (ROOT / "engine").rglob("*") if path.suffix in (".json", ".yaml")}
     assert data - names == set()
 
 

@@ -49,6 +49,21 @@ class RollbackOptions(TypedDict):
     timeout_s: NotRequired[Seconds]
 
 
+class TakeoverOptions(TypedDict):
+    """peers: who is to come back: `[WHERE=]ADDRESS` or `[WHERE=]none`, where WHERE is a channel, a feed or a port; left
+    out = as this machine's kernel knows. timeout_s: after which the ports are given back."""
+
+    peers: NotRequired[list[Annotated[str, Within(1, 200)]]]
+    timeout_s: NotRequired[Seconds]
+
+
+class GiveBackOptions(TypedDict):
+    """watch: HOST:PORT, where the old listener must answer. timeout_s: after which our ports are opened again."""
+
+    watch: NotRequired[Annotated[str, Within(1, 300)]]
+    timeout_s: NotRequired[Seconds]
+
+
 class AbortOptions(TypedDict):
     """run: this one; left out = the runs of the selected channels."""
 
@@ -83,6 +98,18 @@ class HoldOrder(Order):
     options: NotRequired[HoldOptions]
 
 
+class TakeoverOrder(Order):
+    """Of takeover."""
+
+    options: NotRequired[TakeoverOptions]
+
+
+class GiveBackOrder(Order):
+    """Of give-back."""
+
+    options: NotRequired[GiveBackOptions]
+
+
 class CutoverOrder(Order):
     """Of cutover."""
 
@@ -108,6 +135,8 @@ class CheckOrder(Order):
 
 
 VERBS: dict[str, tuple[Any, str]] = {
+    "takeover": (TakeoverOrder, "The vendors' ports become ours; the old engine works behind them"),
+    "give-back": (GiveBackOrder, "The old listener has the ports again"),
     "parallel": (PlainOrder, "Do the old engine's work beside it, and compare"),
     "legacy": (PlainOrder, "Back from the parallel run: the old engine alone works"),
     "hold": (HoldOrder, "Freeze: store and acknowledge, send nothing new"),

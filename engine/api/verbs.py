@@ -11,6 +11,8 @@ from engine.api.moving import VERBS, Moving, Selection
 from engine.api.problems import Handler, Refusal
 from engine.migration.selection import Selector
 
+ORDER_LIMIT = 1024 * 1024
+"""Bytes of an order: a takeover may name thousands of peers."""
 WAIT_MAX_S = 30
 """How long an answer about a run may be waited for; who wants to wait longer asks again."""
 
@@ -30,7 +32,7 @@ class Verbs:
 
     def _handler(self, verb: str, kind: Any) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            order = await body(request, kind)
+            order = await body(request, kind, ORDER_LIMIT)
             options = order.get("options", {})
             reason, dry_run = order.get("reason", ""), order.get("dry_run", False)
             if not dry_run and not reason.strip():

@@ -120,6 +120,7 @@ class _Mapper:
             received=received,
             incarnation="map",
             seq=self._seq,
+            undeclared=channel.takes.undeclared if channel else None,
         )
 
     def _fail(self, file: str, number: int, found: str, where: str, wanted: str) -> bool:

@@ -12,7 +12,7 @@ os.environ.setdefault("TYPER_USE_RICH", "0")  # plain words, and a start-up with
 
 import typer
 
-from engine.cli import evidence, files, messages, moving, reconcile, running, runs
+from engine.cli import connecting, evidence, files, messages, moving, reconcile, running, runs
 from engine.cli.audit import audit
 from engine.cli.console import DONE, REFUSED, Stop, err
 from engine.cli.demo import demo
@@ -34,6 +34,7 @@ app.command("messages")(messages.messages)
 app.command("show")(messages.show)
 app.command("map")(files.map_files)
 app.command("send")(files.send)
+app.command("test-connection")(connecting.connection)
 app.command("demo", short_help="Simulate a whole migration on this machine.")(demo)
 app.command("compare")(evidence.compare)
 app.command("gate")(evidence.gate)

@@ -10,6 +10,7 @@ import typer
 
 from engine.cli.console import REFUSED, Stop, bytes_shown, clock, out, out_json, printable, table, usage
 from engine.cli.options import SETTINGS_FILE, Config, Json
+from engine.cli.reading import named
 
 
 def messages(
@@ -68,10 +69,11 @@ def _listed(rows: list[dict[str, Any]]) -> str:
 
 def show(
     what: Annotated[list[str], typer.Argument(help="CHANNEL/SEQ, or CHANNEL SEQ, or a control id (MSH-10).")],
+    raw: Annotated[bool, typer.Option("--raw", help="The segments as they came, without names.")] = False,
     config: Config = SETTINGS_FILE,
     json: Json = False,
 ) -> None:
-    """Show one message and what became of it."""
+    """Show one message, with the HL7 names of its own version, and what became of it."""
     found = _found(what, config)
     if isinstance(found, list):
         out_json(found) if json else out(_listed(found))
@@ -79,7 +81,7 @@ def show(
     if json:
         out_json(found)
     else:
-        out(_told(found))
+        out(_told(found, raw))
 
 
 def _found(what: list[str], config: Any) -> dict[str, Any] | list[dict[str, Any]]:
@@ -115,7 +117,7 @@ def _one(config: Any, channel: str, seq: int) -> dict[str, Any]:
     return found
 
 
-def _told(found: dict[str, Any]) -> str:
+def _told(found: dict[str, Any], raw: bool) -> str:
     on_the_way = any(state in ("waiting", "sending") for state in found["states"].values())
     answered = found["acknowledged"] or (
         "not yet" if on_the_way else "not known: no answer of the old engine was relayed"
@@ -133,7 +135,8 @@ def _told(found: dict[str, Any]) -> str:
         lines += [
             f"    {text}" for receipt in found["receipts"] if receipt["destination"] == name for text in _step(receipt)
         ]
-    return "\n".join([*lines, "", *_segments(base64.b64decode(found["raw"]))])
+    content = base64.b64decode(found["raw"])
+    return "\n".join([*lines, "", *(_segments(content) if raw else named(content))])
 
 
 def _connection(number: int) -> str:

@@ -60,6 +60,8 @@ def _order(verb: str, dry_run: bool, given: dict[str, Any]) -> dict[str, Any]:
     options = {
         name: OPTIONS[name].value(given[name]) for name in VERBS[verb].options if given[name] not in (None, False, [])
     }
+    if "peers_from" in options:
+        options["peers"] = [*options.get("peers", ()), *options.pop("peers_from")]
     chosen = selector(given["ids"], given["connections"], given["labels"], given["everything"])
     if "run" not in options:
         needed(chosen)

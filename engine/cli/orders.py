@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import Parameter
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -48,6 +49,19 @@ def _policy(text: str) -> str:
     return text
 
 
+def _peers_of(file: Path) -> list[str]:
+    """As `--peers` would name them. Stops with every line that is none."""
+    from engine.migration.peers import read_peers
+    from engine.migration.refused import Refused
+
+    try:
+        return read_peers(file.read_text(errors="replace"), str(file))
+    except OSError as error:
+        usage(f"--peers-from {file}: {error.strerror}")
+    except Refused as refused:
+        usage(str(refused))
+
+
 FIRST = {
     "ids": Option(Ids),
     "connections": Option(Connections),
@@ -66,18 +80,29 @@ LAST = {
 CARRY = "Open work that need not settle first: all, a destination, CHANNEL/SEQ; may repeat."
 REPLAY = "Instead of the file's: guarded, undelivered, all or none."
 
+PEERS = "Who is to come back, or none; WHERE is a channel, a feed or a port; may repeat."
+PEERS_FROM = "The same, one a line, or what `ss -tn` or `netstat -tn` printed at the old listener."
+WATCH = "Wait until the old listener answers there, or have our port again."
+
 OPTIONS = {
     "for_s": _duration("--for", "For how long: 15m, 2h, 30d."),
-    "timeout_s": _duration("--timeout", "Give up, and change nothing, after so long."),
+    "timeout_s": _duration("--timeout", "Give up after so long, and have everything as it was."),
     "carry": Option(_option(list[str] | None, "--carry", "WHAT", CARRY)),
     "replay": Option(_option(str | None, "--replay", "POLICY", REPLAY), None, _policy),
     "override_until": _flag("--override-until", "Although the time for going back has passed."),
+    "peers": Option(_option(list[str] | None, "--peers", "[WHERE=]ADDRESS", PEERS)),
+    "peers_from": Option(_option(Path | None, "--peers-from", "FILE", PEERS_FROM), None, _peers_of),
+    "watch": Option(_option(str | None, "--watch", "HOST:PORT", WATCH)),
     "run": Option(Annotated[int | None, typer.Option("--run", metavar="ID", min=1, help="This run.")]),
     "check": Option(_option(str, "--check", "NAME", "Which check of the gate."), Parameter.empty),
 }
-"""The API's name of an option → the option."""
+"""The API's name of an option → the option. What `peers_from` reads is told as `peers`."""
 
 VERBS = {
+    "takeover": Verb(
+        "Take the vendors' ports over; the old engine works behind them.", ("peers", "peers_from", "timeout_s")
+    ),
+    "give-back": Verb("Give the ports back to the old listener.", ("watch", "timeout_s")),
     "parallel": Verb("Do the old engine's work beside it, and compare."),
     "legacy": Verb("Back from the parallel run: the old engine alone works."),
     "hold": Verb("Freeze: store and acknowledge, send nothing new.", ("for_s",)),

@@ -524,11 +524,11 @@ class Comparer:
 
     async def _compared(self, legacy: bytes, target: bytes) -> Comparison | None:
         """The comparison; None where the two are beyond it, which must not stop all others."""
-        encoding = self._channel.takes.encoding
+        takes = self._channel.takes
         try:
             if max(len(legacy), len(target)) > LARGE:
-                return await asyncio.to_thread(compare, legacy, target, self.rules, encoding)
-            return compare(legacy, target, self.rules, encoding)
+                return await asyncio.to_thread(compare, legacy, target, self.rules, takes)
+            return compare(legacy, target, self.rules, takes)
         except Exception as error:
             emit(Fault.of(error))
             return None

@@ -18,6 +18,7 @@ from engine.compare import align
 from engine.compare.rules import STAMPED, Rules
 from engine.compare.severity import SET_IDS, SEVERITIES, Severity, severity
 from engine.compare.values import UNORDERED, Likeness, damaged, likeness
+from engine.config.edge import Takes
 from engine.hl7.charset import Undecodable, declared, decode
 from engine.hl7.escape import STANDARD, Delimiters, escape, unescape
 from engine.hl7.message import HEADERS, Message, Segment
@@ -26,6 +27,7 @@ Kind: TypeAlias = Literal[
     "formatting", "expected", "source_quality", "transformation", "missing_in_target", "missing_in_legacy"
 ]
 
+ANYTHING: Final = Takes()
 LONGEST_SHOWN: Final = 240  # characters of a value
 BEFORE_SHOWN: Final = 40  # of them: before the first that differs
 _UNREADABLE: Final = re.compile("[\ud800-\udfff]")
@@ -68,11 +70,11 @@ class Comparison:
 EQUAL: Final = Comparison(True, "", ())
 
 
-def compare(legacy: bytes, target: bytes, rules: Rules, encoding: str = "auto") -> Comparison:
-    """The old engine's message against ours. encoding: as in the channel's `listen`."""
+def compare(legacy: bytes, target: bytes, rules: Rules, takes: Takes = ANYTHING) -> Comparison:
+    """The old engine's message against ours. takes: what the channel says of its charsets."""
     if legacy == target or _same_but_for_stamps(legacy, target):
         return EQUAL
-    one, other = _text(legacy, _legacy_encoding(legacy, target, encoding)), _text(target, encoding)
+    one, other = _text(legacy, _legacy_encoding(legacy, target, takes), takes), _text(target, takes.encoding, takes)
     for text, whose in ((one, "the old engine's output"), (other, "our output")):
         if not text.startswith("MSH"):
             return Comparison(False, f"{whose} does not begin with MSH", ())
@@ -111,16 +113,16 @@ def _same_but_for_stamps(legacy: bytes, target: bytes) -> bool:
     return all(a == b or at + 1 in STAMPED for at, (a, b) in enumerate(zip(ones, others, strict=True)))
 
 
-def _legacy_encoding(legacy: bytes, target: bytes, encoding: str) -> str:
+def _legacy_encoding(legacy: bytes, target: bytes, takes: Takes) -> str:
     """The old engine's output is in the channel's encoding, unless it wrote another MSH-18 over it."""
-    return encoding if encoding == "auto" or declared(legacy) == declared(target) else "auto"
+    return takes.encoding if takes.encoding == "auto" or declared(legacy) == declared(target) else "auto"
 
 
-def _text(raw: bytes, encoding: str) -> str:
+def _text(raw: bytes, encoding: str, takes: Takes) -> str:
     """The message's text; bytes that are none stay what they are, so that the same ones on both sides are equal."""
     raw = raw.strip(_EDGE)
     try:
-        return decode(raw, encoding)
+        return decode(raw, encoding, takes.undeclared)
     except Undecodable as error:
         return raw.decode(error.codec if _known(error.codec) else "utf-8", "surrogateescape")
 

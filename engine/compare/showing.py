@@ -72,7 +72,7 @@ class Showing:
             return Example(seq, at, control_id, _control_id(legacy), _control_id(ours))
         if legacy is None or target is None:
             return Example(seq, at, control_id, None, None)
-        found = compare(legacy, target, self._rules, self._channel.takes.encoding)
+        found = compare(legacy, target, self._rules, self._channel.takes)
         return Example(seq, at, control_id, *_values(found, row.path))
 
     def _of_answers(

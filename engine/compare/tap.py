@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from engine.compare.tapping import Fate, fate
 from engine.config.edge import Listen
 from engine.config.model import Channel, Tap
+from engine.delivery.line import Line
+from engine.delivery.sender import Job, Sender
 from engine.hl7.ack import acknowledge
 from engine.hl7.peek import peek
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
 from engine.ledger.model import TapOutput
-from engine.mllp.allow import Allowed
-from engine.mllp.client import Answered, Client, Reply
-from engine.mllp.server import Connection, Listener
+from engine.ledger.sqlite.large import LARGE
+from engine.mllp.replies import Answered, NotSent, Reply, Written
+from engine.mllp.connection import Connection
+from engine.mllp.server import Listener
+from engine.mllp.tls import ServerTls
 from engine.observe import tap_events as events
 from engine.observe.events import emit
 
@@ -29,8 +34,48 @@ MOST_UNANSWERED = 64  # outputs of one connection; then it is read no further un
 UNANSWERED = "unanswered"  # forwarded, and no answer came: the old engine will repeat it
 
 
+class Asker(Protocol):
+    """Where an output comes from, and its answer goes to: a connection that the old engine made, or ours to it."""
+
+    number: int
+
+    @property
+    def owed(self) -> int:
+        """Outputs that have no answer yet."""
+
+    def send(self, payload: bytes) -> bool: ...
+
+    def close(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class OurLink:
+    """Our own connection to the old engine, as one that it asks on."""
+
+    owed = 0  # it sends one message at a time there, as we do
+
+    def __init__(self, line: Line, number: int) -> None:
+        self.number = number
+        self._line = line
+
+    def send(self, payload: bytes) -> bool:
+        return self._line.transmit(payload)
+
+    def close(self) -> None:
+        """It is shared with our own messages: no answer is answer enough."""
+
+    def pause(self) -> None:
+        """It cannot be paused."""
+
+    def resume(self) -> None:
+        """It was not paused."""
+
+
 class TapPort:
-    """One tap of a channel: its listener, and a connection to the endpoint for each connection of the old engine."""
+    """One tap of a channel: what it takes goes on to the endpoint through the endpoint's own sender."""
 
     def __init__(
         self,
@@ -41,64 +86,95 @@ class TapPort:
         attribute: Callable[[bytes, int], int | None],
         now: Callable[[], int],
         number: Callable[[], int],
+        sender: Sender,
+        tls: ServerTls | None = None,
     ) -> None:
         """`attribute`: the input that an output belongs to, None where that is not known. `now`: microseconds since
         1970. `number` gives each connection a number that is never used again."""
         self.channel = channel
         self.tap = tap
+        self.down: str | None = None  # why the old engine cannot connect
         self.last_output = 0  # microseconds since 1970
         self._book = book
         self._ledger = ledger
         self._attribute = attribute
         self._now = now
         self._number = number
-        self._links: dict[Connection, Client] = {}
-        self._full: set[Connection] = set()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._sender = sender
+        self._waiting: dict[Asker, dict[Job, TapOutput]] = {}  # forwarded, and not answered
+        self._full: set[Asker] = set()
+        self._links: dict[Line, OurLink] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._answers = 0
-        assert isinstance(tap.source, Listen)
-        self._allowed = Allowed(tap.source.allow)
         destinations = channel.target.destinations if channel.target else ()
         self._destination = next((d.name for d in destinations if d.endpoint == tap.forward), None)
         self._counts = {f: events.OUTPUTS.of(channel.id, tap.name, f.value) for f in Fate}
         self._seconds = events.ANSWERED.of(channel.id, tap.name)
-        self.listener = Listener(tap.source.address, lambda: self, max_bytes=channel.takes.max_bytes)
+        self.listener: Listener | None = None
+        if isinstance(tap.source, Listen):
+            source = tap.source
+            self.listener = Listener(
+                source.address, lambda: self, max_bytes=channel.takes.max_bytes, frame_timeout=source.frame_timeout,
+                framing=source.framing, sockets=source.sockets, allow=source.allow, probes=source.probes, tls=tls,
+            )  # fmt: skip
+
+    @property
+    def address(self) -> str:
+        """Where the old engine's output comes in, for people."""
+        return str(self.listener.address) if self.listener else "our connection to the old engine"
 
     async def open(self) -> None:
-        """Listen. OSError where the port cannot be had."""
+        """Listen, where it has a port. OSError where that cannot be had; `down` says why."""
+        if self.listener is None:
+            return
         try:
             await self.listener.start()
         except OSError as error:
             reason = error.strerror or "not possible"
-            emit(events.TapFailed(self.channel.id, self.tap.name, str(self.listener.address), reason))
+            if self.down != reason:
+                emit(events.TapFailed(self.channel.id, self.tap.name, self.address, reason))
+            self.down = reason
             raise
-        emit(events.TapOpened(self.channel.id, self.tap.name, str(self.listener.address)))
+        self.down = None
+        emit(events.TapOpened(self.channel.id, self.tap.name, self.address))
 
     async def close(self, grace: float = 0.0) -> None:
-        await self.listener.close(grace)
-        for client in list(self._links.values()):
-            await client.aclose()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
-        emit(events.TapClosed(self.channel.id, self.tap.name, str(self.listener.address)))
+        if self.listener is not None:
+            await self.listener.close(grace)
+        for asker in list(self._waiting):
+            self._give_up(asker)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        emit(events.TapClosed(self.channel.id, self.tap.name, self.address))
 
-    # -- from the sockets (engine.mllp.server.Handler)
+    # -- from our connection to the old engine (engine.delivery.sender.Sender)
+
+    def on_link(self, line: Line, payload: bytes) -> bool:
+        """A message of the old engine's own on the connection on which it answers us."""
+        if not peek(payload).ok:
+            return False
+        if line not in self._links:
+            self._links[line] = OurLink(line, self._number())
+        self.frame(self._links[line], payload)
+        return True
+
+    # -- from the sockets (engine.mllp.handler.Handler)
 
     def connected(self, conn: Connection) -> None:
         conn.number = self._number()
-        if not self._allowed.admits(conn.peer):
-            emit(events.TapInputBad(self.channel.id, self.tap.name, conn.peer, 0, "its address is not in allow"))
-            conn.close()
         emit(events.TapConnected(self.channel.id, self.tap.name, conn.peer, conn.number))
 
     def closed(self, conn: Connection) -> None:
         self._full.discard(conn)
-        if client := self._links.pop(conn, None):
-            task = asyncio.get_running_loop().create_task(client.aclose(), name="tap closes its link")
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+        self._give_up(conn)
         emit(events.TapDisconnected(self.channel.id, self.tap.name, conn.peer, conn.number))
 
-    def frame(self, conn: Connection, payload: bytes) -> None:
+    def refused(self, peer: str, why: str) -> None:
+        emit(events.TapInputBad(self.channel.id, self.tap.name, peer, 0, why))
+
+    def probed(self, peer: str) -> None:
+        """Somebody looked whether the port is open."""
+
+    def frame(self, conn: Asker, payload: bytes) -> None:
         now = self.last_output = self._now()
         if conn.owed >= MOST_UNANSWERED and conn not in self._full:
             self._full.add(conn)
@@ -115,11 +191,11 @@ class TapPort:
         elif decided is Fate.CAPTURE:
             output.answer = self._acknowledge(payload)
             self._answer(conn, output.answer)
-            self._ledger.output(output)
+            self._record(output)
         else:
             output.answer = self._acknowledge(payload)
             output.reply = conn
-            self._ledger.output(output)
+            self._record(output)
 
     def noise(self, conn: Connection, data: bytes) -> None:
         self._bad(conn, len(data), "outside of a frame")
@@ -151,27 +227,53 @@ class TapPort:
 
     # -- inside
 
-    def _forward(self, conn: Connection, output: TapOutput) -> None:
-        endpoint = self.tap.forward
-        client = self._links.get(conn)
-        if client is None:
-            assert endpoint.mllp is not None
-            client = self._links[conn] = Client(endpoint.mllp, connect_timeout=endpoint.connect_timeout)
+    def _forward(self, conn: Asker, output: TapOutput) -> None:
         begun = asyncio.get_running_loop().time()
-        client.send(output.raw, endpoint.ack_timeout, lambda reply: self._heard(conn, output, reply, begun))
+        endpoint = self.tap.forward
 
-    def _heard(self, conn: Connection, output: TapOutput, reply: Reply, begun: float) -> None:
+        def heard(reply: Reply) -> None:
+            self._heard(conn, job, output, reply, begun)
+
+        job = Job(output.raw, endpoint.ack_timeout, heard, expects=endpoint.answers.expected)
+        self._waiting.setdefault(conn, {})[job] = output
+        self._sender.send(job)
+
+    def _heard(self, conn: Asker, job: Job, output: TapOutput, reply: Reply, begun: float) -> None:
+        waiting = self._waiting.get(conn)
+        if waiting is not None:
+            waiting.pop(job, None)
+            if not waiting:
+                del self._waiting[conn]
         if isinstance(reply, Answered):
             output.answer = reply.payload
             self._answer(conn, reply.payload)
             self._seconds.observe(asyncio.get_running_loop().time() - begun)
-        else:
+        elif not isinstance(reply, Written):
             output.decision = UNANSWERED
             emit(events.OutputUnanswered(self.channel.id, self.tap.name, reply.reason))
             conn.close()
-        self._ledger.output(output)
+        self._record(output)
 
-    def _answer(self, conn: Connection, answer: bytes) -> None:
+    def _give_up(self, conn: Asker) -> None:
+        """The old engine is gone: what has not been sent for it is not, since it will send it again."""
+        for job in list(self._waiting.get(conn, ())):
+            if self._sender.cancel(job):
+                job.done(NotSent("the old engine closed the connection"))
+
+    def _record(self, output: TapOutput) -> None:
+        if len(output.raw) <= LARGE:
+            self._ledger.output(output)
+            return
+
+        async def lay_down() -> None:
+            await self._ledger.lay_down(output)
+            self._ledger.output(output)
+
+        task = asyncio.get_running_loop().create_task(lay_down(), name="large output at a tap")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _answer(self, conn: Asker, answer: bytes) -> None:
         conn.send(answer)
         if conn in self._full and conn.owed <= MOST_UNANSWERED // 2:
             self._full.discard(conn)

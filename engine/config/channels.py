@@ -1,33 +1,29 @@
-"""One channel file: read, checked in itself and against endpoints and mappings, and built."""
+"""One channel file: read, checked in itself and against endpoints, feeds and mappings, and built."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from yaml.nodes import Node
 
-from engine.config.declared import CHANNEL
-from engine.config.edge import Ack, Listen, Takes
+from engine.config.answers import AUTHORITATIVE, STORED, check_from, check_unanswered, read_ack
+from engine.config.declared.channel import CHANNEL
+from engine.config.edge import Ack, FromFeed, Source, Takes
 from engine.config.endpoint import Endpoint
-from engine.config.endpoints import Endpoints
-from engine.config.kinds import Section, guessed
-from engine.config.model import Channel, Destination, Legacy, Rollback, Target
+from engine.config.feeds import ReadFeed, feed_named
+from engine.config.folders import read_files
+from engine.config.kinds import guessed
+from engine.config.legacy import has_legacy, read_legacy
+from engine.config.model import Channel, Rollback, Target
 from engine.config.moves import check_rollback, read_compare, read_gate, read_window
 from engine.config.nodes import Findings, plain
-from engine.config.taps import read_taps
+from engine.config.sockets import read_connect, read_listen, read_takes
+from engine.config.surroundings import Surroundings
+from engine.config.tables import Section
+from engine.config.targets import read_target
 
-TAKEN = ("accepts", "encoding", "max_bytes")
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a channel may refer to. mappings: None where nobody knows which there are."""
-
-    endpoints: Endpoints
-    mappings: frozenset[str] | None
-    medplum: bool
+NO_ANSWERS = "ack: in a channel with feed:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +34,21 @@ class Read:
     channel: Channel | None
 
 
-def read_channel(node: Node, source: str, around: Surroundings, findings: Findings) -> Read | None:
+def read_channel(node: Node, file: str, around: Surroundings, findings: Findings) -> Read | None:
     before = findings.count
     section = CHANNEL.read(node, findings)
     if not isinstance(section, Section):
         return None
-    target = _target(section, around, findings)
-    legacy = _legacy(section, target, around, findings)
-    phase = _phase(section, findings)
-    _check_phase(section, phase, target, findings)
+    feed = around.feed_of(section)
+    source = _source(section, feed, around, findings)
+    target = read_target(section, around, findings)
+    legacy = read_legacy(section, target, around, feed, findings)
+    _check_ack(section, target, findings)
+    phase = _phase(section, feed, findings)
+    _check_phase(section, phase, target, feed, findings)
     check_rollback(section.get("rollback"), legacy, findings)
     window = read_window(section.get("window"), findings)
-    if findings.count != before:
+    if source is None or findings.count != before:
         return Read(section, None)
     get = section.get
     channel = Channel(
@@ -61,14 +60,14 @@ def read_channel(node: Node, source: str, around: Surroundings, findings: Findin
         owner=get("owner", ""),
         timezone=get("timezone"),
         phase=phase,
-        source=_listen(get("listen")),
-        takes=_takes(get("listen")),
-        ack=_ack(get("ack"), has_legacy=legacy is not None),
+        source=source,
+        takes=_takes(section, feed),
+        ack=_ack(section, feed, by_old_engine=legacy is not None and legacy.endpoint is not None),
         identity=MappingProxyType(get("identity", {})),
         legacy=legacy,
         target=target,
         rollback=Rollback(**get("rollback").values) if get("rollback") else None,
-        file=source,
+        file=file,
         raw=plain(node),
         compare=read_compare(get("compare")),
         gate=read_gate(get("gate")),
@@ -77,46 +76,65 @@ def read_channel(node: Node, source: str, around: Surroundings, findings: Findin
     return Read(section, channel)
 
 
-def _listen(section: Section) -> Listen:
-    return Listen(**{key: value for key, value in section.values.items() if key not in TAKEN})
+def _source(section: Section, feed: ReadFeed | None, around: Surroundings, findings: Findings) -> Source | None:
+    listen, connect, files = section.get("listen"), section.get("connect"), section.get("files")
+    if listen:
+        return read_listen(listen, around.root, findings)
+    if connect:
+        return read_connect(connect, around.root, findings)
+    if files:
+        return read_files(files, around.root, around.endpoints, findings)
+    place, name = feed_named(section)
+    if name and feed is None and around.all_feeds_read:
+        wanted = "the id of a file in channels/feeds"
+        findings.problem(place, f"the unknown feed '{name}'", guessed(name, sorted(around.feeds), wanted))
+    return FromFeed(name) if name else None
 
 
-def _takes(section: Section) -> Takes:
-    return Takes(**{key: value for key, value in section.values.items() if key in TAKEN})
+def _takes(section: Section, feed: ReadFeed | None) -> Takes:
+    """Of a channel with `feed:`, what it leaves out is as the feed has it."""
+    if feed:
+        given = section.get("feed")
+        return read_takes(given if isinstance(given, Section) else None, feed.takes)
+    return read_takes(section.get("listen") or section.get("connect") or section.get("files"))
 
 
-def _ack(section: Section | None, *, has_legacy: bool) -> Ack:
-    default = "authoritative" if has_legacy else "stored"
-    if section is None:
-        return Ack(default)
-    return Ack(section.get("from", default), section.get("on_relay_timeout", "silent"))
+def _ack(section: Section, feed: ReadFeed | None, *, by_old_engine: bool) -> Ack:
+    if feed:
+        return feed.ack
+    default = AUTHORITATIVE if by_old_engine and "files" not in section.places else STORED
+    return read_ack(section.get("ack"), default)
 
 
-def _legacy(channel: Section, target: Target | None, around: Surroundings, findings: Findings) -> Legacy | None:
-    section = channel.get("legacy")
-    if section is None:
-        return None
-    name = section.get("mllp")
-    endpoint = around.endpoints.find(section.place("mllp"), name, findings) if name else None
-    listen = channel.get("listen")
-    host = listen.get("host", "0.0.0.0") if listen else "0.0.0.0"
-    taps = read_taps(section, endpoint, host, target, around.endpoints, findings)
-    return Legacy(endpoint, section.get("settle", 600.0), taps) if endpoint else None
+def _check_ack(section: Section, target: Target | None, findings: Findings) -> None:
+    ack, legacy = section.get("ack"), section.get("legacy")
+    if "feed" in section.places and "ack" in section.places:
+        findings.problem(section.place("ack"), NO_ANSWERS, "it in the feed's file: a sender gets one answer")
+    elif "files" in section.places:
+        check_unanswered(ack, findings)
+    elif legacy and "observed" in legacy.places and ack and ack.get("from") == AUTHORITATIVE:
+        wanted = f"{STORED}: the old engine answers its sender itself"
+        findings.problem(ack.place("from"), "from: authoritative in a channel whose old engine is observed", wanted)
+    elif target or "target" not in section.places:
+        check_from(ack, [each.name for each in target.destinations] if target else (), findings)
 
 
-def _phase(section: Section, findings: Findings) -> str:
-    has_legacy = "legacy" in section.places
+def _phase(section: Section, feed: ReadFeed | None, findings: Findings) -> str:
+    legacy = has_legacy(section, feed)
     phase = section.get("phase")
-    if phase in ("legacy", "parallel") and not has_legacy:
+    unknown = feed is None and "feed" in section.places  # its mistake is told elsewhere
+    if phase in ("legacy", "parallel") and not legacy and not unknown:
         findings.problem(
             section.place("phase"),
             f"phase {phase} in a channel without legacy:",
             "outside or live, or legacy: with mllp:",
         )
-    return phase or ("legacy" if has_legacy else "live")
+    return phase or ("legacy" if legacy else "live")
 
 
-def _check_phase(section: Section, phase: str, target: Target | None, findings: Findings) -> None:
+def _check_phase(
+    section: Section, phase: str, target: Target | None, feed: ReadFeed | None, findings: Findings
+) -> None:
     """What `parallel` and `live` need and nothing else does."""
     if phase in ("parallel", "live") and "target" not in section.places:
         findings.problem(
@@ -124,89 +142,27 @@ def _check_phase(section: Section, phase: str, target: Target | None, findings: 
         )
     if phase != "live":
         return
-    if "legacy" in section.places and "rollback" not in section.places:
+    if has_legacy(section, feed) and "rollback" not in section.places:
         findings.problem(
             section.place("phase"),
             "phase live in a channel with legacy: and without rollback:",
             "rollback: {replay: guarded | undelivered | all | none}, which has no default",
         )
+    legacy = section.get("legacy")
+    if legacy and "observed" in legacy.places:
+        found = "phase live in a channel whose old engine is observed"
+        findings.problem(section.place("phase"), found, "a takeover first: legacy: with mllp: or file:")
     destinations = section.get("target").get("destinations", ()) if section.get("target") else ()
     for item, destination in zip(destinations, target.destinations if target else (), strict=False):
-        if destination.endpoint and destination.endpoint.on_unknown is None:
+        if destination.kind == "mllp" and destination.endpoint and destination.endpoint.on_unknown is None:
             findings.problem(
                 item.place("mllp"),
                 f"the endpoint '{destination.endpoint.name}' without on_unknown: in a channel that is live",
-                "on_unknown: resend, or on_unknown: park, in endpoints.yaml",
+                _unknown_wanted(destination.endpoint),
             )
 
 
-def _target(channel: Section, around: Surroundings, findings: Findings) -> Target | None:
-    section = channel.get("target")
-    if section is None:
-        return None
-    mapping = section.get("mapping")
-    name = mapping.get("use") if isinstance(mapping, Section) else mapping
-    if name and around.mappings is not None and name.lower() not in around.mappings:
-        wanted = (
-            "one of " + ", ".join(sorted(around.mappings)) if around.mappings else "a mapping of your mappings folder"
-        )
-        found = f"the unknown mapping '{name}'"
-        findings.problem(section.place("mapping"), found, guessed(name, sorted(around.mappings), wanted))
-    if section.values.get("destinations") == ():
-        findings.problem(
-            section.place("destinations"), "an empty list", "at least one destination, such as medplum: {}"
-        )
-    destinations = [_destination(item, around, findings) for item in section.get("destinations", ())]
-    good = tuple(destination for destination in destinations if destination)
-    _names_differ(section.get("destinations", ()), destinations, findings)
-    return Target(name, good) if len(good) == len(destinations) else None
-
-
-def _names_differ(sections: Any, destinations: list[Destination | None], findings: Findings) -> None:
-    seen = {"legacy"}
-    for section, destination in zip(sections, destinations, strict=True):
-        if destination is None:
-            continue
-        if destination.name in seen:
-            found = f"a destination named '{destination.name}', as another one is"
-            findings.problem(section.node, found, "a name: of its own")
-        seen.add(destination.name)
-
-
-def _destination(section: Section, around: Surroundings, findings: Findings) -> Destination | None:
-    kinds = [kind for kind in ("medplum", "mllp") if kind in section.places]
-    if len(kinds) != 1:
-        found = "a destination with both medplum: and mllp:" if kinds else "a destination without medplum: or mllp:"
-        findings.problem(section.node, found, "one of the two")
-        return None
-    return _medplum(section, around, findings) if kinds == ["medplum"] else _mllp(section, around, findings)
-
-
-def _medplum(section: Section, around: Surroundings, findings: Findings) -> Destination | None:
-    inner = section.get("medplum")
-    for key in ("name", "order_by"):
-        if key in section.places:
-            findings.problem(section.place(key), f"'{key}' beside medplum:", f"it inside: medplum: {{{key}: …}}")
-    if not around.medplum:
-        wanted = "medplum: {base_url, client_id, client_secret} in the settings"
-        findings.problem(section.place("medplum"), "a medplum destination without a Medplum server", wanted)
-    if inner is None:
-        return None
-    get = inner.get
-    return Destination(
-        get("name", "medplum"),
-        "medplum",
-        None,
-        strategy=get("strategy", "anchored"),
-        order_by=get("order_by", "patient"),
-    )
-
-
-def _mllp(section: Section, around: Surroundings, findings: Findings) -> Destination | None:
-    name = section.get("mllp")
-    endpoint: Endpoint | None = around.endpoints.find(section.place("mllp"), name, findings) if name else None
-    if endpoint is None:
-        return None
-    return Destination(
-        section.get("name", endpoint.name), "mllp", endpoint, order_by=section.get("order_by", "channel")
-    )
+def _unknown_wanted(endpoint: Endpoint) -> str:
+    if endpoint.via:
+        return f"an entry {{via: {endpoint.via}, on_unknown: resend}}, or on_unknown: park, in endpoints.yaml"
+    return "on_unknown: resend, or on_unknown: park, in endpoints.yaml"

@@ -27,9 +27,10 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """The bytes around a message. `end` is one or two bytes; where it is two, the second may be left out by a peer.
+    """The bytes around a message: control characters (0x00 to 0x1F), since any other may stand in one.
 
-    MLLP is 0x0B … 0x1C 0x0D (HL7 v2.3.1 appendix C). A peer without a start byte has an empty `start`.
+    `start` is one byte, or empty for a peer that sends none. `end` is one or two bytes, the first neither CR nor the
+    one of `start`; of two, a peer may leave out the second. MLLP is 0x0B … 0x1C 0x0D (HL7 v2.3.1 appendix C).
     """
 
     start: bytes = b"\x0b"

@@ -2,69 +2,237 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from yaml.nodes import MappingNode, Node
 
-from engine.config.declared import ENDPOINT
+from engine.config.address import Address
+from engine.config.declared.endpoint import ENDPOINTS
+from engine.config.edge import Answers, Directory, Hours, Place, Sftp
 from engine.config.endpoint import Endpoint
-from engine.config.kinds import ID, Section, address, guessed
+from engine.config.kinds import ID, address, guessed
 from engine.config.nodes import Findings, compose, described, keys
+from engine.config.paths import file_in, path_in
+from engine.config.profiles import Profiles
+from engine.config.sockets import read_client_tls, read_framing
+from engine.config.tables import Section
+
+NAME = "a name in channels/endpoints.yaml"
 
 
 class Endpoints:
-    """What `mllp: …` may name. Two ways to write one host:port are one endpoint, and so have one sender."""
+    """What channels and feeds may name. Two ways to write one host:port are one endpoint, and so have one sender.
 
-    def __init__(self, named: dict[str, Endpoint], declared: set[str]) -> None:
-        self.named = named
-        self.declared = declared
-        self._by_address = {endpoint.mllp: endpoint for endpoint in named.values()}
+    named: by name. declared: every name of endpoints.yaml, also of what is wrong there.
+    sections: where an endpoint was read from. through: (where it stands, channel) of each `via:`.
+    """
 
-    def find(self, node: Node, text: str, findings: Findings) -> Endpoint | None:
-        if text in self.named:
-            return self.named[text]
-        if text in self.declared:
-            return None  # it is there and has a problem of its own
-        given = address(text)
-        if given is None:
-            wanted = "a name in channels/endpoints.yaml, or host:port"
-            findings.problem(node, f"the unknown endpoint '{text}'", guessed(text, sorted(self.declared), wanted))
-            return None
-        known = self._by_address.get(given)
+    def __init__(self) -> None:
+        self.named: dict[str, Endpoint] = {}
+        self.declared: set[str] = set()
+        self.sections: dict[str, Section] = {}
+        self.through: list[tuple[Node, str]] = []
+        self._by_reach: dict[object, Endpoint] = {}
+
+    def add(self, endpoint: Endpoint, section: Section, findings: Findings) -> None:
+        other = self._by_reach.setdefault(_reach(endpoint), endpoint)
+        if other is not endpoint:
+            key = next(key for key in ENDPOINTS if key in section.places)
+            wanted = (
+                f"one name for each {'folder' if endpoint.place else 'address'}, so that all channels share one sender"
+            )
+            findings.problem(section.place(key), f"{_shown(endpoint)}, which '{other.name}' has too", wanted)
+        self.named[endpoint.name] = endpoint
+        self.sections[endpoint.name] = section
+        if endpoint.via:
+            self.through.append((section.place("via"), endpoint.via))
+
+    def find(self, node: Node, given: str | Section, findings: Findings) -> Endpoint | None:
+        """What `mllp:` names: a name, host:port, or {via: CHANNEL}."""
+        return self._through(given) if isinstance(given, Section) else self._found(node, given, findings, via=True)
+
+    def address(self, node: Node, given: str, findings: Findings) -> Endpoint | None:
+        """As `find`, where somebody must be listening: a name, or host:port."""
+        return self._found(node, given, findings, via=False)
+
+    def _found(self, node: Node, given: str, findings: Findings, *, via: bool) -> Endpoint | None:
+        place = address(given)
+        if given in self.declared or place is None:
+            found = self._named(node, given, f"{NAME}, or host:port", findings)
+            if found and (found.place or (found.via and not via)):
+                findings.problem(node, f"'{given}', {_kind(found)}", "an endpoint with mllp:")
+                return None
+            return found
+        known = self._by_reach.get(place)
         if known is None:
-            known = self._by_address[given] = self.named[text] = Endpoint(text, given)
+            known = self._by_reach[place] = self.named[given] = Endpoint(given, place)
+        return known
+
+    def folder(self, node: Node, name: str, findings: Findings) -> Endpoint | None:
+        """What `file:` names."""
+        found = self._named(node, name, f"{NAME} with directory: or sftp:", findings)
+        if found and found.place is None:
+            findings.problem(node, f"'{name}', {_kind(found)}", "an endpoint with directory: or sftp:")
+            return None
+        return found
+
+    def server(self, node: Node, name: str, findings: Findings) -> Place | None:
+        """What `sftp:` names: the server, with the folder that its endpoint has."""
+        found = self._named(node, name, f"{NAME} with sftp:", findings)
+        if found and not isinstance(found.place, Sftp):
+            findings.problem(node, f"'{name}', {_kind(found)}", "an endpoint with sftp:")
+            return None
+        return found.place if found else None
+
+    def _named(self, node: Node, name: str, wanted: str, findings: Findings) -> Endpoint | None:
+        if name not in self.declared:
+            findings.problem(node, f"the unknown endpoint '{name}'", guessed(name, sorted(self.declared), wanted))
+        return self.named.get(name)  # one that is declared and not named has a problem of its own
+
+    def _through(self, given: Section) -> Endpoint | None:
+        channel = given.get("via")
+        if channel is None:
+            return None
+        self.through.append((given.place("via"), channel))
+        known = self._by_reach.get(("via", channel))
+        if known is None:
+            name = f"via:{channel}"
+            known = self._by_reach["via", channel] = self.named[name] = Endpoint(name, None, via=channel)
         return known
 
 
-def load_endpoints(path: Path, findings: Findings) -> Endpoints:
-    root = compose(path, findings) if path.is_file() else None
-    if root is None:
-        return Endpoints({}, set())
-    if not isinstance(root, MappingNode):
-        findings.problem(root, described(root), "a table of endpoints by name")
-        return Endpoints({}, set())
-    named: dict[str, Endpoint] = {}
-    declared: set[str] = set()
-    places: dict[Any, str] = {}
-    for key_node, name, node in keys(root):
-        before = findings.count
+def _reach(endpoint: Endpoint) -> object:
+    return endpoint.mllp or endpoint.place or ("via", endpoint.via)
+
+
+def _shown(endpoint: Endpoint) -> str:
+    place = endpoint.place
+    if isinstance(place, Sftp):
+        return f"{place.address} {place.directory}"
+    return str(place.path) if place else str(endpoint.mllp or endpoint.via)
+
+
+def _kind(endpoint: Endpoint) -> str:
+    if endpoint.via:
+        return "an endpoint with via:"
+    if isinstance(endpoint.place, Sftp):
+        return "an endpoint with sftp:"
+    return f"an endpoint with {'directory:' if endpoint.place else 'mllp:'}"
+
+
+def load_endpoints(path: Path, root: Path, profiles: Profiles, findings: Findings) -> Endpoints:
+    """root: the folder of the settings file, which paths are relative to."""
+    endpoints = Endpoints()
+    node = compose(path, findings) if path.is_file() else None
+    if node is None:
+        return endpoints
+    if not isinstance(node, MappingNode):
+        findings.problem(node, described(node), "a table of endpoints by name")
+        return endpoints
+    for key_node, name, value in keys(node):
         ID.read(key_node, findings)
-        if name in declared:
+        if name in endpoints.declared:
             findings.problem(key_node, f"the endpoint '{name}' a second time", "each name once")
-        declared.add(name)
-        section = ENDPOINT.read(node, findings)
-        if isinstance(section, Section) and findings.count == before:
-            endpoint = _endpoint(name, section)
-            if endpoint.mllp in places:
-                other = places[endpoint.mllp]
-                wanted = "one name for each address, so that all channels share one sender"
-                findings.problem(section.place("mllp"), f"{endpoint.mllp}, which '{other}' has too", wanted)
-            places[endpoint.mllp] = name
-            named[name] = endpoint
-    return Endpoints(named, declared)
+        endpoints.declared.add(name)
+        before = findings.count
+        section = _section(value, profiles, findings)
+        endpoint = _endpoint(name, section, root, findings) if section else None
+        if section and endpoint and findings.count == before:
+            endpoints.add(endpoint, section, findings)
+    return endpoints
 
 
-def _endpoint(name: str, section: Section) -> Endpoint:
-    keys = ("mllp", "connections", "ack_timeout", "on_unknown", "connect_timeout", "probe", "sink")
-    return Endpoint(name=name, **{key: section.values[key] for key in keys if key in section.values})
+def _section(node: Node, profiles: Profiles, findings: Findings) -> Section | None:
+    """The endpoint's section, read by the table that its own key chooses."""
+    if not isinstance(node, MappingNode):
+        findings.problem(node, described(node), "an endpoint, such as {mllp: 'host:port'}")
+        return None
+    there = [key for _, key, _ in keys(node)]
+    kinds = [kind for kind in ENDPOINTS if kind in there]
+    if kinds[:2] == ["sftp", "directory"]:
+        kinds.remove("directory")
+    if len(kinds) != 1:
+        found = f"an endpoint with both {kinds[0]}: and {kinds[1]}:" if kinds else "an endpoint without its address"
+        almost = next((key for key in there if get_close_matches(key, ENDPOINTS, 1, 0.6)), "")
+        findings.problem(
+            node, found, guessed("" if kinds else almost, tuple(ENDPOINTS), "one of mllp, directory, sftp, via")
+        )
+        return None
+    table = ENDPOINTS[kinds[0]]
+    section = table.read(profiles.beneath_endpoint(node, table, findings), findings)
+    return section if isinstance(section, Section) else None
+
+
+def _endpoint(name: str, section: Section, root: Path, findings: Findings) -> Endpoint | None:
+    """Everything that the section may hold; of what its table does not know, the defaults. None where it is wrong."""
+    before = findings.count
+    place = _place(section, root, findings)
+    answers = _answers(section, findings)
+    framing = read_framing(section, findings)
+    tls = read_client_tls(section.get("tls"), root, findings)
+    if findings.count != before:
+        return None
+    values = section.given(
+        "via",
+        "connections",
+        "persistent",
+        "idle",
+        "keepalive",
+        "source_address",
+        "ack_timeout",
+        "connect_timeout",
+        "on_unknown",
+        "probe",
+        "sink",
+        "rate",
+        file_name="name",
+    )
+    return Endpoint(
+        name=name,
+        mllp=section.get("mllp"),
+        place=place,
+        **values,
+        framing=framing,
+        hours=_hours(section.get("deliver")),
+        answers=answers,
+        tls=tls,
+    )
+
+
+def _place(section: Section, root: Path, findings: Findings) -> Place | None:
+    if "sftp" not in section.places:
+        path = path_in(section, "directory", root)
+        return Directory(path) if path else None
+    known_hosts = file_in(section, "known_hosts", root, findings)
+    key = file_in(section, "key", root, findings)
+    where, user = section.get("sftp"), section.get("user")
+    if where is None or user is None or known_hosts is None:
+        return None
+    others = section.given("password", "directory", "connect_timeout", "timeout")
+    return Sftp(where, user, known_hosts, key=key, **others)
+
+
+def _hours(section: Section | None) -> Hours | None:
+    during = section.get("during") if section else None
+    if section is None or during is None:
+        return None
+    days, start, end = during
+    return Hours(days, start, end, section.get("timezone"))
+
+
+def _answers(section: Section, findings: Findings) -> Answers:
+    accepted, rejected = section.get("accept", Answers().accepted), section.get("reject", Answers().rejected)
+    if accepted == ():
+        findings.problem(section.place("accept"), "an empty list", "at least one code, such as AA")
+    both = [code for code in accepted if code in rejected]
+    if both:
+        key = "reject" if "reject" in section.places else "accept"
+        findings.problem(section.place(key), f"{both[0]} in accept: and in reject:", "it in one of them")
+    on = section.get("answers_on")
+    if on is not None and section.get("answers") is False:
+        findings.problem(section.place("answers_on"), "answers_on: with answers: false", "one of them")
+    listen = Address(on.get("host", "0.0.0.0"), on.get("port")) if isinstance(on, Section) else None
+    if isinstance(on, int):
+        listen = Address("0.0.0.0", on)
+    return Answers(accepted, rejected, section.get("check_control_id", True), section.get("answers", True), listen)

@@ -12,24 +12,25 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import Node, ScalarNode, SequenceNode
 
 from engine.config import units
 from engine.config.address import Address
-from engine.config.nodes import BOOL, FLOAT, INT, NULL, STR, Findings, described, empty, where
+from engine.config.nodes import BOOL, FLOAT, INT, NULL, STR, Findings, described
 
 
-class _Bad:
-    """The value of a field whose problem has been recorded."""
+class Bad:
+    """The type of BAD, the value of a field whose problem has been recorded."""
 
     def __bool__(self) -> bool:
         return False
 
 
-BAD: Final = _Bad()
+BAD: Final = Bad()
 
 Schema = dict[str, Any]
 
@@ -41,7 +42,7 @@ class Kind(Protocol):
     def schema(self) -> Schema: ...
 
 
-def _text(node: Node, wanted: str, findings: Findings, *, written: bool = False) -> str | _Bad:
+def _text(node: Node, wanted: str, findings: Findings, *, written: bool = False) -> str | Bad:
     """The scalar's text. `written`: whatever YAML would make of it (01:00, 5), it is taken as it stands."""
     if not isinstance(node, ScalarNode) or node.tag == NULL or (node.tag != STR and not written):
         findings.problem(node, described(node), wanted)
@@ -58,7 +59,7 @@ class Text:
     pattern: str = ""
     written: bool = False
 
-    def read(self, node: Node, findings: Findings) -> str | _Bad:
+    def read(self, node: Node, findings: Findings) -> str | Bad:
         text = _text(node, self.wanted, findings, written=self.written)
         if isinstance(text, str) and self.pattern and not re.fullmatch(self.pattern, text):
             findings.problem(node, described(node), self.wanted)
@@ -71,14 +72,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few words. `later` words are known and refused with a sentence."""
+    """One of a few words. `later` words are known and refused with a sentence. `written`: as for Text."""
 
     words: tuple[str, ...]
     later: Mapping[str, str] = field(default_factory=dict)
+    written: bool = False
 
-    def read(self, node: Node, findings: Findings) -> str | _Bad:
+    def read(self, node: Node, findings: Findings) -> str | Bad:
         wanted = "one of " + ", ".join(self.words) if len(self.words) > 1 else self.words[0]
-        text = _text(node, wanted, findings)
+        text = _text(node, wanted, findings, written=self.written)
         if not isinstance(text, str):
             return BAD
         if text in self.later:
@@ -101,7 +103,7 @@ class Whole:
     high: int
     what: str = "a whole number"
 
-    def read(self, node: Node, findings: Findings) -> int | _Bad:
+    def read(self, node: Node, findings: Findings) -> int | Bad:
         wanted = f"{self.what} from {self.low} to {self.high}" if self.low < self.high else self.what
         text = findings.text(node) if isinstance(node, ScalarNode) else ""
         filled = isinstance(node, ScalarNode) and text != node.value
@@ -124,7 +126,7 @@ class Whole:
 class Fraction:
     """A number from 0 to 1."""
 
-    def read(self, node: Node, findings: Findings) -> float | _Bad:
+    def read(self, node: Node, findings: Findings) -> float | Bad:
         try:
             number = float(node.value) if node.tag in (INT, FLOAT) else -1.0
         except ValueError:
@@ -142,7 +144,7 @@ class Fraction:
 class Flag:
     """true or false."""
 
-    def read(self, node: Node, findings: Findings) -> bool | _Bad:
+    def read(self, node: Node, findings: Findings) -> bool | Bad:
         if node.tag != BOOL:
             findings.problem(node, described(node), "true or false")
             return BAD
@@ -150,6 +152,34 @@ class Flag:
 
     def schema(self) -> Schema:
         return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Yes:
+    """Only true: a key that is written to choose something, and left out otherwise."""
+
+    def read(self, node: Node, findings: Findings) -> bool | Bad:
+        value = Flag().read(node, findings)
+        if value is False:
+            findings.problem(node, described(node), "true, or the key left out")
+            return BAD
+        return value
+
+    def schema(self) -> Schema:
+        return {"const": True}
+
+
+@dataclass(frozen=True, slots=True)
+class OrNone:
+    """A value, or the word `none`, which is read as None."""
+
+    kind: Kind
+
+    def read(self, node: Node, findings: Findings) -> Any:
+        return None if isinstance(node, ScalarNode) and node.value == "none" else self.kind.read(node, findings)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"const": "none"}, self.kind.schema()]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +215,7 @@ class ListOf:
 
     item: Kind
 
-    def read(self, node: Node, findings: Findings) -> tuple[Any, ...] | _Bad:
+    def read(self, node: Node, findings: Findings) -> tuple[Any, ...] | Bad:
         if not isinstance(node, SequenceNode):
             findings.problem(node, described(node), "a list")
             return BAD
@@ -197,141 +227,25 @@ class ListOf:
 
 
 @dataclass(frozen=True, slots=True)
-class MapOf:
-    """A table whose keys are free; each value is of one kind. A key that is almost a `usual` one is a mistake."""
+class OneOrMore:
+    """One value, or a list of at least one. Always read as a tuple."""
 
-    value: Kind
-    usual: tuple[str, ...] = ()
+    item: Kind
 
-    def read(self, node: Node, findings: Findings) -> dict[str, Any] | _Bad:
-        if not isinstance(node, MappingNode):
-            findings.problem(node, described(node), "a table of keys")
-            return BAD
-        out = {}
-        for key_node, key, value in _each(node, findings):
-            close = get_close_matches(key.lower(), self.usual, 1, 0.75)
-            if close and key not in self.usual:
-                findings.problem(key_node, f"the key '{key}', which nothing reads", f"'{close[0]}'")
-                continue
-            read = self.value.read(value, findings)
-            if read is not BAD:
-                out[key] = read
-        return out
+    def read(self, node: Node, findings: Findings) -> tuple[Any, ...] | Bad:
+        if not isinstance(node, SequenceNode):
+            value = self.item.read(node, findings)
+            return BAD if value is BAD else (value,)
+        values = ListOf(self.item).read(node, findings)
+        if not node.value:
+            findings.problem(node, "an empty list", "at least one item")
+        elif isinstance(values, tuple) and len(set(values)) < len(values):
+            findings.problem(node, "a list that names something twice", "each once")
+        return values
 
     def schema(self) -> Schema:
-        return {"type": "object", "additionalProperties": self.value.schema()}
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One key of a table: its kind, what it means, and whether this version acts upon it.
-
-    refused: a sentence where the key is known and this version cannot do it: an error, never ignored.
-    noted: a sentence where the key is checked but has no effect yet: shown by `validate`, not an error.
-    """
-
-    kind: Kind
-    doc: str
-    required: bool = False
-    default: Any = None
-    refused: str = ""
-    noted: str = ""
-
-
-@dataclass(slots=True)
-class Section:
-    """A table that was read: values by key, and the node of each."""
-
-    node: Node
-    values: dict[str, Any]
-    places: dict[str, Node]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value; the default where it is left out or was wrong."""
-        value = self.values.get(key, BAD)
-        return default if value is BAD else value
-
-    def place(self, key: str) -> Node:
-        return self.places.get(key, self.node)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table with declared keys. `what`: its name in sentences, such as `a channel`."""
-
-    what: str
-    fields: Mapping[str, Field]
-
-    def read(self, node: Node, findings: Findings) -> Section | _Bad:
-        if not isinstance(node, MappingNode):
-            findings.problem(
-                node, described(node), f"{self.what}, with keys such as {', '.join(list(self.fields)[:3])}"
-            )
-            return BAD
-        section = Section(node, {}, {})
-        for key_node, key, value in _each(node, findings):
-            self._key(section, key_node, key, value, findings)
-        for key, declared in self.fields.items():
-            if declared.required and key not in section.places:
-                findings.problem(node, f"{self.what} without '{key}'", f"{key}: {declared.doc}")
-        return section
-
-    def _key(self, section: Section, key_node: Node, key: str, value: Node, findings: Findings) -> None:
-        declared = self.fields.get(key)
-        if declared is None:
-            findings.problem(key_node, f"the unknown key '{key}' in {self.what}", _unknown(key, tuple(self.fields)))
-        elif declared.refused:
-            if not empty(value):
-                findings.problem(key_node, f"'{key}'", declared.refused)
-        elif not empty(value):
-            section.places[key] = value
-            section.values[key] = declared.kind.read(value, findings)
-            if declared.noted:
-                findings.note(key_node, declared.noted)
-
-    def schema(self) -> Schema:
-        properties = {
-            key: declared.kind.schema() | {"description": declared.doc}
-            for key, declared in self.fields.items()
-            if not declared.refused
-        }
-        required = [key for key, declared in self.fields.items() if declared.required]
-        out: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
-        return out | ({"required": required} if required else {})
-
-
-@dataclass(frozen=True, slots=True)
-class Either:
-    """A word, or a table in its place: `mapping: oru_r01` or `mapping: {use: oru_r01}`."""
-
-    scalar: Kind
-    table: Table
-
-    def read(self, node: Node, findings: Findings) -> Any:
-        return (self.table if isinstance(node, MappingNode) else self.scalar).read(node, findings)
-
-    def schema(self) -> Schema:
-        return {"anyOf": [self.scalar.schema(), self.table.schema()]}
-
-
-def _each(node: MappingNode, findings: Findings) -> list[tuple[ScalarNode, str, Node]]:
-    """The pairs of a table, with a problem for each key that stands there twice or is no word."""
-    seen: dict[str, Node] = {}
-    out = []
-    for key_node, value in node.value:
-        if not isinstance(key_node, ScalarNode):
-            findings.problem(key_node, f"{described(key_node)} as a key", "a word")
-        elif key_node.value in seen:
-            first = where(seen[key_node.value])
-            findings.problem(key_node, f"the key '{key_node.value}' a second time (first at {first})", "it once")
-        else:
-            seen[key_node.value] = key_node
-            out.append((key_node, key_node.value, value))
-    return out
-
-
-def _unknown(key: str, known: Sequence[str]) -> str:
-    return guessed(key, known, "one of " + ", ".join(known))
+        item = self.item.schema()
+        return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1, "uniqueItems": True}]}
 
 
 def guessed(text: str, known: Sequence[str], wanted: str) -> str:
@@ -368,17 +282,13 @@ def _network_guess(text: str) -> str | None:
         return None
 
 
-_ZONES: dict[str, str | None] = {}
-
-
+@cache
 def zone(text: str) -> str | None:
     """The name if it is in the IANA time zone database."""
-    if text not in _ZONES:
-        try:
-            _ZONES[text] = ZoneInfo(text).key
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            _ZONES[text] = None
-    return _ZONES[text]
+    try:
+        return ZoneInfo(text).key
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def _zone_guess(text: str) -> str | None:
@@ -386,11 +296,18 @@ def _zone_guess(text: str) -> str | None:
     return f"'{close[0]}', perhaps (an IANA time zone)" if close else None
 
 
-def codec(text: str) -> str | None:
+@cache
+def charset(text: str) -> str | None:
+    """The name of a codec of text as Python knows it: `hex` and its like are none."""
     try:
-        return text if text == "auto" else codecs.lookup(text).name
-    except LookupError:
+        "".encode(text)
+        return codecs.lookup(text).name
+    except (LookupError, UnicodeError):
         return None
+
+
+def codec(text: str) -> str | None:
+    return text if text == "auto" else charset(text)
 
 
 PORT = Whole(1, 65535, "a port")
@@ -400,6 +317,7 @@ ADDRESS = Parsed(address, "host:port, such as 127.0.0.1:6661")
 NETWORK = Parsed(network, "a network such as 10.20.0.0/16", guess=_network_guess)
 ZONE = Parsed(zone, "an IANA time zone such as America/Chicago", guess=_zone_guess)
 CODEC = Parsed(codec, "auto, or a character set such as utf-8 or latin-1")
+CHARSET = Parsed(charset, "a character set such as utf-8 or cp1252")
 TIME_OF_DAY = Text("a time of day such as 07:00", r"([01]?[0-9]|2[0-3]):[0-5][0-9]", written=True)
 WORD = Text("text")
 ID = Text("letters, digits, '-', '_' and '.', at most 64", r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", written=True)

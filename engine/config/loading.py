@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from engine.config.address import Address
-from engine.config.channels import Read, Surroundings, read_channel
-from engine.config.clashes import check_ids, check_ports
-from engine.config.endpoint import Endpoint
-from engine.config.endpoints import load_endpoints
-from engine.config.model import Channel, Configuration
-from engine.config.nodes import Findings, compose, merged, shown
-from engine.config.problem import ConfigError, Note
-from engine.config.settings import load_settings
-from engine.config.shipped import shipped_mappings
+from yaml.nodes import Node
 
-DEFAULTS, ENDPOINTS, WAVES = "defaults", "endpoints", "waves"
+from engine.config.channels import Read, read_channel
+from engine.config.clashes import check_file_names, check_folders, check_ids, check_ports, check_through
+from engine.config.endpoints import Endpoints, load_endpoints
+from engine.config.feed import Feed
+from engine.config.feeds import ReadFeed, read_feed
+from engine.config.model import Channel, Configuration
+from engine.config.nodes import Findings, compose, shown
+from engine.config.problem import ConfigError, Note
+from engine.config.profiles import Profiles
+from engine.config.routes import build_feed
+from engine.config.settings import Settings, load_settings
+from engine.config.shipped import shipped_mappings
+from engine.config.surroundings import Surroundings
+
+DEFAULTS, ENDPOINTS, PROFILES, WAVES = "defaults", "endpoints", "profiles", "waves"
+NO_CHANNELS = (DEFAULTS, ENDPOINTS, PROFILES, WAVES)
+FEEDS = "feeds"
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -46,43 +53,92 @@ def load_with_notes(path: Path, environment: Mapping[str, str] = os.environ) -> 
 def _load(path: Path, environment: Mapping[str, str]) -> tuple[Configuration, list[Note]]:
     findings = Findings(environment)
     settings = load_settings(path, findings)
-    named: dict[str, Endpoint] = {}
-    channels: tuple[Channel, ...] = ()
-    if settings and settings.channels:
-        endpoints = load_endpoints(_file(settings.channels, ENDPOINTS), findings)
-        around = Surroundings(endpoints, mapping_names(settings.mappings), settings.medplum)
-        channels = _channels(settings.channels, settings.http, around, findings)
-        named = endpoints.named
-    if findings.problems or settings is None or settings.service is None:
+    folder = _Folder(settings.channels, settings, findings) if settings and settings.channels else None
+    if findings.problems or settings is None or settings.service is None or folder is None:
         raise ConfigError(list(findings.problems))
-    return Configuration(settings.service, channels, MappingProxyType(named)), sorted(findings.notes)
+    named = MappingProxyType(folder.endpoints.named)
+    return Configuration(settings.service, folder.channels, named, folder.feeds), sorted(findings.notes)
 
 
-def _channels(folder: Path, http: Address, around: Surroundings, findings: Findings) -> tuple[Channel, ...]:
-    defaults_file = _file(folder, DEFAULTS)
-    defaults = compose(defaults_file, findings) if defaults_file.is_file() else None
-    files = channel_files(folder)
-    if not files:
-        findings.problem(shown(folder), "no channel files", "at least one, such as acme-results.yaml")
-    reads: list[Read] = []
-    for file in files:
-        node = compose(file, findings)
-        read = node and read_channel(merged(node, defaults), shown(file), around, findings)
-        if read:
-            reads.append(read)
-    sections = [read.section for read in reads]
-    check_ids(sections, findings)
-    check_ports(sections, http, findings)
-    return tuple(read.channel for read in reads if read.channel)
+class _Folder:
+    """Everything beneath the folder of the channels, read in the order in which one thing names another."""
+
+    endpoints: Endpoints
+    channels: tuple[Channel, ...]
+    feeds: tuple[Feed, ...]
+
+    def __init__(self, folder: Path, settings: Settings, findings: Findings) -> None:
+        self._folder, self._findings = folder, findings
+        defaults = _file(folder, DEFAULTS)
+        beneath = compose(defaults, findings) if defaults.is_file() else None
+        self._profiles = Profiles(_file(folder, PROFILES), beneath, findings)
+        self.endpoints = load_endpoints(_file(folder, ENDPOINTS), settings.root, self._profiles, findings)
+        feeds = self._read_feeds(settings.root)
+        around = Surroundings(
+            root=settings.root,
+            endpoints=self.endpoints,
+            feeds={feed.id: feed for feed in feeds},
+            all_feeds_read=len(feeds) == len(config_files(folder / FEEDS)),
+            mappings=mapping_names(settings.mappings),
+            medplum=settings.medplum,
+        )
+        self._check(feeds, self._read_channels(around), settings)
+
+    def _read_feeds(self, root: Path) -> list[ReadFeed]:
+        out = []
+        for file, node in self._composed(config_files(self._folder / FEEDS)):
+            whole = self._profiles.beneath_feed(node, self._findings)
+            feed = read_feed(whole, file, root, self.endpoints, self._findings)
+            if feed:
+                out.append(feed)
+        return out
+
+    def _read_channels(self, around: Surroundings) -> list[Read]:
+        files = channel_files(self._folder)
+        if not files:
+            self._findings.problem(shown(self._folder), "no channel files", "at least one, such as acme-results.yaml")
+        out = []
+        for file, node in self._composed(files):
+            whole = self._profiles.beneath_channel(node, self._findings)
+            read = read_channel(whole, file, around, self._findings)
+            if read:
+                out.append(read)
+        return out
+
+    def _composed(self, files: list[Path]) -> Iterator[tuple[str, Node]]:
+        for file in files:
+            node = compose(file, self._findings)
+            if node:
+                yield node.start_mark.name, node
+
+    def _check(self, feeds: list[ReadFeed], reads: list[Read], settings: Settings) -> None:
+        """What one file cannot know of another. A channel that could not be read may be any that is missed."""
+        findings = self._findings
+        sections = [read.section for read in reads]
+        by_id = {section.get("id"): section for section in sections if section.get("id")}
+        every = len(by_id) == len(channel_files(self._folder))
+        of_feeds = {feed.id: feed.section for feed in feeds}
+        check_ids([*(feed.section for feed in feeds), *sections], findings)
+        check_ports(settings.http, self.endpoints, of_feeds, sections, findings)
+        check_through(self.endpoints, by_id, every, findings)
+        built = [(read.section, read.channel) for read in reads if read.channel]
+        check_folders(built, findings)
+        check_file_names(self.endpoints, built, findings)
+        made = [build_feed(feed, by_id, self._folder / FEEDS, every, findings) for feed in feeds]
+        self.channels = tuple(channel for _, channel in built)
+        self.feeds = tuple(feed for feed in made if feed)
 
 
 def channel_files(folder: Path) -> list[Path]:
-    """The channel files of a folder by name; endpoints, defaults and waves are no channels."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix in SUFFIXES and path.stem not in (DEFAULTS, ENDPOINTS, WAVES) and path.name[0] != "."
-    )
+    """The channel files of a folder by name; defaults, endpoints, profiles and waves are no channels."""
+    return [path for path in config_files(folder) if path.stem not in NO_CHANNELS]
+
+
+def config_files(folder: Path) -> list[Path]:
+    """The YAML and JSON files of a folder by name; none where there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.name[0] != ".")
 
 
 def _file(folder: Path, stem: str) -> Path:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.config.kinds import Section
 from engine.config.model import Compare, Gate, Ignored, Legacy, Tolerated, Window
 from engine.config.nodes import Findings
+from engine.config.tables import Section
 
 
 def read_compare(section: Section | None) -> Compare:

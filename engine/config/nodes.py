@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -25,6 +25,9 @@ FLOAT = "tag:yaml.org,2002:float"
 BOOL = "tag:yaml.org,2002:bool"
 NULL = "tag:yaml.org,2002:null"
 
+Place: TypeAlias = Node | tuple[str, int, int] | str
+"""Where something stands: a node, (file, line, column), or a file as a whole."""
+
 MAX_DEPTH = 30
 _SECRET = re.compile(r"(\$)?\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -38,14 +41,14 @@ class Findings:
         self.notes: dict[Note, None] = {}
         self.count = 0  # every problem found, also one that is known from another channel: has this one any?
 
-    def problem(self, place: Node | str, found: str, wanted: str) -> None:
+    def problem(self, place: Place, found: str, wanted: str) -> None:
         self.add(Problem(*_position(place), found, wanted))
 
     def add(self, problem: Problem) -> None:
         self.problems[problem] = None
         self.count += 1
 
-    def note(self, place: Node | str, text: str) -> None:
+    def note(self, place: Place, text: str) -> None:
         self.notes[Note(*_position(place), text)] = None
 
     def text(self, node: ScalarNode) -> str | None:
@@ -61,9 +64,11 @@ class Findings:
         return _SECRET.sub(lambda m: f"${{{m[2]}}}" if m[1] else self.environment[m[2]], value)
 
 
-def _position(place: Node | str) -> tuple[str, int, int]:
+def _position(place: Place) -> tuple[str, int, int]:
     if isinstance(place, str):
         return place, 1, 1
+    if isinstance(place, tuple):
+        return place
     mark: Any = place.start_mark
     return mark.name, mark.line + 1, mark.column + 1
 

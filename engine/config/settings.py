@@ -14,10 +14,11 @@ from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from engine.config.address import Address
-from engine.config.declared import SETTINGS
-from engine.config.kinds import Section, Table, guessed
+from engine.config.declared.settings import SETTINGS
+from engine.config.kinds import guessed
 from engine.config.model import Medplum, Service
 from engine.config.nodes import INT, STR, Findings, compose, merged
+from engine.config.tables import Section, Table
 
 PREFIX = "INTERLOCK_"
 DEFAULT_LEDGER = "sqlite:///var/interlock.db"
@@ -29,10 +30,11 @@ MAP = "tag:yaml.org,2002:map"
 class Settings:
     """What the settings file gave, as far as it is right, so that the channels are checked all the same.
 
-    service: None where the settings have a problem.
+    service: None where the settings have a problem. root: the folder of the file.
     """
 
     service: Service | None
+    root: Path
     channels: Path | None
     mappings: Path | None
     http: Address
@@ -61,7 +63,7 @@ def load_settings(path: Path, findings: Findings) -> Settings | None:
         medplum = _medplum(section.get("medplum"))
         workers = section.get("workers", 0)
         service = Service(channels, mappings, ledger, http, workers, medplum, folder)
-    return Settings(service, channels, mappings, http, ledger, "medplum" in section.places)
+    return Settings(service, folder, channels, mappings, http, ledger, "medplum" in section.places)
 
 
 def _medplum(section: Section | None) -> Medplum | None:

@@ -44,6 +44,7 @@ class Breaker:
         self.coming = 0  # parts that failed and will ask to be tried again
         self._queue: deque[Callable[[], bool]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._resting = False
 
     @property
     def open(self) -> bool:
@@ -67,25 +68,46 @@ class Breaker:
         if self.position is Position.PROBING:
             self._probe()
 
+    def rest(self, reason: str) -> None:
+        """Use the endpoint no more until `rise`, and do not ask it either: it may not be used now."""
+        if self._resting:
+            return
+        self._resting = True
+        self.stop()
+        was_open, self.position, self.reason = self.open, Position.OPEN, reason
+        if not was_open:
+            self._opened()
+
+    def rise(self) -> None:
+        """It may be used again."""
+        if self._resting:
+            self._resting = False
+            self._close()
+
     def stop(self) -> None:
         if self._timer:
             self._timer.cancel()
 
     def _trouble(self, outcome: Outcome) -> None:
         self._troubles += 1
+        if self._resting:
+            return
         if self.position is Position.CLOSED:
             if outcome.result is not Result.FAULT and self._troubles < MOST_TROUBLES and outcome.after is None:
                 return
             self.reason = outcome.reason
-            emit(BreakerOpened(endpoint=self.endpoint, reason=outcome.reason))
-            for listener in self.listeners:
-                listener(True)
+            self._opened()
         elif self.position is Position.PROBING:
             self._wait = min(LONGEST_WAIT, self._wait * 2)
         else:
             return  # something that was still on its way when it opened
         self.position = Position.OPEN
         self._ask_in(max(self._wait, outcome.after or 0.0))
+
+    def _opened(self) -> None:
+        emit(BreakerOpened(endpoint=self.endpoint, reason=self.reason))
+        for listener in self.listeners:
+            listener(True)
 
     def _ask_in(self, seconds: float) -> None:
         self.stop()

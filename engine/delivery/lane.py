@@ -10,6 +10,8 @@ def patient(raw: bytes) -> bytes:
 
     Not decoded: the same patient in the same channel comes in the same bytes.
     """
+    if raw[:3] in (b"FHS", b"BHS"):
+        return b""  # a batch holds many patients
     head = 0 if raw[:3] == b"MSH" else raw.find(b"MSH", 0, 1024)
     start = raw.find(b"\rPID")
     end = b"\r"

@@ -6,6 +6,7 @@ explicit null is `NULL` (`""`, two quotes: the sender wants the value gone, 2.5.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from engine.hl7.escape import STANDARD, Delimiters, unescape
@@ -14,21 +15,35 @@ NULL = '""'
 HEADERS = frozenset({"MSH", "FHS", "BHS"})
 """Segments whose first field is the field separator itself."""
 _EDGE = "\r\n\x0b\x1c\x00 \t\ufeff"
+_SEGMENT = re.compile(r"\n+[A-Z][A-Z0-9]{2}([^A-Za-z0-9\s])", re.ASCII)
+_INDEX = r"(?:\[([1-9][0-9]{0,4})\])?"
+_PATH = re.compile(rf"([A-Za-z0-9]{{3}}){_INDEX}-([0-9]{{1,4}}){_INDEX}(?:\.([0-9]{{1,4}}))?(?:\.([0-9]{{1,4}}))?")
 
 
 def split_segments(text: str) -> list[str]:
     """The segments of a message, without empty ones.
 
     They end with CR (2.5.2). LF and CRLF are understood too, but a LF stays inside its field where the message uses CR.
+    Where both occur, the end of the header decides which of them the message uses.
     """
-    text = text.strip(_EDGE)
+    text = text.lstrip(_EDGE)
     if "\n" not in text:
-        lines = text.split("\r")
-    elif "\r" not in text:
-        lines = text.split("\n")
+        lines = text.rstrip(_EDGE).split("\r")
+    elif _lf_ends(text):
+        lines = [line.strip("\r") for line in text.rstrip(_EDGE).split("\n")]
     else:
-        lines = [line.strip("\n") for line in text.split("\r")]
+        lines = [line.strip("\n") for line in text.rstrip(_EDGE).split("\r")]
     return lines if all(lines) else [line for line in lines if line]
+
+
+def _lf_ends(text: str) -> bool:
+    """Whether LF ends the segments of a text that has some: there is no CR, or a segment begins after the first LF and
+    before any CR."""
+    at, cr = text.index("\n"), text.find("\r")
+    if cr < 0:
+        return True
+    segment = _SEGMENT.match(text, at) if at < cr else None
+    return segment is not None and segment[1] == text[3]
 
 
 def delimiters_of(text: str) -> Delimiters:
@@ -125,16 +140,8 @@ class Message:
 
 def parse_path(path: str) -> tuple[str, int, int, int, int, int]:
     """`OBX[2]-5[1].1.2` → (OBX, field 5, repetition 1, component 1, subcomponent 2, second OBX). Raises ValueError."""
-    head, mark, tail = path.partition("-")
-    segment, nth = _numbered(head)
-    if not mark or len(segment) != 3:
+    found = _PATH.fullmatch(path)
+    if found is None:
         raise ValueError(f"{path} is no path; write SEG-field[.component[.subcomponent]]")
-    field, *parts = tail.split(".")
-    number, repetition = _numbered(field)
-    component, sub = ([int(part) for part in parts] + [0, 0])[:2]
-    return segment, int(number), repetition, component, sub, nth
-
-
-def _numbered(text: str) -> tuple[str, int]:
-    name, mark, index = text.partition("[")
-    return name, int(index.rstrip("]")) if mark else 1
+    nth, field, repetition, component, sub = (int(part) if part else None for part in found.groups()[1:])
+    return found[1], field or 0, repetition or 1, component or 0, sub or 0, nth or 1

@@ -2,13 +2,20 @@
 
 `peek` never raises, whatever it is given, and never looks beyond the first segment. Ids are decoded as Latin-1, so
 that every byte survives and `control_id.encode("latin-1")` is the field as it came. Everything else about charsets is
-for the mapping.
+for the mapping. A header in UTF-16 or UTF-32 is read as if it had come in UTF-8; `wide` says so.
+
+The header ends at the first CR (2.5.2). Where there is none it ends at the first LF, and also where a LF comes before
+the CR and another segment begins after it. Any other LF stands inside a field, where it is read as a blank, since an
+answer repeats these fields and must be read by everybody. `engine.hl7.message` has the same rule for the end.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
+
+from engine.hl7.wide import Wide, narrow, wide_form
 
 DELIMITERS: Final = b"^~\\&"
 """MSH-2 of nearly every sender: component, repetition, escape, subcomponent (HL7 v2 chapter 2, 2.5.4)."""
@@ -16,6 +23,8 @@ DELIMITERS: Final = b"^~\\&"
 _LAST = 18  # the last header field of interest: MSH-18, the character set
 _JUNK = b"\xef\xbb\xbf \t\r\n\x00\x0b"  # seen in front of MSH: BOM, blanks, line ends, NULs, a doubled start byte
 _JUNK_LIMIT = 1024  # bytes
+_WIDE_LIMIT = 64 * 1024  # bytes of a wide message among which its header is looked for
+_SEGMENT: Final = re.compile(rb"\n+[A-Z][A-Z0-9]{2}([^A-Za-z0-9\s])")
 
 
 class Peek:
@@ -25,6 +34,9 @@ class Peek:
     """
 
     __slots__ = ("control_id", "fields", "ok", "problem", "structure", "trigger", "type")
+
+    wide: Wide | None = None
+    """How the message is written if in UTF-16 or UTF-32; `fields` are then in UTF-8."""
 
     def __init__(
         self, fields: list[bytes], control_id: str | None, kind: tuple[str, str, str], problem: str | None
@@ -97,6 +109,16 @@ class Peek:
         return self.raw(7)
 
 
+class _WidePeek(Peek):
+    """A header that came in wide characters."""
+
+    __slots__ = ("wide",)
+
+    def __init__(self, head: Peek, form: Wide) -> None:
+        super().__init__(head.fields, head.control_id, (head.type, head.trigger, head.structure), head.problem)
+        self.wide = form
+
+
 def peek(frame: bytes) -> Peek:
     """The header of the message in `frame`."""
     if frame[:9] != b"MSH|^~\\&|":
@@ -104,7 +126,7 @@ def peek(frame: bytes) -> Peek:
     end = frame.find(b"\r")
     header = frame[:end] if end > 0 else frame
     if b"\n" in header:
-        header = header[: header.index(b"\n")]
+        header = _header_line(frame, 0)
     fields = header.split(b"|", _LAST)
     fields[0] = b"MSH|"
     if len(fields) < 10:
@@ -120,22 +142,52 @@ def peek(frame: bytes) -> Peek:
 
 def _careful(frame: bytes) -> Peek:
     """The same for a header that does not begin as most do."""
-    start = frame[:_JUNK_LIMIT].lstrip(_JUNK)
-    if start[:3] in (b"FHS", b"BHS"):
-        return _unreadable("batch envelope")
-    if start[:3] != b"MSH":
-        return _unreadable("no MSH")
-    begin = min(len(frame), _JUNK_LIMIT) - len(start)
-    ends = [at for at in (frame.find(b"\r", begin), frame.find(b"\n", begin)) if at >= 0]
-    header = frame[begin : min(ends, default=len(frame))]
+    form = wide_form(frame)
+    if form is not None:
+        return as_wide(peek(narrow(frame[:_WIDE_LIMIT], form)), form)
+    begin = after_junk(frame)
+    name = frame[begin : begin + 3]
+    if name in (b"FHS", b"BHS"):
+        return unreadable("batch envelope")
+    if name != b"MSH":
+        return unreadable("no MSH")
+    fields = header_fields(frame, begin)
+    return _read(fields) if fields else unreadable("broken delimiters")
+
+
+def after_junk(frame: bytes) -> int:
+    """Where the first byte stands that is not a byte order mark, blank, line end, NUL or start byte."""
+    start = frame[:_JUNK_LIMIT]
+    return len(start) - len(start.lstrip(_JUNK))
+
+
+def header_fields(frame: bytes, begin: int) -> list[bytes]:
+    """The fields of the MSH, FHS or BHS that begins at `begin`, as `Peek.fields`. None of them where
+    its delimiters cannot separate."""
+    header = _header_line(frame, begin)
     separator = header[3:4]
     if not _is_mark(separator):
-        return _unreadable("broken delimiters")
+        return []
     fields = header.split(separator, _LAST)
     fields[0] = b"MSH" + separator
-    if not _are_marks(separator, fields[1]):
-        return _unreadable("broken delimiters")
-    return _read(fields)
+    return fields if _are_marks(separator, fields[1]) else []
+
+
+def _header_line(frame: bytes, begin: int) -> bytes:
+    """The header segment that begins at `begin`, without its end."""
+    cr = frame.find(b"\r", begin)
+    end = cr if cr >= 0 else len(frame)
+    lf = frame.find(b"\n", begin, end)
+    if lf >= 0:
+        segment = _SEGMENT.match(frame, lf)
+        if cr < 0 or (segment and segment[1] == frame[begin + 3 : begin + 4]):
+            end = lf
+    return frame[begin:end].rstrip(b"\n").replace(b"\n", b" ")
+
+
+def as_wide(head: Peek, form: Wide) -> Peek:
+    """The header, read from its narrow form, of a message that came in `form`."""
+    return _WidePeek(head, form)
 
 
 def _read(fields: list[bytes]) -> Peek:
@@ -145,7 +197,8 @@ def _read(fields: list[bytes]) -> Peek:
     return Peek(fields, control_id or None, _split_kind(kind, component), None)
 
 
-def _unreadable(problem: str) -> Peek:
+def unreadable(problem: str) -> Peek:
+    """What `peek` says of bytes without a header."""
     return Peek([], None, ("", "", ""), problem)
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.hl7.ack import AckCode, AckError
-from engine.hl7.peek import Peek
+from engine.hl7.batch import read_batch
+from engine.hl7.peek import Peek, peek
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,11 @@ class Flaw:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What a channel takes. `accepts`: message types as `ORU^R01`, None = any. `decodes`: whether the bytes are text in
-    the charset that their MSH-18 or the channel declares."""
+    the charset that their MSH-18 or the channel declares. `batches`: whether FHS and BHS envelopes are taken."""
 
     accepts: frozenset[str] | None
     decodes: Callable[[bytes], bool]
+    batches: bool = True
 
 
 def _flaw(code: AckCode, error: int, field: int | None, reason: str) -> Flaw:
@@ -37,18 +39,23 @@ def _flaw(code: AckCode, error: int, field: int | None, reason: str) -> Flaw:
 
 NO_HEADER = _flaw("AR", 100, None, "no MSH segment at the beginning")
 BATCH = _flaw("AR", 200, 9, "a batch envelope, and this channel takes single messages")
+EMPTY_BATCH = _flaw("AR", 100, None, "a batch envelope without a message in it")
 DELIMITERS = _flaw("AR", 102, 2, "MSH-1 and MSH-2 do not name usable delimiters")
 NO_CONTROL_ID = _flaw("AE", 101, 10, "MSH-10 is empty, so that nothing could be acknowledged")
 CHARSET = _flaw("AE", 102, 18, "bytes that are not text in the declared character set")
 TOO_LARGE = _flaw("AR", 207, None, "larger than this channel takes")
 NOT_STORED = _flaw("AE", 207, None, "this message could not be stored; please send it again")
+NOT_TAKEN = _flaw("AR", 207, None, "the receiving system did not take this message")
 LATE = _flaw("AE", 207, None, "no answer in time from the receiving system; please send it again")
 
-_PROBLEMS = {"no MSH": NO_HEADER, "batch envelope": BATCH, "broken delimiters": DELIMITERS}
+BATCH_ENVELOPE = "batch envelope"  # as engine.hl7.peek names it
+_PROBLEMS = {"no MSH": NO_HEADER, BATCH_ENVELOPE: BATCH, "broken delimiters": DELIMITERS}
 
 
 def judge(head: Peek, frame: bytes, rules: Rules) -> Flaw | None:
     """The first flaw of a frame, or None."""
+    if head.problem == BATCH_ENVELOPE and rules.batches:
+        return _judge_batch(frame, rules)
     if not head.ok:
         return _PROBLEMS.get(head.problem or "", NO_HEADER)
     if head.control_id is None:
@@ -58,6 +65,20 @@ def judge(head: Peek, frame: bytes, rules: Rules) -> Flaw | None:
     if not frame.isascii() and not rules.decodes(frame):
         return CHARSET
     return None
+
+
+def _judge_batch(frame: bytes, rules: Rules) -> Flaw | None:
+    """The flaw of a batch's envelope, which has to fit what it holds, or the first one of its messages."""
+    batch = read_batch(frame)
+    if batch is None:
+        return NO_HEADER
+    if not batch.messages:
+        return EMPTY_BATCH
+    if batch.problems:
+        text = batch.problems[0].text
+        return Flaw("AR", AckError(101, text, "BTS", field=1), text)
+    flaws = (judge(peek(message), message, rules) for message in batch.messages)
+    return next((flaw for flaw in flaws if flaw is not None), None)
 
 
 def _type_flaw(head: Peek, accepts: frozenset[str]) -> Flaw:

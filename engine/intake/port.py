@@ -1,280 +1,308 @@
-"""A channel's port: frames are judged, handed to the ledger, and answered when they are durable.
+"""A socket that messages come in on: of one channel, or of a feed that carries several channels' messages.
 
-An answer is sent from `stored` or `settled`, which are called after a commit, never before. While the ledger cannot
-be written nothing is acknowledged: the sender still has its message, and its connection is not read on until the
-ledger is back.
+Frames are judged, handed to the ledger, and answered when they are durable. While the ledger cannot be written nothing
+is acknowledged: the sender still has its message, and its connection is not read on until the ledger is back.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 
-from engine.config.edge import Listen
-from engine.config.model import Channel
-from engine.hl7.ack import acknowledge
+from engine.config.edge import Connect, Listen, Takes
+from engine.hl7.batch import peek_batch
 from engine.hl7.peek import Peek, peek
-from engine.intake.judge import LATE, NOT_STORED, TOO_LARGE, Flaw, Rules, judge
+from engine.intake.answering import Answering
+from engine.intake.inlet import LATER, Clocks, Inlet
+from engine.intake.judge import BATCH_ENVELOPE, TOO_LARGE, Flaw
+from engine.intake.reply import Reply
+from engine.intake.router import Router
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
-from engine.ledger.model import IntakeEvent, Message, Settlement, State
-from engine.mllp.allow import Allowed
-from engine.mllp.server import Connection, Listener
+from engine.ledger.model import IntakeEvent, Message, Together
+from engine.ledger.sqlite.large import LARGE
+from engine.mllp.back import Back
+from engine.mllp.connection import Connection
+
+from engine.mllp.connector import Connector
+from engine.mllp.server import Listener
+from engine.mllp.tls import ClientTls, ServerTls
 from engine.observe import intake_events as events
-from engine.observe.delivery_events import Relayed, RelayLate
 from engine.observe.events import emit
 
+ACKNOWLEDGEMENTS = frozenset({"ACK", "MCF"})  # they are never acknowledged themselves (2.9.2.2)
 MOST_UNANSWERED = 256  # of one connection; then it is read no further until half of them are answered
 NOISE_KEPT = 4096  # bytes of each stretch of noise
 NOISE_EVENTS = 16  # stretches of noise, or frames without an end, kept of one connection
 
 
-@dataclass(slots=True)
-class Clocks:
-    """Time as a value: `now` in microseconds since 1970, `tick` in seconds of the event loop's clock."""
-
-    now: Callable[[], int]
-    tick: Callable[[], float]
-
-
-class Reply:
-    """Who waits for an answer, since when (`tick`), and the header that the answer is made from."""
-
-    __slots__ = ("conn", "head", "since")
-
-    def __init__(self, conn: Connection, head: Peek, since: float) -> None:
-        self.conn = conn
-        self.head = head
-        self.since = since
-
-
 class Port:
-    """One channel's listener and everything between its sockets and the ledger."""
+    """One socket and everything between it and the inlets of its channels."""
 
     def __init__(
         self,
-        channel: Channel,
-        book: ChannelBook,
+        name: str,
+        source: Listen | Connect,
+        takes: Takes,
+        inlets: Sequence[Inlet],
+        answering: Answering,
         ledger: Ledger,
-        rules: Rules,
         clocks: Clocks,
         number: Callable[[], int],
+        *,
+        router: Router | None = None,
+        tls: ServerTls | ClientTls | None = None,
     ) -> None:
-        """`number` gives each connection a number that is never used again."""
-        self.channel = channel
-        self.book = book
-        self.transparent = True
-        self.last_received = 0  # microseconds since 1970, of this process
-        self._relays = False
+        """`name`: of the channel, or of the feed, whose first inlet is its default's. `router`: of a feed. `number`
+        gives each connection a number that is never used again."""
+        self.name = name
+        self.inlets = {inlet.channel.id: inlet for inlet in inlets}
+        self.down: str | None = "not opened yet"  # why nobody can connect
+        self.sent: Counter[str] = Counter()  # address → connections of it with at least one message answered
+        self.back: Back | None = None  # where our own messages go back on a sender's connection
+        self._default = inlets[0]
+        self._takes = takes
+        self._router = router
+        self._answering = answering
         self._ledger = ledger
-        self._rules = rules
         self._clocks = clocks
         self._number = number
-        assert isinstance(channel.source, Listen)
-        self._allowed = Allowed(channel.source.allow)
-        self._meters = events.IntakeMeters(channel.id)
-        self._awaited: deque[Message] = deque()  # relayed, in the order they came; answered ones are passed over
-        self._late_after = channel.legacy.endpoint.ack_timeout if channel.legacy and channel.legacy.endpoint else 0.0
+        self._fresh: set[Connection] = set()  # connected, and nothing answered yet
         self._stalled: set[Connection] = set()
         self._full: set[Connection] = set()
         self._noisy: dict[Connection, int] = {}
-        self._answers = 0
-        self.listener = Listener(
-            channel.source.address,
-            lambda: self,
-            max_bytes=channel.takes.max_bytes,
-            frame_timeout=channel.source.frame_timeout,
-        )
+        self._behind: dict[Connection, deque[bytes]] = {}  # frames behind a large one that is being written
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last = 0
+        self.listener: Listener | Connector
+        if isinstance(source, Listen):
+            assert not isinstance(tls, ClientTls)
+            self.listener = Listener(
+                source.address, lambda: self, max_bytes=takes.max_bytes, frame_timeout=source.frame_timeout,
+                framing=source.framing, sockets=source.sockets, allow=source.allow, probes=source.probes, tls=tls,
+            )  # fmt: skip
+        else:
+            assert not isinstance(tls, ServerTls)
+            self.listener = Connector(source, lambda: self, max_bytes=takes.max_bytes, tls=tls)
 
     async def open(self) -> None:
-        """Listen. OSError where the port cannot be had."""
+        """Listen, or begin to connect. OSError where the port cannot be had; `down` says why."""
         try:
             await self.listener.start()
         except OSError as error:
-            emit(events.ListenerFailed(self.channel.id, str(self.listener.address), error.strerror or "not possible"))
+            reason = error.strerror or "not possible"
+            if self.down != reason:
+                emit(events.ListenerFailed(self.name, str(self.listener.address), reason))
+            self.down = reason
             raise
-        emit(events.ListenerOpened(self.channel.id, str(self.listener.address)))
+        self.down = None
+        emit(events.ListenerOpened(self.name, str(self.listener.address)))
 
     async def close(self, grace: float = 0.0) -> None:
         await self.listener.close(grace)
-        emit(events.ListenerClosed(self.channel.id, str(self.listener.address)))
+        if self.down is None:
+            emit(events.ListenerClosed(self.name, str(self.listener.address)))
+        self.down = "closed"
 
-    def set_phase(self, *, transparent: bool) -> None:
-        """Whether the old engine judges the frames; whose answer the sender gets stands in the epoch."""
-        self.transparent = transparent
-        self._relays = self.book.epoch.routing.answer_from is not None
+    async def end(self) -> None:
+        """After `close`, and after the last answer."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._answering.aclose()
 
     # -- from the sockets (engine.mllp.server.Handler)
 
     def connected(self, conn: Connection) -> None:
         conn.number = self._number()
-        if not self._allowed.admits(conn.peer):
-            emit(events.PeerRefused(self.channel.id, conn.peer))
-            conn.close()
-        emit(events.PeerConnected(self.channel.id, conn.peer, conn.number))
+        self._fresh.add(conn)
+        emit(events.PeerConnected(self.name, conn.peer, conn.number))
 
     def closed(self, conn: Connection) -> None:
         self._stalled.discard(conn)
+        self._fresh.discard(conn)
         self._full.discard(conn)
         self._noisy.pop(conn, None)
-        emit(events.PeerClosed(self.channel.id, conn.peer, conn.number))
+        if self.back is not None:
+            self.back.gone(conn)
+        emit(events.PeerClosed(self.name, conn.peer, conn.number))
+
+    def refused(self, peer: str, why: str) -> None:
+        emit(events.PeerRefused(self.name, peer, why))
+
+    def probed(self, peer: str) -> None:
+        events.PROBED.of(self.name).n += 1
 
     def frame(self, conn: Connection, payload: bytes) -> None:
+        if conn in self._behind:
+            self._behind[conn].append(payload)
+            return
+        if self.back is not None and self.back.offer(conn, payload):
+            conn.waive()
+            return
         head = peek(payload)
-        flaw = judge(head, payload, self._rules)
-        now = self._clocks.now()
+        if head.type in ACKNOWLEDGEMENTS:
+            self._stray(conn, payload)
+            return
         if conn.owed >= MOST_UNANSWERED and conn not in self._full:
             self._full.add(conn)
             conn.pause()
-        if flaw is not None and not self.transparent:
-            self._refuse(conn, head, payload, flaw, now)
-            return
-        message = Message(
-            self.book,
-            payload,
-            now,
-            head.control_id,
-            conn.number,
-            Reply(conn, head, self._clocks.tick()),
-            self._relays,
-            flaw.reason if flaw else None,
-        )
-        self._ledger.store(message)
+        self._take(conn, payload, head)
 
     def noise(self, conn: Connection, data: bytes) -> None:
-        emit(events.Noise(self.channel.id, conn.peer, len(data)))
+        emit(events.Noise(self.name, conn.peer, len(data)))
         self._keep_some(conn, "noise", "bytes outside of a frame", data[:NOISE_KEPT], len(data))
 
     def too_large(self, conn: Connection, head: bytes, size: int) -> None:
-        emit(events.FrameTooLarge(self.channel.id, conn.peer, size))
-        answer = self._answer(peek(head), TOO_LARGE, self._clocks.now())
-        conn.send(answer)
+        emit(events.FrameTooLarge(self.name, conn.peer, size))
+        header = peek(head)
+        answer = self._answering.refusal(header, self._answering.asks(header), TOO_LARGE.code, TOO_LARGE.error)
+        self._answering.give(conn, answer)
         self._keep(conn, "too_large", TOO_LARGE.reason, head, size, answer)
 
     def unfinished(self, conn: Connection, head: bytes, why: str) -> None:
-        emit(events.FrameUnfinished(self.channel.id, conn.peer, len(head), why))
+        emit(events.FrameUnfinished(self.name, conn.peer, len(head), why))
         self._keep_some(conn, "unfinished", why, head, len(head))
+
+    # -- taking a frame
+
+    def _take(self, conn: Connection, payload: bytes, head: Peek) -> None:
+        now = self._clocks.now()
+        answer_to, batch = head, None
+        if head.problem == BATCH_ENVELOPE and self._takes.batch != "refuse":  # one message, stored whole
+            answer_to, batch = peek_batch(payload), payload
+        reply = Reply(self, conn, answer_to, self._clocks.tick(), self._answering.asks(answer_to), batch)
+        if self._router is not None:
+            self._route(reply, head, payload, now)
+            return
+        inlet = self._default
+        flaw = inlet.judge(head, payload)
+        if flaw is not None and not inlet.transparent:
+            self._refuse(inlet, reply, payload, flaw, now)
+            return
+        message = inlet.message(payload, now, answer_to.control_id, conn.number, reply, flaw)
+        if len(payload) > LARGE:
+            self._lay_down(conn, [message])
+        else:
+            self._ledger.store(message)
+
+    def _route(self, reply: Reply, head: Peek, payload: bytes, now: int) -> None:
+        """One frame, a copy to each of its channels, in one transaction. A channel that is live and does not take it
+        gets none; where no channel takes it, its sender is told."""
+        assert self._router is not None
+        self._last = now = max(now, self._last + 1)  # with the connection's number, it names the frame
+        copies: list[Message] = []
+        refusals: list[tuple[Inlet, Flaw]] = []
+        for name in self._router.route(head, payload):
+            inlet = self.inlets[name]
+            flaw = inlet.judge(head, payload)
+            if flaw is not None and not inlet.transparent:
+                refusals.append((inlet, flaw))
+            else:
+                copies.append(inlet.message(payload, now, reply.head.control_id, reply.conn.number, reply, flaw))
+        if not copies:
+            inlet, flaw = refusals[0]
+            self._refuse(inlet, reply, payload, flaw, now)
+            return
+        for inlet, flaw in refusals:
+            self._keep(reply.conn, "refused", flaw.reason, payload, len(payload), book=inlet.book)
+        reply.copies = copies if len(copies) > 1 else ()
+        if len(payload) > LARGE:
+            self._lay_down(reply.conn, copies)
+        else:
+            self._store(copies)
+
+    def _store(self, copies: Sequence[Message]) -> None:
+        if len(copies) == 1:
+            self._ledger.store(copies[0])
+        else:
+            self._ledger.together(Together(copies))
+
+    def _lay_down(self, conn: Connection, copies: Sequence[Message]) -> None:
+        """A large message is written in pieces between the commits of others; what comes behind it on its connection
+        waits, and the connection is not read meanwhile."""
+        behind = self._behind[conn] = deque()
+        conn.pause()
+
+        async def lay() -> None:
+            for copy in copies:
+                await self._ledger.lay_down(copy)
+            self._store(copies)
+            del self._behind[conn]
+            while behind:
+                self.frame(conn, behind.popleft())
+                if conn in self._behind:
+                    self._behind[conn].extend(behind)
+                    return
+            if conn not in self._stalled and conn not in self._full:
+                conn.resume()
+
+        task = asyncio.get_running_loop().create_task(lay(), name=f"large message of {self.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _stray(self, conn: Connection, payload: bytes) -> None:
+        """An acknowledgement that nobody waits for: it is never acknowledged itself."""
+        conn.waive()
+        emit(events.StrayAcknowledgement(self.name, conn.peer, len(payload)))
+        self._keep_some(conn, "stray_acknowledgement", "nothing was sent that it could answer", payload, len(payload))
+
+    def _refuse(self, inlet: Inlet, reply: Reply, payload: bytes, flaw: Flaw, now: int) -> None:
+        conn = reply.conn
+        emit(events.FrameRefused(inlet.channel.id, conn.peer, flaw.code, flaw.reason, len(payload)))
+        reply.given = True
+        answer = self._answering.refusal(reply.head, reply.asks, flaw.code, flaw.error)
+        event = IntakeEvent(inlet.book, "refused", flaw.reason, now, conn.peer, conn.number, payload, len(payload),
+                            answer, reply=reply)  # fmt: skip
+        self._ledger.event(event)
 
     # -- from the ledger
 
-    def stored(self, message: Message) -> None:
-        """The message is durable: answer, unless its answer is the authority's to give."""
-        reply: Reply | None = message.reply
-        if message.flaw:
-            emit(events.WouldRefuse(self.channel.id, message.seq, message.flaw))
-        self.last_received = message.received
-        self._meters.stored.n += 1
-        self._meters.stored_bytes.n += len(message.raw)
-        if reply is None:
+    def kept(self, event: IntakeEvent) -> None:
+        """Evidence is durable: give the answer that belongs to it."""
+        conn: Connection = event.reply.conn
+        if event.kind == LATER:
+            assert event.answer is not None
+            conn.transmit(event.answer)
             return
-        if message.relayed:
-            self._awaited.append(message)
-            return
-        message.reply = None
-        if self._accept(reply):
-            self._meters.acknowledgement.observe(self._clocks.tick() - reply.since)
-        self._make_room(reply.conn)
+        if self._answering.give(conn, event.answer):
+            events.ACKNOWLEDGED.of(event.channel.name, "refused").n += 1
+        self.make_room(conn)
 
-    def settled(self, settlement: Settlement) -> None:
-        """The authority has answered, and its answer is durable: pass it on as it came."""
-        message = settlement.message
-        reply: Reply | None = message.reply
-        if reply is None or settlement.answer is None or settlement.state not in (State.DELIVERED, State.REFUSED):
-            return
-        message.reply = None
-        seconds = self._clocks.tick() - reply.since
-        if reply.conn.send(settlement.answer):
-            emit(Relayed(self.channel.id, message.seq, settlement.state.label, seconds))
-            self._meters.acknowledgement.observe(seconds)
-        self._make_room(reply.conn)
+    def unkept(self, event: IntakeEvent) -> None:
+        """It cannot be written while the ledger cannot: no answer, and this connection waits."""
+        event.reply.conn.waive()
+        self.stall(event.reply.conn)
 
-    def unstored(self, operation: Message | IntakeEvent) -> None:
-        """The ledger cannot be written: no answer, and this connection waits."""
-        conn = _connection(operation)
-        if conn is None:
-            events.EVIDENCE_LOST.of(self.channel.id).n += 1
-            return
-        conn.waive()
-        if conn not in self._stalled:
-            self._stalled.add(conn)
-            conn.pause()
+    def unwritten(self, event: IntakeEvent) -> None:
+        """This piece could not be written, and others could."""
+        event.reply.conn.waive()
 
     def recovered(self) -> None:
         """The ledger can be written again."""
         stalled, self._stalled = self._stalled, set()
         for conn in stalled:
-            conn.resume()
+            if conn not in self._behind:
+                conn.resume()
 
-    def failed(self, operation: Message | IntakeEvent, reason: str) -> None:
-        """This one could not be stored, and others could: say so to its sender."""
-        if isinstance(operation, Message) and operation.reply:
-            reply: Reply = operation.reply
-            operation.reply = None
-            reply.conn.send(self._answer(reply.head, NOT_STORED, self._clocks.now()))
-        elif conn := _connection(operation):
-            conn.waive()
+    # -- where connections wait (engine.intake.reply.Room)
 
-    def kept(self, event: IntakeEvent) -> None:
-        """The evidence of a refused frame is durable: give the answer."""
-        if event.reply is not None and event.answer is not None:
-            conn: Connection = event.reply
-            if conn.send(event.answer):
-                events.ACKNOWLEDGED.of(self.channel.id, "refused").n += 1
-            self._make_room(conn)
+    def stall(self, conn: Connection) -> None:
+        if conn not in self._stalled:
+            self._stalled.add(conn)
+            conn.pause()
 
-    def answer_awaited(self, above: int) -> None:
-        """Nothing above this number goes to the authority for now: its senders get our answer, and need not wait."""
-        for message in self._awaited:
-            reply: Reply | None = message.reply
-            if reply is None or message.seq <= above:
-                continue
-            message.reply = None
-            message.relayed = False
-            self._ledger.release(self.book, message.seq)
-            self._accept(reply)
-            self._make_room(reply.conn)
+    def make_room(self, conn: Connection) -> None:
+        if self._fresh and conn in self._fresh:
+            self._fresh.discard(conn)
+            self.sent[host_of(conn.peer)] += 1
+        if self._full and conn in self._full and conn.owed <= MOST_UNANSWERED // 2:
+            self._full.discard(conn)
+            if conn not in self._behind:
+                conn.resume()
 
-    def sweep(self) -> None:
-        """Give up on answers that are late. Called several times a second."""
-        awaited, now = self._awaited, self._clocks.tick()
-        while awaited:
-            reply: Reply | None = awaited[0].reply
-            if reply is not None and now - reply.since < self._late_after:
-                return
-            message = awaited.popleft()
-            if reply is not None:
-                self._late(message, reply, now - reply.since)
-
-    # -- inside
-
-    def _late(self, message: Message, reply: Reply, seconds: float) -> None:
-        emit(RelayLate(self.channel.id, message.seq, seconds))
-        message.reply = None
-        message.relayed = False
-        self._ledger.release(self.book, message.seq)
-        if self.channel.ack.on_relay_timeout == "close":
-            reply.conn.close()
-        elif self.channel.ack.on_relay_timeout == "ae":
-            reply.conn.send(self._answer(reply.head, LATE, self._clocks.now()))
-        else:
-            reply.conn.waive()
-        self._make_room(reply.conn)
-
-    def _accept(self, reply: Reply) -> bool:
-        """Our own AA. Whether it could be sent."""
-        answer = acknowledge(reply.head, "AA", control_id=self._own_id(), at=self._clocks.now() // 1_000_000)
-        if sent := reply.conn.send(answer):
-            self._meters.accepted.n += 1
-        return sent
-
-    def _refuse(self, conn: Connection, head: Peek, payload: bytes, flaw: Flaw, now: int) -> None:
-        emit(events.FrameRefused(self.channel.id, conn.peer, flaw.code, flaw.reason, len(payload)))
-        answer = self._answer(head, flaw, now)
-        self._ledger.event(
-            IntakeEvent(self.book, "refused", flaw.reason, now, conn.peer, conn.number, payload, len(payload), answer,
-                        reply=conn)
-        )  # fmt: skip
+    # -- evidence
 
     def _keep_some(self, conn: Connection, kind: str, reason: str, raw: bytes, size: int) -> None:
         """A peer that only sends garbage must not fill the ledger; the metrics count all of it."""
@@ -284,30 +312,20 @@ class Port:
             self._keep(conn, kind, reason, raw, size)
 
     def _keep(
-        self, conn: Connection, kind: str, reason: str, raw: bytes, size: int, answer: bytes | None = None
+        self,
+        conn: Connection,
+        kind: str,
+        reason: str,
+        raw: bytes,
+        size: int,
+        answer: bytes | None = None,
+        *,
+        book: ChannelBook | None = None,
     ) -> None:
-        now = self._clocks.now()
-        self._ledger.event(IntakeEvent(self.book, kind, reason, now, conn.peer, conn.number, raw, size, answer))
-
-    def _answer(self, head: Peek, flaw: Flaw, now: int) -> bytes:
-        return acknowledge(head, flaw.code, control_id=self._own_id(), at=now // 1_000_000, error=flaw.error)
-
-    def _own_id(self) -> str:
-        """Of our own answers: unique in this process, which is all that MSH-10 of an acknowledgement is asked to be."""
-        self._answers += 1
-        return f"{self._ledger.term}.{self.book.id}.{self._answers}"
-
-    def _make_room(self, conn: Connection) -> None:
-        if self._full and conn in self._full and conn.owed <= MOST_UNANSWERED // 2:
-            self._full.discard(conn)
-            conn.resume()
+        where, now = book or self._default.book, self._clocks.now()
+        self._ledger.event(IntakeEvent(where, kind, reason, now, conn.peer, conn.number, raw, size, answer))
 
 
-def _connection(operation: Message | IntakeEvent) -> Connection | None:
-    """Who waits for the answer to a message, or to a refused frame. After this nobody does any more."""
-    if isinstance(operation, IntakeEvent):
-        refused: Connection | None = operation.reply
-        return refused
-    reply: Reply | None = operation.reply
-    operation.reply = None
-    return reply.conn if reply else None
+def host_of(peer: str) -> str:
+    """The address of `ip:port`, without brackets."""
+    return peer.rpartition(":")[0].strip("[]")

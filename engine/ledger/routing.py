@@ -31,7 +31,7 @@ class Route:
     """One row of a routing table."""
 
     destination: str
-    kind: str  # 'legacy' | 'medplum' | 'mllp'
+    kind: str  # 'legacy' | 'medplum' | 'mllp' | 'file'
     mode: Mode
     order_by: str  # 'channel' | 'patient'
     mapping: str | None = None  # the mapping's content hash, where the destination maps
@@ -39,7 +39,7 @@ class Route:
     @property
     def real(self) -> bool:
         """Whether this is an EMR or LIS that the old engine sends to as well: only one side may."""
-        return self.kind == "mllp"
+        return self.kind in ("mllp", "file")
 
 
 @dataclass(frozen=True, slots=True)

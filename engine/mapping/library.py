@@ -47,6 +47,7 @@ class Context:
     received: int
     incarnation: str = ""
     seq: int = 0
+    undeclared: str | None = None  # the codec of messages that name none
 
 
 class Mapping:
@@ -68,7 +69,7 @@ class Mapping:
     def run(self, raw: bytes, context: Context) -> Output:
         """The message's resources. Raises `Unmappable`."""
         try:
-            text = charset.decode(raw, context.encoding)
+            text = charset.decode(raw, context.encoding, context.undeclared)
         except charset.Undecodable as error:
             raise Unmappable("charset", f"byte {error.position}", f"{error.codec}; {error.wanted}") from None
         lines = split_segments(text)

@@ -35,13 +35,13 @@ _LEGACY_PATH = {
     Phase.RETIRED: Mode.OFF,
 }
 
-_TAPS = {Phase.LEGACY: "forward", Phase.PARALLEL: "forward", Phase.LIVE: "hold"}
+# Before a takeover and after a give-back too: whatever the old engine still sends to a tap, nobody else sends it.
+_TAPS = {Phase.OUTSIDE: "forward", Phase.LEGACY: "forward", Phase.PARALLEL: "forward", Phase.LIVE: "hold"}
 
 # Shadow data may go to Medplum before `live`; nothing may go to a real EMR or LIS endpoint before it.
-_TARGET = {
-    "medplum": {Phase.PARALLEL: Mode.SEND, Phase.LIVE: Mode.SEND, Phase.RETIRED: Mode.SEND},
-    "mllp": {Phase.PARALLEL: Mode.CAPTURE, Phase.LIVE: Mode.SEND, Phase.RETIRED: Mode.SEND},
-}
+_SHADOW = {Phase.PARALLEL: Mode.SEND, Phase.LIVE: Mode.SEND, Phase.RETIRED: Mode.SEND}
+_REAL = {Phase.PARALLEL: Mode.CAPTURE, Phase.LIVE: Mode.SEND, Phase.RETIRED: Mode.SEND}
+_TARGET = {"medplum": _SHADOW, "mllp": _REAL, "file": _REAL}
 
 
 def first_phase(channel: Channel) -> Phase:
@@ -59,15 +59,20 @@ def transparent(phase: Phase) -> bool:
 def routing(channel: Channel, phase: Phase, versions: dict[str, str]) -> Routing:
     """The routing table of `channel` in `phase`. `versions`: destination name → content hash of its mapping."""
     rows: list[Route] = []
-    answer_from = None
-    if channel.legacy:
+    if channel.legacy and channel.legacy.endpoint:
         rows.append(Route(LEGACY, "legacy", _LEGACY_PATH[phase], "channel"))
-        if channel.ack.source == "authoritative" and _LEGACY_PATH[phase] is Mode.SEND:
-            answer_from = LEGACY
     destinations = channel.target.destinations if channel.target else ()
     rows.extend(_target_route(destination, phase, versions.get(destination.name)) for destination in destinations)
     taps = _TAPS.get(phase, "") if channel.legacy and channel.legacy.taps else ""
-    return Routing(tuple(rows), answer_from, taps)
+    return Routing(tuple(rows), _authority(channel, rows), taps)
+
+
+def _authority(channel: Channel, rows: list[Route]) -> str | None:
+    """Whose answer the sender gets: while the old engine does the work it is the old engine's, whatever comes later."""
+    if channel.ack.source == "stored":
+        return None
+    sending = [row.destination for row in rows if row.mode is Mode.SEND]
+    return next((name for name in (LEGACY, channel.ack.source) if name in sending), None)
 
 
 def _target_route(destination: Destination, phase: Phase, version: str | None) -> Route:

@@ -5,7 +5,8 @@ and the service. Whoever waits for one is woken when it changes.
     running --- abort, or a hold ------> aborted
     running --- time over, a check ----> failed
 
-A run that has ended stays so. Its barriers are lifted in the transaction that ends it.
+A run that has ended stays so. Its barriers are lifted in the transaction that ends it. The runs that hand a port over
+(`engine.migration.handover`) have none: nothing is withheld while they go on.
 """
 
 from __future__ import annotations
@@ -19,6 +20,18 @@ from engine.ledger.course import ChannelBook
 from engine.ledger.sqlite.journal import RunRow
 
 RUNNING, DONE, ABORTED, FAILED = "running", "done", "aborted", "failed"
+
+TAKEOVER, GIVE_BACK = "takeover", "give-back"
+HANDOVERS = frozenset({TAKEOVER, GIVE_BACK})
+"""The verbs whose runs hand a port over."""
+
+
+class Ended(Exception):
+    """The run has ended while it waited: an abort, or a hold."""
+
+
+class Failed(Exception):
+    """The run cannot go on; the sentence says why. Nothing has changed."""
 
 
 @dataclass(slots=True)
@@ -62,7 +75,7 @@ class Runs:
         return self._live[id].row
 
     def active(self) -> list[RunRow]:
-        return [live.row for live in self._live.values() if live.row.state == RUNNING]
+        return [live.row for live in list(self._live.values()) if live.row.state == RUNNING]
 
     def of(self, channels: Iterable[str]) -> list[RunRow]:
         """The runs that go on with any of these channels."""
@@ -100,3 +113,12 @@ def end(book: Book, row: RunRow, channels: Iterable[ChannelBook], state: str, sa
     book.put("put_run", *ended.values())
     book.over |= {row.id}  # others hear of it only when it is durable
     return ended
+
+
+def barred(row: RunRow) -> bool:
+    """Whether a run stands behind barriers, without which it is over."""
+    return row.verb not in HANDOVERS and row.step != "replay"
+
+
+def owns(book: ChannelBook, run: int) -> bool:
+    return book.barrier is not None and book.barrier.run == run

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
+from engine.config.edge import FromFeed
 from engine.config.model import Channel
 from engine.migration.refused import Refused
 
@@ -71,6 +72,28 @@ def by_connection(chosen: Iterable[Channel], channels: Sequence[Channel]) -> tup
         added = tuple(channel.id for channel in members if channel.id not in ids)
         groups.append(Group(connection, members, added))
     return tuple(groups)
+
+
+def by_socket(chosen: Iterable[Channel], channels: Sequence[Channel]) -> tuple[Group, ...]:
+    """As `by_connection`, and connections of one feed in one group: their channels come in on one socket."""
+    joined: list[Group] = []
+    for group in by_connection(chosen, channels):
+        mine = _feeds_of(group)
+        same = [other for other in joined if _feeds_of(other) & mine]
+        for other in same:
+            joined.remove(other)
+        joined.append(_join([*same, group]) if same else group)
+    return tuple(joined)
+
+
+def _feeds_of(group: Group) -> set[str]:
+    return {channel.source.name for channel in group.channels if isinstance(channel.source, FromFeed)}
+
+
+def _join(groups: Sequence[Group]) -> Group:
+    channels = tuple(channel for group in groups for channel in group.channels)
+    added = tuple(name for group in groups for name in group.added)
+    return Group(", ".join(group.connection for group in groups), channels, added)
 
 
 def _problems(selector: Selector, channels: Sequence[Channel]) -> list[str]:

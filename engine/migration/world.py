@@ -3,14 +3,27 @@ when an epoch has changed."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from engine.config.address import Address
+from engine.config.feed import Feed
 from engine.config.model import Channel
 from engine.ledger.routing import Routing
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.migration.gate.check import Fact
+from engine.migration.peers import Here
 from engine.migration.phases import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A peer at a port of ours: its connections now, and on how many, since this process began, a message of it was
+    stored and answered."""
+
+    connected: int = 0
+    answered: int = 0
 
 
 class World(Protocol):
@@ -18,6 +31,7 @@ class World(Protocol):
 
     ledger: SqliteLedger
     channels: Sequence[Channel]
+    feeds: Mapping[str, Feed]
 
     def now(self) -> int: ...
 
@@ -47,6 +61,25 @@ class World(Protocol):
 
     def rate(self, channel: Channel) -> float:
         """Messages a second that came in, lately."""
+
+    def open_door(self, channel: Channel) -> Awaitable[str | None]:
+        """Open where a channel's messages come in, or see that it is open: None. Else why it is not; then it is tried
+        again by itself."""
+
+    def shut_door(self, channel: Channel, grace: float) -> Awaitable[None]:
+        """Close it: nothing new comes in, and what was begun is answered, for at most `grace` seconds."""
+
+    def is_open(self, channel: Channel) -> bool:
+        """Whether messages can come in there now."""
+
+    def seen(self, channel: Channel) -> Mapping[str, Seen]:
+        """IP address → what was seen of it there. Of a peer that we connect to: its host, as it is configured."""
+
+    def here(self, channel: Channel) -> Awaitable[Here]:
+        """What this machine's kernel knows of the port."""
+
+    def answers(self, address: Address) -> Awaitable[str | None]:
+        """Whether somebody takes a connection there: None, or why not."""
 
     def frozen(self, channel: Channel) -> None:
         """A freeze or a barrier has been set: who still waits for a relayed answer that cannot come gets ours."""

@@ -1,12 +1,13 @@
-"""MLLP towards one endpoint: a persistent connection, messages in their order, one outstanding at a time.
+"""MLLP towards one endpoint: a connection, messages in their order, one outstanding at a time.
 
 `send` takes a message and a callback; the callback gets exactly one `Reply`. What matters to the caller is the
-difference between `NotSent` (no byte was written: trying again cannot double anything) and `Lost` (bytes were written
-and no complete answer came: the peer may have taken the message).
+difference between `NotSent` (the peer has nothing of it: trying again cannot double anything) and `Lost` (bytes were
+written and no complete answer came: the peer may have taken the message).
 
 An answer can be told from another message's answer only by its MSA-2, which is the caller's check; here it is made as
 sure as a socket allows that none is taken for the next message's: after `Lost` the socket is closed, and so it is when
-something arrives that nobody asked for. Such bytes, and noise around answers, go to `stray`.
+something arrives that nobody asked for and that `unasked` does not welcome. Such bytes, and noise around answers, go
+to `stray`.
 
 After `Lost`, what is queued goes out on a new connection. Order across a loss is the caller's: queue only what may go.
 """
@@ -15,145 +16,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import IntEnum, auto
-from functools import partial
-from typing import NamedTuple, TypeAlias, cast
+from typing import NamedTuple
 
 from engine.config.address import Address
-from engine.mllp.framing import MAX_BYTES, Decoder, Event, Frame, Noise, TooLarge, encode
-from engine.mllp.sockets import tune
+from engine.config.edge import MLLP, Framing
+from engine.mllp.dial import GOODBYE, why
+from engine.mllp.framing import FILLER, MAX_BYTES, Decoder, Event, Frame, Noise, TooLarge, check, encode
+from engine.mllp.handshake import refused_us, why_not
+from engine.mllp.link import Link, Sight
+from engine.mllp.replies import TIMED_OUT, Answered, Lost, NotSent, Reply, Written
+from engine.mllp.sockets import KEEPALIVE
+from engine.mllp.states import State, Step, advance
+from engine.mllp.tls import ClientTls
 
-FILLER = b"\x00\r\n\t "
-"""Bytes that some peers put after each answer. With nothing outstanding, they alone do not cost the connection."""
+__all__ = ["TIMED_OUT", "Answered", "Client", "Lost", "NotSent", "Reply", "State", "Written"]
 
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The peer answered with a whole block."""
-
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """No byte of the message was written. `reason` is short and stable: `connection refused`."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The message was written, at least in part, and no complete answer came. The socket is closed."""
-
-    reason: str
-
-
-Reply: TypeAlias = Answered | NotSent | Lost
-
-
-class State(IntEnum):
-    """What is known of the connection."""
-
-    CLOSED = auto()  # there is none
-    CONNECTING = auto()  # one is being made; nothing has been written
-    IDLE = auto()  # there is one, and no answer is due
-    WAITING = auto()  # a message is written, its answer is due
-    ENDED = auto()  # `aclose` was called
-
-
-class Step(IntEnum):
-    """What may happen to it."""
-
-    CONNECT = auto()
-    CONNECTED = auto()
-    FAILED = auto()
-    SENT = auto()
-    ANSWERED = auto()
-    DROPPED = auto()
-    END = auto()
-
-
-MOVES: dict[tuple[State, Step], State] = {
-    (State.CLOSED, Step.CONNECT): State.CONNECTING,
-    (State.CONNECTING, Step.CONNECTED): State.IDLE,
-    (State.CONNECTING, Step.FAILED): State.CLOSED,
-    (State.IDLE, Step.SENT): State.WAITING,
-    (State.IDLE, Step.DROPPED): State.CLOSED,
-    (State.WAITING, Step.ANSWERED): State.IDLE,
-    (State.WAITING, Step.DROPPED): State.CLOSED,
-    **{(state, Step.END): State.ENDED for state in State},
-}
-
-
-def advance(state: State, step: Step) -> State:
-    """The state after `step`. RuntimeError where the two do not go together."""
-    after = MOVES.get((state, step))
-    if after is None:
-        allowed = ", ".join(s.name for (at, s) in MOVES if at is state)
-        raise RuntimeError(f"MLLP client: {step.name} is not possible in state {state.name}; possible: {allowed}")
-    return after
+RECHECK = 0.01
+"""Seconds between looks whether the kernel has taken the rest of a message that nobody answers."""
+DECRYPT = 0.001
+"""Seconds until bytes that were in the kernel have gone through TLS."""
 
 
 class _Exchange(NamedTuple):
     payload: bytes
     timeout: float
     done: Callable[[Reply], None]
-
-
-class _Link(asyncio.Protocol):
-    """One socket of the client, from its first byte to its last."""
-
-    __slots__ = ("client", "decoder", "gone", "sock", "transport", "used")
-
-    def __init__(self, client: Client, sock: socket.socket, max_bytes: int) -> None:
-        self.client = client
-        self.sock = sock
-        self.decoder = Decoder(max_bytes)
-        self.gone = asyncio.Event()
-        self.used = False
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.client._received(self, data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.gone.set()
-        self.client._gone(self, exc)
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-
-    def unread(self) -> bytes | None:
-        """What the peer sent and nobody has read yet: None if nothing, `b""` if it has closed."""
-        try:
-            self.sock.recv(1, socket.MSG_PEEK)
-            return self.sock.recv(65536)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
-
-    def write(self, data: bytes) -> bool:
-        if self.transport is None or self.transport.is_closing():
-            return False
-        try:
-            self.transport.write(data)
-        except (RuntimeError, OSError):
-            return False
-        return True
+    final: Callable[[bytes], bool] | None
+    expects: bool
 
 
 class Client:
-    """One persistent connection to `address`, made when there is something to send."""
+    """One connection to `address`, made when there is something to send."""
 
     def __init__(
         self,
@@ -162,18 +57,44 @@ class Client:
         connect_timeout: float = 10.0,
         max_bytes: int = MAX_BYTES,
         stray: Callable[[bytes], None] | None = None,
+        unasked: Callable[[bytes], bool] | None = None,
+        framing: Framing = MLLP,
+        tls: ClientTls | None = None,
+        source_address: str | None = None,
+        persistent: bool = True,
+        idle: float | None = None,
+        keepalive: float = KEEPALIVE,
+        elsewhere: bool = False,
     ) -> None:
-        """`connect_timeout` in seconds; `max_bytes` limits an answer; `stray` gets what belongs to no answer."""
+        """Times in seconds. `max_bytes` limits an answer; `stray` gets what belongs to no answer. ValueError where
+        `framing` cannot work.
+
+        unasked: hears each frame that is no answer, before `stray` does; True where it is welcome, and the connection
+        may stay. persistent: False = a connection for each message. idle: an unused connection is closed after it.
+        elsewhere: answers may come by `offer`, so that a peer which closes after a message may still answer it.
+        """
+        check(framing)
         self.address = address
         self._connect_timeout = connect_timeout
         self._max_bytes = max_bytes
         self._stray = stray
+        self._unasked = unasked
+        self._framing = framing
+        self._tls = tls
+        self._source = source_address
+        self._persistent = persistent
+        self._idle = idle
+        self._keepalive = keepalive
+        self._elsewhere = elsewhere
         self._state = State.CLOSED
         self._queue: deque[_Exchange] = deque()
         self._current: _Exchange | None = None
+        self._first_counts = True  # whether the first frame is the answer to the present message
         self._timer: asyncio.TimerHandle | None = None
-        self._link: _Link | None = None
-        self._leaving: set[_Link] = set()
+        self._resting: asyncio.TimerHandle | None = None
+        self._last = 0.0  # loop time of the last use, kept only where there is an idle limit
+        self._link: Link | None = None
+        self._leaving: set[Link] = set()
         self._connecting: asyncio.Task[None] | None = None
 
     @property
@@ -185,10 +106,21 @@ class Client:
         """Messages that wait for their turn, the outstanding one not counted."""
         return len(self._queue)
 
-    def send(self, payload: bytes, timeout: float, done: Callable[[Reply], None]) -> None:
+    def send(
+        self,
+        payload: bytes,
+        timeout: float,
+        done: Callable[[Reply], None],
+        *,
+        final: Callable[[bytes], bool] | None = None,
+        expects: bool = True,
+    ) -> None:
         """Send a message when its turn comes. `timeout`: seconds from writing it to the end of its answer. `done` is
-        called once, from the event loop, never from within this call."""
-        exchange = _Exchange(payload, timeout, done)
+        called once, from the event loop, never from within this call.
+
+        final: asked of each frame that comes while the answer is due; False = it is another one, the wait goes on.
+        expects: False = the peer does not answer; then `Written` is the end."""
+        exchange = _Exchange(payload, timeout, done, final, expects)
         if self._state is State.ENDED:
             asyncio.get_running_loop().call_soon(_tell, exchange, NotSent("client closed"))
             return
@@ -196,10 +128,20 @@ class Client:
         if self._state is State.CLOSED or self._state is State.IDLE:
             self._pump()
 
+    def transmit(self, payload: bytes) -> bool:
+        """Write something that gets no answer, at once: our answer to a message of the peer's own. False where there
+        is no connection."""
+        self._touch()
+        return self._link is not None and self._link.write(encode(payload, self._framing))
+
+    def offer(self, payload: bytes) -> None:
+        """An answer came elsewhere. It is treated like a frame of the connection."""
+        self._sort(self._link, [Frame(payload)])
+
     def hang_up(self) -> None:
         """Close the socket, since what comes on it can no longer be trusted: an answer that names another message.
         To be called from `done`, before anything else is sent. An outstanding message is `Lost`."""
-        if self._link is not None:
+        if self._link is not None or self._state is State.APART:
             self._drop(self._link)
             self._settle(Lost("hung up"))
 
@@ -207,16 +149,22 @@ class Client:
         """Close the connection. The outstanding message is `Lost`, the queued ones are `NotSent`. Returns when no
         task and no socket is left."""
         if self._link is not None:
-            self._release(self._link)
+            self._release(self._link, self._link.abort if self._current else self._link.close)
         self._state = advance(self._state, Step.END)
+        if self._resting is not None:
+            self._resting.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._connecting
-        for link in tuple(self._leaving):
-            await link.gone.wait()
         self._settle(Lost("client closed"))
         self._refuse_queue("client closed")
+        for link in tuple(self._leaving):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE):
+                    await link.gone.wait()
+            link.abort()
+            await link.gone.wait()
 
     # -- going out
 
@@ -232,62 +180,73 @@ class Client:
     def _write_next(self) -> None:
         link = self._link
         assert link is not None
-        exchange = self._queue[0]
-        if not self._open(link) or not link.write(encode(exchange.payload)):
-            if self._link is link:
-                self._drop(link)
-            if not link.used:  # it was made for this message: another one would fare no better
+        fresh = not link.used
+        sight = self._look(link)
+        if self._state is not State.IDLE or not self._queue:
+            return  # what was read has led on
+        if sight is Sight.UNREAD:
+            asyncio.get_running_loop().call_later(DECRYPT, self._pump)
+        elif sight is Sight.GONE or self._mistakable(link) or not link.write(self._block()):
+            self._drop(link)
+            if fresh:  # it was made for this message: another one would fare no better
                 self._refuse_queue("connection closed at once")
-            return
-        self._queue.popleft()
+        else:
+            self._begin(link, self._queue.popleft())
+
+    def _block(self) -> bytes:
+        return encode(self._queue[0].payload, self._framing)
+
+    def _begin(self, link: Link, exchange: _Exchange) -> None:
+        """A message has been written."""
         link.used = True
         self._current = exchange
+        self._first_counts = exchange.final is None and exchange.expects
         self._state = advance(self._state, Step.SENT)
-        self._timer = asyncio.get_running_loop().call_later(exchange.timeout, self._timed_out, link)
+        self._touch()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(exchange.timeout, self._timed_out, exchange)
+        if not exchange.expects:
+            loop.call_soon(self._check_written, link, exchange)
 
-    def _open(self, link: _Link) -> bool:
+    def _look(self, link: Link) -> Sight:
         """Whether the peer is still there, as far as this side's kernel knows. Writing into a socket that the peer
         has closed would turn a message that could safely be sent elsewhere into one that may have been taken."""
-        unread = link.unread()
-        while unread and self._link is link:
-            self._received(link, unread)
-            unread = link.unread()
-        return unread is None and self._link is link
+        sight = link.look()
+        while sight is Sight.UNREAD and not link.secured and self._link is link:
+            self.received(link, link.read())
+            sight = link.look()
+        return sight if self._link is link else Sight.GONE
+
+    def _mistakable(self, link: Link) -> bool:
+        """Whether a frame that has begun could be taken for the next message's answer."""
+        return link.decoder.inside and self._queue[0].final is None
+
+    def _check_written(self, link: Link, exchange: _Exchange) -> None:
+        if self._current is not exchange or self._link is not link:
+            return
+        if link.unsent:
+            asyncio.get_running_loop().call_later(RECHECK, self._check_written, link, exchange)
+        else:
+            self._over(Step.WRITTEN, Written())
 
     async def _connect(self) -> None:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 link = await self._open_link()
-        except TimeoutError:
-            self._failed("connect timed out")
         except OSError as error:
-            self._failed(_reason(error))
+            self._failed(why(error))
         else:
             self._connecting = None
             self._state = advance(self._state, Step.CONNECTED)
             self._link = link
+            self._touch()
             self._pump()
 
-    async def _open_link(self) -> _Link:
-        loop = asyncio.get_running_loop()
-        places = await loop.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)
-        failure = OSError(errno.EADDRNOTAVAIL, "no address")
-        for family, kind, protocol, _, place in places:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.setblocking(False)
-                tune(sock)
-                await loop.sock_connect(sock, place)
-                _, link = await loop.create_connection(partial(_Link, self, sock, self._max_bytes), sock=sock)
-            except OSError as error:
-                sock.close()
-                failure = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return link
-        raise failure
+    async def _open_link(self) -> Link:
+        decoder = Decoder(self._max_bytes, self._framing)
+        return await Link.open(
+            self, self.address, decoder, source=self._source, keepalive=self._keepalive, tls=self._tls
+        )
 
     def _failed(self, reason: str) -> None:
         self._connecting = None
@@ -300,41 +259,61 @@ class Client:
         for exchange in waiting:
             _tell(exchange, NotSent(reason))
 
-    # -- coming in
+    # -- coming in (engine.mllp.link.Hearer)
 
-    def _received(self, link: _Link, data: bytes) -> None:
+    def received(self, link: Link, data: bytes) -> None:
         events = link.decoder.feed(data)
         if link is not self._link:
             for event in events:
                 self._report(event)
-        elif self._state is State.WAITING and len(events) == 1 and type(events[0]) is Frame and not link.decoder.inside:
-            self._state = advance(self._state, Step.ANSWERED)
-            self._settle(Answered(events[0].payload))
+        elif (
+            self._state is State.WAITING
+            and self._first_counts
+            and len(events) == 1
+            and type(events[0]) is Frame
+            and not link.decoder.inside
+        ):
+            self._over(Step.ANSWERED, Answered(events[0].payload))
         else:
+            self._touch()
             self._sort(link, events)
 
-    def _sort(self, link: _Link, events: list[Event]) -> None:
+    def _sort(self, link: Link | None, events: list[Event]) -> None:
         """Everything but the usual: find the answer, if one is due; report the rest; close if any of the rest could
         be taken for the answer to the next message."""
-        due = self._state is State.WAITING
+        exchange = self._current
+        due = exchange is not None and exchange.expects
         answer: Frame | None = None
-        alarm = False
+        alarm = too_large = False
         for event in events:
-            unasked = not due or answer is not None
-            if isinstance(event, Frame) and not unasked:
-                answer = event
-            else:
+            awaited = due and answer is None
+            if not isinstance(event, Frame):
                 self._report(event)
-                alarm |= isinstance(event, TooLarge) or (unasked and _alarming(event))
-        alarm |= link.decoder.inside and (not due or answer is not None)
+                too_large |= isinstance(event, TooLarge)
+                alarm |= too_large or (not awaited and _alarming(event))
+            elif awaited and self._is_final(event.payload):
+                answer = event
+            elif self._unasked is None or not self._unasked(event.payload):
+                self._report(event)
+                alarm |= not awaited
+        begun = link is not None and link.decoder.inside
+        alarm |= begun and self._unasked is None and (not due or answer is not None)
+        if self._current is not exchange:
+            exchange = answer = None  # whoever was told of a frame has ended the exchange, or begun another
         if answer is not None:
             self._state = advance(self._state, Step.ANSWERED)
-        if alarm:
+        dropped = alarm and link is not None and link is self._link
+        if dropped:
             self._drop(link)
+        elif answer is not None and self._link is not None and not self._persistent:
+            self._drop(self._link, self._link.close)
         if answer is not None:
             self._settle(Answered(answer.payload))
-        elif due and alarm:
-            self._settle(Lost("answer too large"))
+        elif dropped:
+            self._settle(Lost("answer too large" if too_large else "something came that nobody asked for"))
+
+    def _is_final(self, payload: bytes) -> bool:
+        return self._current is not None and (self._current.final is None or self._current.final(payload))
 
     def _report(self, event: Event) -> None:
         """Bytes that are no answer, to whoever keeps them."""
@@ -349,22 +328,39 @@ class Client:
         if self._stray is not None:
             self._stray(data)
 
-    def _timed_out(self, link: _Link) -> None:
-        if link is self._link and self._state is State.WAITING:
-            self._drop(link)
-            self._settle(Lost("answer timed out"))
+    def _timed_out(self, exchange: _Exchange) -> None:
+        if self._current is exchange:
+            self._drop(self._link)
+            self._settle(Lost(TIMED_OUT if exchange.expects else "could not be written in time"))
 
-    def _gone(self, link: _Link, exc: Exception | None) -> None:
+    def gone(self, link: Link, exc: Exception | None) -> None:
         self._leaving.discard(link)
         if link is not self._link:
             return
-        reason = "connection reset" if exc is not None else "connection closed before the answer"
-        if link.decoder.inside:
-            reason = "connection closed in mid-answer"
+        state, inside = self._state, link.decoder.inside
+        if self._elsewhere and exc is None and state is State.WAITING and not inside:
+            self._state = advance(state, Step.PARTED)
+            self._release(link)
+            return
         self._drop(link)
-        self._settle(Lost(reason))
+        if refused_us(exc) and not link.heard:
+            # Over TLS 1.3 we may write before the peer has judged our certificate. It has read nothing of the message.
+            self._settle(NotSent(why_not(exc)))
+        elif inside:
+            self._settle(Lost("connection closed in mid-answer"))
+        else:
+            self._settle(Lost("connection reset" if exc is not None else "connection closed before the answer"))
 
     # -- both
+
+    def _over(self, step: Step, reply: Reply) -> None:
+        """The outstanding message has its end, and the connection is in order."""
+        self._state = advance(self._state, step)
+        if self._link is not None and not self._persistent:
+            self._drop(self._link, self._link.leave if step is Step.WRITTEN else self._link.close)
+        else:
+            self._touch()
+        self._settle(reply)
 
     def _settle(self, reply: Reply) -> None:
         """Tell the outstanding message's owner, and go on."""
@@ -376,17 +372,40 @@ class Client:
             _tell(exchange, reply)
         self._pump()
 
-    def _drop(self, link: _Link) -> None:
+    def _drop(self, link: Link | None, end: Callable[[], None] | None = None) -> None:
         self._state = advance(self._state, Step.DROPPED)
-        self._release(link)
+        if link is not None:
+            self._release(link, end)
 
-    def _release(self, link: _Link) -> None:
+    def _release(self, link: Link, end: Callable[[], None] | None = None) -> None:
+        """No use any more for this link, which ends at once unless by `end`."""
         self._link = None
         if link.decoder.inside and not link.decoder.stopped:
             self._tell_stray(link.decoder.pending)
         if not link.gone.is_set():
             self._leaving.add(link)
-            link.abort()
+            (end or link.abort)()
+
+    def _touch(self) -> None:
+        """The connection is in use."""
+        if self._idle is not None:
+            loop = asyncio.get_running_loop()
+            self._last = loop.time()
+            if self._resting is None:
+                self._resting = loop.call_later(self._idle, self._check_idle, self._idle)
+
+    def _check_idle(self, idle: float) -> None:
+        self._resting = None
+        link = self._link
+        if link is None:
+            return
+        loop = asyncio.get_running_loop()
+        busy = self._state is not State.IDLE or link.decoder.inside
+        left = idle if busy else self._last + idle - loop.time()
+        if left > 0:
+            self._resting = loop.call_later(left, self._check_idle, idle)
+        else:
+            self._drop(link, link.close)
 
 
 def _tell(exchange: _Exchange, reply: Reply) -> None:
@@ -401,14 +420,3 @@ def _tell(exchange: _Exchange, reply: Reply) -> None:
 def _alarming(event: Event) -> bool:
     """Whether bytes that nobody asked for may be an answer, rather than filler."""
     return not isinstance(event, Noise) or bool(event.data.strip(FILLER))
-
-
-def _reason(error: OSError) -> str:
-    """A short, stable name for why there is no connection."""
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, socket.gaierror):
-        return "host name not resolved"
-    if error.errno == errno.ETIMEDOUT:
-        return "connect timed out"
-    return f"connect failed ({errno.errorcode.get(error.errno or 0, 'unknown')})"

@@ -1,26 +1,32 @@
 """MLLP blocks without I/O: bytes in, events out.
 
-A block is `0x0B payload 0x1C 0x0D` (HL7 v2.3.1 appendix C; MLLP release 1). What peers really send is wider, and all
-of it is understood here: a missing last CR, LF or a doubled end after a block, doubled start bytes, text and NULs
-between blocks, many blocks in a read, one block over many reads.
+A block is `0x0B payload 0x1C 0x0D` (HL7 v2.3.1 appendix C; MLLP release 1), or has the start and end bytes of a
+`Framing`. What peers really send is wider, and all of it is understood here: a missing last CR, LF or a doubled end
+after a block, doubled start bytes, text and NULs between blocks, many blocks in a read, one block over many reads.
 
 Three rules make the outcome independent of how the network cuts the stream:
 
-* 0x1C always ends a block. MLLP forbids it inside one, and a peer that leaves out the CR waits for its answer now.
-* After a block, any run of 0x1C, CR and LF belongs to its end.
-* A 0x0B inside a block is data (word processors use it as a line break), unless an HL7 header follows it: then the
-  sender began again, and what came before is reported as `Unfinished`.
+* The first end byte always ends a block. MLLP forbids it inside one, and a peer that leaves out the second waits for
+  its answer now. Only where the first end byte is CR or LF, which stand inside every message, the end counts whole:
+  `0x0D 0x0D` is a blank line, as some peers without framing send it.
+* After a block, any run of end bytes, CR and LF belongs to its end.
+* A start byte inside a block is data (word processors use 0x0B as a line break), unless an HL7 header follows it: then
+  the sender began again, and what came before is reported as `Unfinished`.
+
+Without a start byte a block begins with the first byte that is not filler (`FILLER` and end bytes), and what stands in
+it before an HL7 header at the beginning of a line is noise. That is known only when the block ends.
 
 No byte disappears: bytes fed = bytes in events + `Decoder.framing` + `Decoder.pending`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
-START = 0x0B
-END = 0x1C
+from engine.config.edge import MLLP, Framing
 
 MAX_BYTES = 32 * 1024 * 1024
 """Default limit of one payload, in bytes."""
@@ -28,9 +34,14 @@ MAX_BYTES = 32 * 1024 * 1024
 HEAD_BYTES = 64 * 1024
 """How much of a payload beyond the limit is kept as evidence, in bytes."""
 
-_START = b"\x0b"
-_END = b"\x1c"
-_RESTARTS = (b"\x0bMSH", b"\x0bFHS", b"\x0bBHS")
+PIECE_BYTES = 16 * 1024
+"""Reads of an open block are put together until they have this size."""
+
+FILLER = b"\x00\r\n\t "
+"""Bytes that peers put between blocks and that mean nothing."""
+
+_HEADERS = (b"MSH", b"FHS", b"BHS")
+_HEADER_LATER = re.compile(rb"(?<=[\r\n\x00])(?:MSH|FHS|BHS)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +76,82 @@ class TooLarge:
 Event: TypeAlias = Frame | Noise | Unfinished | TooLarge
 
 
-def encode(payload: bytes) -> bytes:
+def encode(payload: bytes, framing: Framing = MLLP) -> bytes:
     """The block that carries `payload`."""
-    return b"\x0b%b\x1c\r" % payload
+    if framing is MLLP:
+        return b"\x0b%b\x1c\r" % payload
+    return framing.start + payload + framing.end
+
+
+class _Marks:
+    """What a decoder looks for, from its framing. ValueError where blocks could not be told apart."""
+
+    __slots__ = ("body", "mark", "restarts", "trailing")
+
+    def __init__(self, framing: Framing) -> None:
+        start, end = framing.start, framing.end
+        if len(start) > 1 or len(end) not in (1, 2):
+            raise ValueError("framing: start is one byte or none, end one or two")
+        if start and (start in end or start in b"\r\n"):
+            raise ValueError("framing: the start byte may be none of the end bytes, and no CR or LF")
+        if end == b"\r":
+            raise ValueError("framing: a CR alone cannot be the end, every segment ends in one")
+        self.mark = end if end[:1] in b"\r\n" else end[:1]
+        """What ends a block."""
+        self.trailing = end + b"\r\n"
+        self.restarts = tuple(start + header for header in _HEADERS)
+        self.body = re.compile(b"[^%b]" % re.escape(FILLER + end))
+        """A byte that begins a block where there is no start byte."""
+
+
+_marks = lru_cache(maxsize=64)(_Marks)
+
+
+def check(framing: Framing) -> None:
+    """ValueError, with what would be right, where blocks of this framing could not be told apart."""
+    _marks(framing)
 
 
 class Decoder:
     """Finds blocks in a stream of bytes. Each byte is looked at once, however the stream is cut."""
 
-    __slots__ = ("_limit", "_parts", "_size", "_trailing", "framing", "inside", "serial", "stopped")
+    __slots__ = (
+        "_first",
+        "_held",
+        "_last",
+        "_limit",
+        "_mark",
+        "_marks",
+        "_parts",
+        "_size",
+        "_start",
+        "_tail",
+        "_trailing",
+        "_width",
+        "framing",
+        "inside",
+        "serial",
+        "stopped",
+    )
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, framing: Framing = MLLP) -> None:
+        """`max_bytes` limits one payload. ValueError where `framing` cannot work."""
         self._limit = max_bytes
+        self._marks = _marks(framing)
+        self._mark = self._marks.mark
+        self._start = framing.start
+        self._first = framing.start or b"none"  # what a read's first byte is compared with
+        self._width = len(framing.end)
+        self._last = framing.end[-1]
         self._parts: list[bytes] = []
+        self._tail = bytearray()
         self._size = 0
+        self._held = b""  # half of an end that counts whole
         self._trailing = False
         self.framing = 0
         """Framing bytes seen so far."""
         self.inside = False
-        """True between a start byte and its end."""
+        """True between a block's beginning and its end."""
         self.serial = 0
         """Number of the block begun last; tells one unfinished block from the next."""
         self.stopped = False
@@ -92,16 +160,16 @@ class Decoder:
     @property
     def pending(self) -> bytes:
         """What has come of the block that has not ended yet."""
-        return b"".join(self._parts)
+        return b"".join((*self._parts, self._tail, self._held))
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes, in their order."""
-        if not self.inside and data[:1] == _START:
-            end = data.find(_END, 1)
-            if end == len(data) - 2 and data[-1] == 0x0D and end <= self._limit and not self.stopped:
+        if not self.inside and data[:1] == self._first:
+            end = data.find(self._mark, 1)
+            if end == len(data) - self._width and data[-1] == self._last and end <= self._limit and not self.stopped:
                 payload = data[1:end]
-                if _START not in payload:  # exactly one block: nearly every read of a busy day
-                    self.framing += 3
+                if self._first not in payload:  # exactly one block: nearly every read of a busy day
+                    self.framing += 1 + self._width
                     self.serial += 1
                     self._trailing = True
                     return [Frame(payload)]
@@ -109,6 +177,8 @@ class Decoder:
 
     def _scan(self, data: bytes) -> list[Event]:
         events: list[Event] = []
+        if self._held:
+            data, self._held = self._held + data, b""
         at = 0
         while at < len(data) and not self.stopped:
             if self.inside:
@@ -120,54 +190,93 @@ class Decoder:
         return events
 
     def _outside(self, data: bytes, at: int, events: list[Event]) -> int:
-        start = data.find(_START, at)
+        start = self._beginning(data, at)
         if start < 0:
             events.append(Noise(data[at:]))
             return len(data)
         if start > at:
             events.append(Noise(data[at:start]))
-        self.framing += 1
         self.inside = True
         self.serial += 1
-        return start + 1
+        self.framing += len(self._start)
+        return start + len(self._start)
+
+    def _beginning(self, data: bytes, at: int) -> int:
+        """Where the next block begins, -1 where none does."""
+        if self._start:
+            return data.find(self._start, at)
+        body = self._marks.body.search(data, at)
+        return body.start() if body else -1
 
     def _after(self, data: bytes, at: int) -> int:
-        rest = data[at : at + 16].lstrip(b"\x1c\r\n")
+        rest = data[at : at + 16].lstrip(self._marks.trailing)
         skipped = min(16, len(data) - at) - len(rest)
         self.framing += skipped
         self._trailing = not rest
         return at + skipped
 
     def _inside(self, data: bytes, at: int, events: list[Event]) -> int:
-        end = data.find(_END, at)
-        stop = len(data) if end < 0 else end
-        self._parts.append(data[at:stop])
-        self._size += stop - at
-        if self._size > self._limit:
-            events.append(TooLarge(self.pending[:HEAD_BYTES], self._size))
-            self.stopped = True
-        elif end >= 0:
-            self._finish(events)
+        end = data.find(self._mark, at)
+        if end >= 0 and not self._size and end - at <= self._limit:
+            self._finish(data[at:end], events)
             return end + 1
-        return stop
+        stop = end
+        if end < 0:
+            stop = len(data)
+            if len(self._mark) == 2 and data[-1] == self._mark[0]:
+                stop -= 1
+                self._held = data[stop:]
+        self._keep(data[at:stop])
+        if self._size > self._limit:
+            self.stopped = True
+            self._held = b""
+            events.append(TooLarge(self.pending[:HEAD_BYTES], self._size))
+        elif end >= 0:
+            self._finish(self.pending, events)
+            self._parts.clear()
+            self._tail.clear()
+            self._size = 0
+            return end + 1
+        return len(data)
 
-    def _finish(self, events: list[Event]) -> None:
-        block = self.pending
-        self._parts = []
-        self._size = 0
+    def _keep(self, piece: bytes) -> None:
+        """Add to the open block. Small pieces are put together, since an object for each would be many times their
+        size; large ones are copied only once, at the end."""
+        self._size += len(piece)
+        if len(piece) >= PIECE_BYTES and not self._tail:
+            self._parts.append(piece)
+            return
+        self._tail += piece
+        if len(self._tail) >= PIECE_BYTES:
+            self._parts.append(bytes(self._tail))
+            self._tail.clear()
+
+    def _finish(self, block: bytes, events: list[Event]) -> None:
         self.inside = False
         self._trailing = True
-        payload = block.lstrip(_START)
-        self.framing += 1 + len(block) - len(payload)
-        if _START in payload:
+        self.framing += 1
+        if not self._start:
+            events += _without_start(block)
+            return
+        payload = block.lstrip(self._start)
+        self.framing += len(block) - len(payload)
+        if self._start in payload:
             payload = self._restarted(payload, events)
         events.append(Frame(payload))
 
     def _restarted(self, payload: bytes, events: list[Event]) -> bytes:
         """The last message of a block in which the sender began again; what stands before it becomes `Unfinished`."""
-        begin = max(payload.rfind(mark) for mark in _RESTARTS)
+        begin = max(payload.rfind(mark) for mark in self._marks.restarts)
         if begin < 0:
             return payload
         self.framing += 1
         events.append(Unfinished(payload[:begin]))
         return payload[begin + 1 :]
+
+
+def _without_start(block: bytes) -> list[Event]:
+    """The message of a block that had no start byte, and the text that stood before it."""
+    header = None if block.startswith(_HEADERS) else _HEADER_LATER.search(block)
+    if header is None:
+        return [Frame(block)]
+    return [Noise(block[: header.start()]), Frame(block[header.start() :])]

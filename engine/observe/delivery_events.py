@@ -25,9 +25,7 @@ POINTS = METRICS.counter("interlock_medplum_quota_points_total", "FHIR quota poi
 RELAYED = METRICS.counter("interlock_relayed_total", "Answers of the old engine passed to the sender", "channel")
 RELAY_LATE = METRICS.counter("interlock_relay_late_total", "Answers that came too late to be relayed", "channel")
 BREAKER = METRICS.gauge("interlock_breaker_open", "1 while nothing is sent to the endpoint", "endpoint")
-STRAY = METRICS.counter(
-    "interlock_stray_bytes_total", "Bytes from an endpoint that nobody asked for", "channel", "endpoint"
-)
+STRAY = METRICS.counter("interlock_stray_bytes_total", "Bytes from an endpoint that nobody asked for", "endpoint")
 OPEN = METRICS.gauge("interlock_open_messages", "Messages not settled, by state", "channel", "destination", "state")
 OLDEST = METRICS.gauge(
     "interlock_oldest_open_seconds", "Age of the oldest message not settled", "channel", "destination"
@@ -177,10 +175,20 @@ class BreakerClosed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AnswersUnheard(Event):
+    """The port where an endpoint's answers come cannot be had: what is sent there stays unanswered."""
+
+    endpoint: str
+    address: str
+    reason: str
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "cannot listen on {address} for the answers of {endpoint}: {reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class StrayAnswer(Event):
     """Bytes that belong to no message sent; the connection was closed where they could be taken for an answer."""
 
-    channel: str
     endpoint: str
     size: int
     level: ClassVar[Level | None] = "warning"
@@ -188,7 +196,7 @@ class StrayAnswer(Event):
     said: ClassVar[str] = "{size} bytes from {endpoint} that nobody asked for"
 
     def count(self) -> None:
-        STRAY.of(self.channel, self.endpoint).n += self.size
+        STRAY.of(self.endpoint).n += self.size
 
 
 @dataclass(frozen=True, slots=True)

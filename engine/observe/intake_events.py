@@ -27,7 +27,13 @@ BROKEN = METRICS.counter("interlock_frames_broken_total", "Frames too large or n
 EVIDENCE_LOST = METRICS.counter(
     "interlock_evidence_lost_total", "Intake events that could not be kept while the ledger was not writable", "channel"
 )
-TURNED_AWAY = METRICS.counter("interlock_peers_refused_total", "Connections from outside `allow`", "channel")
+TURNED_AWAY = METRICS.counter(
+    "interlock_peers_refused_total", "Connections closed unread: not in `allow`, too many, TLS that failed", "channel"
+)
+PROBED = METRICS.counter("interlock_probes_total", "Connections that ended without a byte", "channel")
+STRAY = METRICS.counter(
+    "interlock_stray_acknowledgements_total", "Acknowledgements on the channel's port that nothing waits for", "channel"
+)
 
 
 class IntakeMeters:
@@ -100,13 +106,14 @@ class PeerClosed(Event):
 
 @dataclass(frozen=True, slots=True)
 class PeerRefused(Event):
-    """A connection from an address that is not in `listen.allow`; it is closed and nothing is read."""
+    """A connection that is closed before anything is read: not in `listen.allow`, too many, or no TLS."""
 
     channel: str
     peer: str
+    reason: str
     level: ClassVar[Level | None] = "warning"
     limited: ClassVar[bool] = True
-    said: ClassVar[str] = "{peer} is not in listen.allow, connection closed"
+    said: ClassVar[str] = "{peer} turned away: {reason}"
 
     def count(self) -> None:
         TURNED_AWAY.of(self.channel).n += 1
@@ -157,6 +164,21 @@ class Noise(Event):
 
     def count(self) -> None:
         NOISE.of(self.channel).n += self.size
+
+
+@dataclass(frozen=True, slots=True)
+class StrayAcknowledgement(Event):
+    """An acknowledgement from a sender that was sent nothing; kept as an intake event, never answered."""
+
+    channel: str
+    peer: str
+    size: int
+    level: ClassVar[Level | None] = "warning"
+    limited: ClassVar[bool] = True
+    said: ClassVar[str] = "an acknowledgement of {size} bytes from {peer} that nothing waits for"
+
+    def count(self) -> None:
+        STRAY.of(self.channel).n += 1
 
 
 @dataclass(frozen=True, slots=True)

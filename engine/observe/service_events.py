@@ -17,6 +17,11 @@ STRANDED = METRICS.gauge(
     "channel",
     "destination",
 )
+CERTIFICATE_DAYS = METRICS.gauge(
+    "interlock_certificate_days",
+    "Days until the earliest certificate of a channel, feed, tap or endpoint expires; below 0 it has",
+    "owner",
+)
 FAULTS = METRICS.counter("interlock_faults_total", "Defects of ours that were caught and reported")
 
 PHASES = ("outside", "legacy", "parallel", "live", "retired")
@@ -93,6 +98,22 @@ class Stranded(Event):
 
     def count(self) -> None:
         STRANDED.of(self.channel, self.destination).n = self.open
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRead(Event):
+    """Changed files were read again: new connections use them."""
+
+    endpoint: str
+    said: ClassVar[str] = "the certificates of {endpoint} have changed and are in use for new connections"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateBroken(Event):
+    endpoint: str
+    reason: str
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "the certificates of {endpoint} cannot be read again, the old ones stay in use: {reason}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from typing import Any
 
 from engine.compare.comparer import Comparer
 from engine.compare.tap import TapPort
 from engine.compare.tapping import Fate
-from engine.config.model import Channel
+from engine.config.edge import Listen
+from engine.config.model import Channel, OnLink
 from engine.hl7.peek import peek
 from engine.intake.judge import Flaw, Rules, judge
 from engine.ledger.course import ChannelBook
 from engine.ledger.model import Message, Settlement, State, TapOutput
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.migration.phases import Phase
+from engine.service.ways import Ways
+
+AGAIN = 2.0  # seconds until a port that could not be had is tried again
 
 COMPARED = frozenset({Phase.PARALLEL.value, Phase.LIVE.value})
 """Phases in which outputs are attributed to inputs."""
@@ -44,10 +50,18 @@ class Tapped:
 class Comparisons:
     """All channels with taps."""
 
-    def __init__(self, ledger: SqliteLedger, now: Callable[[], int], number: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        ledger: SqliteLedger,
+        ways: Ways,
+        now: Callable[[], int],
+        number: Callable[[], int],
+        spawn: Callable[[Any, str], asyncio.Task[Any]],
+    ) -> None:
         self.channels: dict[str, Tapped] = {}
-        self.failed: dict[str, str] = {}  # channel/tap → why its port is not open
         self._ledger = ledger
+        self._ways = ways
+        self._spawn = spawn
         self._now = now
         self._number = number
         self._turn = asyncio.Lock()
@@ -61,8 +75,15 @@ class Comparisons:
         comparer = Comparer(channel, book, self._ledger, self._now, judge=flaw, turn=self._turn)
         tapped = self.channels[channel.id] = Tapped(channel, book, comparer, flaw)
         for tap in channel.taps:
-            port = TapPort(channel, tap, book, self._ledger, self._attribute(tapped, tap.name), self._now, self._number)
+            owner = f"{channel.id}/{tap.name}"
+            tls = self._ways.certificates.server(owner, tap.source.tls) if isinstance(tap.source, Listen) else None
+            port = TapPort(
+                channel, tap, book, self._ledger, self._attribute(tapped, tap.name), self._now, self._number,
+                self._ways.sender(tap.forward), tls,
+            )  # fmt: skip
             tapped.ports[tap.name] = port
+            if isinstance(tap.source, OnLink) and (link := self._ways.link(channel)):
+                link.message = port.on_link
 
     def _attribute(self, tapped: Tapped, tap: str) -> Callable[[bytes, int], int | None]:
         def attribute(raw: bytes, at: int) -> int | None:
@@ -80,8 +101,20 @@ class Comparisons:
     async def _listen(self, port: TapPort) -> None:
         try:
             await port.open()
-        except OSError as error:
-            self.failed[f"{port.channel.id}/{port.tap.name}"] = str(error)
+        except OSError:
+            self._spawn(self._again(port), f"tap {port.channel.id}/{port.tap.name}")
+
+    async def _again(self, port: TapPort) -> None:
+        while port.down is not None:
+            await asyncio.sleep(AGAIN)
+            with contextlib.suppress(OSError):
+                await port.open()
+
+    @property
+    def down(self) -> dict[str, str]:
+        """channel/tap → why the old engine cannot connect to it."""
+        ports = (port for each in self.channels.values() for port in each.ports.values())
+        return {f"{port.channel.id}/{port.tap.name}": port.down for port in ports if port.down}
 
     async def close(self, grace: float) -> None:
         await asyncio.gather(*(port.close(grace) for each in self.channels.values() for port in each.ports.values()))

@@ -1,8 +1,14 @@
-"""Moments as the API writes them."""
+"""Moments: now, and as the API writes them."""
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+
+
+def now_us() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 def iso(microseconds: int) -> str:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.config.address import Address
+from engine.config.edge import Connect, FromFeed, Listen, Source
 from engine.config.endpoint import Endpoint
+from engine.config.feed import Feed
 from engine.config.model import Channel, Destination
 from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Routing
 from engine.ledger.sqlite import journal
+from engine.migration.doors import door_name
 from engine.migration.gate.check import Fact
 from engine.migration.gate.window import inside
+from engine.migration.peers import Here, Socket, here, kernel, plain
 from engine.migration.phases import Phase, routing
+from engine.migration.world import Seen
 
 if TYPE_CHECKING:
     from engine.service.service import Service
@@ -28,6 +36,7 @@ LAGS = 3.0
 RATES_OVER = 60  # seconds
 PROBE_TIME = 2.0  # seconds
 PAGE_EVERY = 60.0  # seconds between pages of a hold that is overdue
+KERNEL = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))  # of this machine, or of this container; Linux alone has them
 
 
 class Moves:
@@ -37,6 +46,7 @@ class Moves:
         self._service = service
         self.ledger = service.ledger
         self.channels: Sequence[Channel] = service.configuration.channels
+        self.feeds: Mapping[str, Feed] = {feed.id: feed for feed in service.configuration.feeds}
         self.last_scrape = 0  # microseconds since 1970
         self.scraper = ""
         self._counts: deque[tuple[float, dict[str, int]]] = deque(maxlen=RATES_OVER + 1)
@@ -117,12 +127,14 @@ class Moves:
         ]
 
     async def _vendor(self, channel: Channel) -> dict[str, Any]:
-        book, port = self._book(channel), self._service.ports.get(channel.id)
+        book, inlet = self._book(channel), self._service.doors.inlets.get(channel.id)
+        port, files = self._service.doors.port_of(channel), self._service.doors.files.get(channel.id)
+        received = inlet.last_received if inlet else files.last_received if files else 0
         count = book.seq - book.epoch.first + 1
         seconds = (self.now() - book.epoch.at) / 1e6
         return {
             "peers": sum(1 for _ in port.listener.connections) if port else 0,
-            "last_received": (port.last_received if port else 0) or await self._newest(book),
+            "last_received": received or await self._newest(book),
             "since_phase": count,
             "usual_gap_s": seconds / count if count > 1 else None,
         }
@@ -154,13 +166,47 @@ class Moves:
         reachable, why = await self._service.ways.reach(destination.project or "medplum")
         return {"reachable": reachable, "why": why, "probe": "always"}
 
+    # -- handing ports over
+
+    async def open_door(self, channel: Channel) -> str | None:
+        return await self._service.doors.open_door(door_name(channel))
+
+    async def shut_door(self, channel: Channel, grace: float) -> None:
+        await self._service.doors.close_door(door_name(channel), grace)
+
+    def is_open(self, channel: Channel) -> bool:
+        return self._service.doors.is_open(door_name(channel))
+
+    def seen(self, channel: Channel) -> Mapping[str, Seen]:
+        port, source = self._service.doors.port_of(channel), self._source(channel)
+        if port is None:
+            return {}
+        connected = Counter(plain(connection.host) or connection.host for connection in port.listener.connections)
+        answered = Counter({plain(host) or host: count for host, count in port.sent.items()})
+        if isinstance(source, Connect):
+            return {source.address.host: Seen(connected.total(), answered.total())}
+        return {host: Seen(connected[host], answered[host]) for host in connected | answered}
+
+    async def here(self, channel: Channel) -> Here:
+        source = self._source(channel)
+        if not isinstance(source, Listen):
+            return Here(False, frozenset())
+        host, port = source.host, source.port
+        return await asyncio.to_thread(lambda: here(_kernel(), host, port))  # there may be thousands of sockets
+
+    def _source(self, channel: Channel) -> Source:
+        return self.feeds[channel.source.name].source if isinstance(channel.source, FromFeed) else channel.source
+
+    async def answers(self, address: Address) -> str | None:
+        return await _try(address)
+
     # -- following
 
     def frozen(self, channel: Channel) -> None:
-        book, port = self._book(channel), self._service.ports.get(channel.id)
-        if port is None or book.relay is None or book.relay.runner is None or book.hold is None:
+        book, inlet = self._book(channel), self._service.doors.inlets.get(channel.id)
+        if inlet is None or book.relay is None or book.relay.runner is None or book.hold is None:
             return  # behind a barrier, what awaits an answer goes on
-        port.answer_awaited(book.relay.runner.taken)
+        inlet.answer_awaited(book.relay.runner.taken)
 
     def resumed(self, channel: Channel) -> None:
         for course in self._book(channel).courses:
@@ -184,12 +230,24 @@ async def _connect(endpoint: Endpoint) -> dict[str, Any]:
     """Whether an endpoint takes a connection, where it may be asked."""
     if endpoint.probe == "none" or endpoint.mllp is None:
         return {"reachable": None, "why": "it may not be asked (probe: none)", "probe": endpoint.probe}
+    why = await _try(endpoint.mllp)
+    return {"reachable": why is None, "why": why or "", "probe": endpoint.probe}
+
+
+async def _try(address: Address) -> str | None:
+    """Connect, and go at once; why that was not possible, or None."""
     try:
         async with asyncio.timeout(PROBE_TIME):
-            _, writer = await asyncio.open_connection(endpoint.mllp.host, endpoint.mllp.port)
+            _, writer = await asyncio.open_connection(address.host, address.port)
         writer.close()
     except OSError as error:
-        return {"reachable": False, "why": error.strerror or "no connection", "probe": endpoint.probe}
+        return error.strerror or "no connection"
     except TimeoutError:
-        return {"reachable": False, "why": f"no connection in {PROBE_TIME:.0f} s", "probe": endpoint.probe}
-    return {"reachable": True, "why": "", "probe": endpoint.probe}
+        return f"no connection in {PROBE_TIME:.0f} s"
+    return None
+
+
+def _kernel() -> Iterator[Socket]:
+    for table in KERNEL:
+        with contextlib.suppress(OSError):
+            yield from kernel(table.read_text())

@@ -11,8 +11,8 @@ from engine.ledger.sqlite.journal import RunRow
 from engine.migration.conductor import Conductor
 from engine.migration.refused import Refused
 from engine.migration.runs import Live
-from engine.migration.selection import Group, Selector, by_connection, select
-from engine.migration.verbs.all import VERBS
+from engine.migration.selection import Group, Selector, by_connection, by_socket, select
+from engine.migration.verbs.all import BY_SOCKET, VERBS
 from engine.migration.verbs.verb import Acted, Asked, Plan, Verb
 from engine.service.moments import iso
 
@@ -62,7 +62,7 @@ class Orders:
         if options.get("run") is not None:
             return self._of_run(int(options["run"]))
         chosen = select(selector, self._channels)
-        groups = by_connection(chosen, self._channels)
+        groups = (by_socket if verb.name in BY_SOCKET else by_connection)(chosen, self._channels)
         if verb.whole:
             return groups
         ids = {channel.id for channel in chosen}

@@ -15,13 +15,13 @@ from typing import Any
 
 from engine.config.model import Channel, Configuration
 from engine.delivery.runner import Runner
-from engine.hl7.charset import Undecodable, decode
-from engine.intake.judge import Rules
-from engine.intake.port import Clocks, Port
+from engine.intake.inlet import Clocks
 from engine.ledger.audit import Entry
 from engine.ledger.course import ChannelBook, Course
-from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput
+from engine.ledger.model import IntakeEvent, Message, Settlement, State, TapOutput
+from engine.ledger.outcome import Outcome, Result
 from engine.ledger.routing import LEGACY, Epoch
+from engine.ledger.sqlite import copies
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.writer import Commit, Reclaim
 from engine.migration.conductor import Conductor
@@ -33,6 +33,8 @@ from engine.observe.ledger_events import LedgerOpened, LedgerRecovered, LedgerUn
 from engine.observe.migration_events import HELD, HoldOverdue
 from engine.observe.service_events import EpochOpened, Fault, PhaseSeen, ServiceStopping, Stranded
 from engine.service.comparing import Comparisons
+from engine.service.doors import Doors
+from engine.service.moments import now_us
 from engine.service.moves import PAGE_EVERY, Moves
 from engine.service.ways import Ways
 
@@ -41,11 +43,6 @@ SWEEPS_A_SECOND = 5
 GRACE = 3.0  # seconds that what is on the way gets at the end
 COLLECT = (20_000, 20, 50)  # messages come and go without cycles; looking for some every 700 objects costs a tenth
 SOCKETS_A_TERM = 1 << 32  # connection numbers never repeat: the term is their upper half
-
-
-def now_us() -> int:
-    """Microseconds since 1970."""
-    return time.time_ns() // 1000
 
 
 class StartError(Exception):
@@ -59,8 +56,6 @@ class Service:
         """`ways` builds the destinations; the configured ones unless given."""
         self.configuration = configuration
         self.started_at = now_us()
-        self.ports: dict[str, Port] = {}
-        self.failed_ports: dict[str, str] = {}
         self.runners: list[Runner] = []
         self.fatal: BaseException | None = None
         self.ended = asyncio.Event()
@@ -85,15 +80,24 @@ class Service:
             raise StartError("\n".join(conflicts))
         self.moves = Moves(self)
         self.conductor = Conductor(self.moves)
-        self.comparisons = Comparisons(self.ledger, now_us, self._number)
+        self.doors = Doors(
+            self.ledger, self.ways, self.ways.certificates, self.configuration.feeds, self._clocks, self._number,
+            self.spawn,
+        )  # fmt: skip
+        self.ways.back, self.ways.later, self.ways.answered = self.doors.back, self._answered_later, self._answered
+        self.comparisons = Comparisons(self.ledger, self.ways, now_us, self._number, self.spawn)
         await self.conductor.load()
         await asyncio.gather(*(self._open_epoch(channel) for channel in self.configuration.channels))
         for channel in self.configuration.channels:
             self._build(channel)
+        for feed in self.configuration.feeds:
+            self.doors.join(feed)
         for runner in self.runners:
             self.spawn(runner.start(), "runner")
         await self.comparisons.open()
-        await asyncio.gather(*(self._listen(port) for port in self.ports.values()))
+        await self.ways.open(self.spawn)
+        await self.doors.open()
+        self.spawn(self.ways.certificates.watch(), "certificates")
         self.spawn(self._sweep(), "sweep")
         await self.conductor.start()
         gc.collect()
@@ -103,7 +107,7 @@ class Service:
     async def stop(self, reason: str = "asked to") -> None:
         emit(ServiceStopping(reason))
         deadline = time.monotonic() + GRACE
-        await asyncio.gather(*(port.close(GRACE) for port in self.ports.values()))
+        await self.doors.shut(GRACE)
         await self._quiet(deadline)
         await self.comparisons.close(GRACE)
         for task in self._tasks:
@@ -111,6 +115,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for runner in self.runners:
             await runner.stop()
+        await self.doors.end()
         await self.ways.close()
         await self.ledger.close()
 
@@ -165,15 +170,9 @@ class Service:
         self.runners += self._missing_runners(channel)
         phase = Phase(book.epoch.phase)
         HELD.of(channel.id).n = int(book.hold is not None)
-        if phase is Phase.OUTSIDE:
-            return
-        encoding = channel.takes.encoding
-        rules = Rules(self.ways.accepts(channel), lambda raw: _is_text(raw, encoding))
-        port = Port(channel, book, self.ledger, rules, self._clocks, self._number)
-        port.set_phase(transparent=transparent(phase))
-        self.ports[channel.id] = port
+        self.doors.add(channel)
         if channel.taps and phase is not Phase.RETIRED:
-            self.comparisons.add(channel, book, rules)
+            self.comparisons.add(channel, book, self.doors.rules(channel))
 
     def _missing_runners(self, channel: Channel) -> list[Runner]:
         """Runners for the courses that have work and none yet."""
@@ -199,8 +198,8 @@ class Service:
         self.runners += made
         for runner in made:
             await runner.start()
-        if port := self.ports.get(channel.id):
-            port.set_phase(transparent=transparent(Phase(self.ledger.channels[channel.id].epoch.phase)))
+        if inlet := self.doors.inlets.get(channel.id):
+            inlet.set_phase(transparent=transparent(Phase(self.ledger.channels[channel.id].epoch.phase)))
 
     def _stranded(self, course: Course) -> None:
         """A destination that the configuration no longer has: what is due there goes nowhere, and must be seen."""
@@ -211,28 +210,34 @@ class Service:
         self._sockets += 1
         return self._sockets
 
-    async def _listen(self, port: Port) -> None:
-        try:
-            await port.open()
-        except OSError as error:
-            self.failed_ports[port.channel.id] = str(error)
+    def _answered_later(self, message: Message, reply: Any, answer: bytes) -> None:
+        """The old engine's application has answered, after the accept acknowledgement that its sender has."""
+        self.doors.inlets[message.channel.name].answered_later(message, reply, answer)
+
+    async def _answered(self, message: Message) -> Outcome | None:
+        """What became of another copy of a frame at the old engine."""
+        found = await self.ledger.read(lambda reader: copies.answered(reader.connection, message.id, LEGACY))
+        if found is None:
+            return None
+        state, why, answer = found
+        return Outcome(Result.DELIVERED if state is State.DELIVERED else Result.REFUSED, why, answer)
 
     # -- running
 
     def _committed(self, commit: Commit) -> None:
         """A transaction is durable. Each message is its own affair: what goes wrong with one spoils no other."""
         COMMITS.n += 1
-        ports, comparisons = self.ports, self.comparisons
+        doors, comparisons = self.doors, self.comparisons
         for message in commit.stored:
             try:
-                ports[message.channel.name].stored(message)
+                doors.stored(message)
                 for runner in message.channel.runners:
                     runner.offer(message)
             except Exception as error:
                 emit(Fault.of(error))
         for settlement in commit.settled:
             if settlement.message.reply is not None and settlement.course is settlement.course.channel.relay:
-                self._guarded(ports[settlement.course.channel.name].settled, settlement)
+                self._guarded(doors.settled, settlement)
         if comparisons.channels:
             for message in commit.stored:
                 self._guarded(comparisons.stored, message)
@@ -249,12 +254,12 @@ class Service:
         for course, key, granted in commit.reclaimed:
             self._guarded(course.runner.granted, key, granted)
         for event in commit.events:
-            self._guarded(ports[event.channel.name].kept, event)
+            self._guarded(doors.kept, event)
         for operation in commit.unstored:
             if isinstance(operation, TapOutput):
                 self._guarded(comparisons.unkept, operation)
             else:
-                self._guarded(ports[operation.channel.name].unstored, operation)
+                self._guarded(doors.unstored, operation)
         for operation, reason in commit.failed:
             self._failed(operation, reason)
 
@@ -262,7 +267,7 @@ class Service:
         """One operation could not be written, and the others of its batch were."""
         if isinstance(operation, Message | IntakeEvent):
             emit(RowFailed(operation.channel.name, reason))
-            self._guarded(self.ports[operation.channel.name].failed, operation, reason)
+            self._guarded(self.doors.failed, operation)
         elif isinstance(operation, TapOutput):
             emit(RowFailed(operation.channel.name, reason))
             self._guarded(self.comparisons.unkept, operation)
@@ -287,8 +292,7 @@ class Service:
             self.spawn(self.ledger.probe(), "probe of the ledger")
             return
         emit(LedgerRecovered(time.monotonic() - self._broken_since))
-        for port in self.ports.values():
-            port.recovered()
+        self.doors.recovered()
 
     def _fatal(self, error: BaseException) -> None:
         emit(Fault.of(error))
@@ -299,8 +303,7 @@ class Service:
         turn = 0
         while True:
             await asyncio.sleep(SWEEP)
-            for port in self.ports.values():
-                port.sweep()
+            self.doors.sweep()
             turn += 1
             if turn % SWEEPS_A_SECOND == 0:
                 self._guarded(self.comparisons.tick)
@@ -322,23 +325,16 @@ class Service:
             while runner.course.in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 - changed by a thread
                 await asyncio.sleep(0.02)
 
-    def spawn(self, work: Any, name: str) -> None:
+    def spawn(self, work: Any, name: str) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
+        return task
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             emit(Fault.of(error))
-
-
-def _is_text(raw: bytes, encoding: str) -> bool:
-    try:
-        decode(raw, encoding)
-    except Undecodable:
-        return False
-    return True
 
 
 def _opened(channel: Channel, known: Epoch | None, epoch: Epoch) -> Entry:

@@ -10,15 +10,15 @@ import base64
 from collections import Counter
 from typing import Any
 
-from engine.config.edge import Listen
+from engine.config.edge import Files, FromFeed
 from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.hl7.peek import peek
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import OPEN, State
 from engine.ledger.routing import Epoch
-from engine.service.moments import iso
-from engine.service.service import Service, now_us
+from engine.service.moments import iso, now_us
+from engine.service.service import Service
 
 _OPEN = {state.label for state in OPEN}
 
@@ -57,15 +57,16 @@ class View:
         self, book: ChannelBook, rows: list[dict[str, Any]], newest: list[tuple[Any, ...]]
     ) -> dict[str, Any]:
         channel = self._channels.get(book.name)
-        port = self._service.ports.get(book.name)
-        listening = port is not None and book.name not in self._service.failed_ports
+        port = self._service.doors.port_of(channel) if channel else None
+        files = self._service.doors.files.get(book.name)
         return {
             "id": book.name,
             "connection": channel.connection if channel else "",
             "title": channel.title if channel else "no longer configured",
             "phase": book.epoch.phase,
-            "listening": listening,
-            "address": str(port.listener.address) if port else "",
+            "listening": (port is not None and port.down is None) or (files is not None and files.down is None),
+            "down": port.down if port else files.down if files else None,
+            "address": _address(channel) if channel else "",
             "peers": [connection.peer for connection in port.listener.connections] if port else [],
             "stored": book.seq,
             "last_received": iso(newest[0][3]) if newest else None,
@@ -83,9 +84,9 @@ class View:
         tapped = comparisons.channels.get(channel)
         return [
             {
-                "name": name, "listening": f"{channel}/{name}" not in comparisons.failed,
-                "address": str(port.listener.address), "forward": str(port.tap.forward.mllp),
-                "peers": [connection.peer for connection in port.listener.connections],
+                "name": name, "listening": port.down is None, "address": port.address,
+                "forward": str(port.tap.forward),
+                "peers": [connection.peer for connection in port.listener.connections] if port.listener else [],
             }
             for name, port in (tapped.ports.items() if tapped else ())
         ]  # fmt: skip
@@ -142,9 +143,10 @@ class View:
 
     async def readiness(self) -> dict[str, Any]:
         comparisons = self._service.comparisons
-        failed = {**self._service.failed_ports, **comparisons.failed}
+        failed = {**self._service.doors.down, **comparisons.down}
         taps = [f"{name}/{tap}" for name, tapped in comparisons.channels.items() for tap in tapped.ports]
-        listeners = {name: failed.get(name, "") for name in [*self._service.ports, *taps]}
+        doors = self._service.doors
+        listeners = {name: failed.get(name, "") for name in [*doors.ports, *doors.files, *taps]}
         breakers = self._service.ways.breakers
         unwritable = self._ledger.unwritable
         return {
@@ -255,8 +257,13 @@ def _acknowledged(epoch: Epoch, receipts: list[tuple[Any, ...]]) -> str | None:
 
 
 def _address(channel: Channel) -> str:
-    """Where a channel's messages come in."""
-    return str(channel.source.address) if isinstance(channel.source, Listen) else ""
+    """Where a channel's messages come in, for people."""
+    source = channel.source
+    if isinstance(source, FromFeed):
+        return f"feed {source.name}"
+    if isinstance(source, Files):
+        return str(source.place)
+    return str(source.address)
 
 
 def _hold(book: ChannelBook) -> dict[str, Any] | None:

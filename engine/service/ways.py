@@ -2,37 +2,75 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+from engine.config.edge import FromFeed, Place
 from engine.config.endpoint import Endpoint
 from engine.config.model import Channel, Configuration, Destination
 from engine.config.shipped import shipped_mappings
+from engine.delivery.answer_port import AnswerPort
 from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner
+from engine.delivery.destinations.file import FileDestination
 from engine.delivery.destinations.medplum import AT_ONCE, WINDOW, MedplumDestination, Project
 from engine.delivery.destinations.mllp import MllpDestination
+from engine.delivery.feed import FeedDestination, FeedLink
+from engine.delivery.hours import Schedule
+from engine.delivery.line import Line
+from engine.delivery.sender import Sender
 from engine.delivery.work import Destination as Way
 from engine.fhir.client import FhirClient
 from engine.fhir.deliverer import Deliverer
 from engine.fhir.output import Output
+from engine.files.folder import Folder
+from engine.files.places import folder_of
+from engine.hl7.batch import read_batch
 from engine.hl7.peek import Peek, peek
 from engine.ledger.model import Message
+from engine.ledger.outcome import Outcome
 from engine.ledger.routing import LEGACY
 from engine.mapping.library import Context, Library, Mapping, Unmappable
+from engine.mllp.client import Client
+from engine.observe.delivery_events import StrayAnswer
+from engine.observe.events import emit
+from engine.service.certificates import Certificates
+from engine.service.moments import now_us
 
 # The old engine gets everything again that it may not have taken, and a message that it will never take stops nobody:
 # it answered its sender itself before, and the sender went on.
 LEGACY_MANNER = Manner(waits_for_dead=False)
 
 
+def _nowhere(channel: str) -> Line:
+    raise ValueError(f"no line back to the senders of {channel}")
+
+
+async def _unknown(message: Message) -> Outcome | None:
+    return None
+
+
 class Ways:
     """Builds the destinations of a configuration. `prepare` first: it loads the mappings."""
 
     def __init__(self, configuration: Configuration) -> None:
+        self.certificates = Certificates(now_us)
+        self.projects: dict[str, Project] = {}
+        self.links: dict[str, Sender] = {}  # to the old engine, by channel or feed
+        self.feeds: dict[str, FeedLink] = {}
+        self.answer_ports: list[AnswerPort] = []
+        # What only the service has, set before the first destination is built.
+        self.back: Callable[[str], Line] = _nowhere
+        self.later: Callable[[Message, Any, bytes], None] | None = None
+        self.answered: Callable[[Message], Awaitable[Outcome | None]] = _unknown
         self._configuration = configuration
         self._breakers: dict[str, Breaker] = {}
-        self.projects: dict[str, Project] = {}
+        self._schedules: list[Schedule] = []
+        self._senders: dict[str, Sender] = {}
+        self._feeds: dict[str, MllpDestination] = {}
+        self._folders: dict[Place, Folder] = {}
 
     def prepare(self) -> None:
         """Raises MappingError."""
@@ -73,15 +111,106 @@ class Ways:
     def destination(self, channel: Channel, name: str, incarnation: str) -> Way | None:
         """The way to a destination of a channel; None where the configuration no longer has it."""
         if name == LEGACY:
-            old = channel.legacy.endpoint if channel.legacy else None
-            return self._mllp(channel, old, LEGACY_MANNER) if old else None
+            return self._legacy(channel)
         target = channel.target
         found = next((each for each in target.destinations if each.name == name), None) if target else None
         if found is None or target is None:
             return None
-        if found.kind == "mllp" and found.endpoint:
-            return self._mllp(channel, found.endpoint, Manner(parks_unknown=found.endpoint.on_unknown == "park"))
-        return self._medplum(channel, found, incarnation)
+        endpoint = found.endpoint
+        if endpoint is None:
+            return self._medplum(channel, found, incarnation)
+        manner = Manner(parks_unknown=endpoint.on_unknown == "park")
+        if found.kind == "file":
+            return self._file(channel, endpoint, manner)
+        return MllpDestination(endpoint, self.sender(endpoint), self.breaker(endpoint), manner)
+
+    def _legacy(self, channel: Channel) -> Way | None:
+        """The way to the old engine: a connection of the channel's own, or of its feed."""
+        endpoint = channel.legacy.endpoint if channel.legacy else None
+        if endpoint is None:
+            return None
+        if endpoint.place is not None:
+            return self._file(channel, endpoint, LEGACY_MANNER)
+        if isinstance(channel.source, FromFeed):
+            carrier = self._feeds.get(channel.source.name)
+            if carrier is None:
+                carrier = self._feeds[channel.source.name] = self._old_engine(channel.source.name, endpoint)
+                self.feeds[channel.source.name] = FeedLink(carrier, self.answered, asyncio.get_running_loop().time)
+            return FeedDestination(self.feeds[channel.source.name], carrier)
+        return self._old_engine(channel.id, endpoint)
+
+    def _old_engine(self, owner: str, endpoint: Endpoint) -> MllpDestination:
+        sender = self.links.get(owner)
+        if sender is None:
+            sender = self.links[owner] = self._sender(endpoint, 1)
+        return MllpDestination(endpoint, sender, self.breaker(endpoint), LEGACY_MANNER, self.later)
+
+    def link(self, channel: Channel) -> Sender | None:
+        """The connection to the old engine on which it answers a channel's messages."""
+        name = channel.source.name if isinstance(channel.source, FromFeed) else channel.id
+        if name not in self.links and channel.legacy and channel.legacy.endpoint:
+            self.links[name] = self._sender(channel.legacy.endpoint, 1)
+        return self.links.get(name)
+
+    def _file(self, channel: Channel, endpoint: Endpoint, manner: Manner) -> Way:
+        assert endpoint.place is not None
+        return FileDestination(channel.id, endpoint, self.place(endpoint.place), self.breaker(endpoint), manner)
+
+    def place(self, place: Place) -> Folder:
+        """A folder, one for all who use it."""
+        if place not in self._folders:
+            self._folders[place] = folder_of(place)
+        return self._folders[place]
+
+    def sender(self, endpoint: Endpoint) -> Sender:
+        """The one sender of an endpoint, for all channels and taps."""
+        found = self._senders.get(endpoint.name)
+        if found is None:
+            found = self._senders[endpoint.name] = self._sender(endpoint, endpoint.connections)
+        return found
+
+    def _sender(self, endpoint: Endpoint, connections: int) -> Sender:
+        sender = Sender(rate=endpoint.rate)
+        if endpoint.via is not None:
+            sender.use([self.back(endpoint.via)])
+            return sender
+        lines = [self._line(endpoint, sender) for _ in range(connections)]
+        sender.use(lines)
+        if endpoint.answers.listen is not None:
+            self.answer_ports.append(AnswerPort(endpoint, lines))
+        return sender
+
+    def _line(self, endpoint: Endpoint, sender: Sender) -> Client:
+        assert endpoint.mllp is not None
+        line = Client(
+            endpoint.mllp,
+            connect_timeout=endpoint.connect_timeout,
+            framing=endpoint.framing,
+            tls=self.certificates.client(endpoint.name, endpoint.tls),
+            source_address=endpoint.source_address,
+            persistent=endpoint.persistent,
+            idle=endpoint.idle,
+            keepalive=endpoint.keepalive,
+            unasked=lambda payload: sender.came(line, payload),
+            stray=lambda data: emit(StrayAnswer(endpoint.name, len(data))),
+        )
+        return line
+
+    async def open(self, spawn: Callable[[Any, str], Any]) -> None:
+        """Open the ports where endpoints answer; one that cannot be had is tried again until it can."""
+        for port in self.answer_ports:
+            spawn(port.run(), f"answers at {port.address}")
+
+    def breaker(self, endpoint: Endpoint) -> Breaker:
+        """The one breaker of an endpoint; it rests outside the endpoint's hours."""
+        breaker = self._breakers.get(endpoint.name)
+        if breaker is None:
+            breaker = self._breakers[endpoint.name] = Breaker(endpoint.name)
+            if endpoint.hours is not None:
+                schedule = Schedule(breaker, endpoint.hours, now_us)
+                self._schedules.append(schedule)
+                schedule.look()
+        return breaker
 
     @property
     def breakers(self) -> dict[str, Breaker]:
@@ -93,16 +222,20 @@ class Ways:
         return await project.reach() if project else (None, "nothing has gone there yet")
 
     async def close(self) -> None:
+        for schedule in self._schedules:
+            schedule.stop()
         for breaker in self._breakers.values():
             breaker.stop()
+        for port in self.answer_ports:
+            await port.close()
+        for link in self.feeds.values():
+            await link.close()
+        for sender in (*self._senders.values(), *self.links.values()):
+            await sender.aclose()
+        for folder in self._folders.values():
+            await folder.close()
         for project in self.projects.values():
             await project.close()
-
-    def _mllp(self, channel: Channel, endpoint: Endpoint, manner: Manner) -> Way:
-        breaker = self._breakers.get(endpoint.name)
-        if breaker is None:
-            breaker = self._breakers[endpoint.name] = Breaker(endpoint.name)
-        return MllpDestination(channel.id, endpoint, breaker, manner)
 
     def _medplum(self, channel: Channel, destination: Destination, incarnation: str) -> Way:
         name = destination.project or "medplum"
@@ -127,22 +260,27 @@ class Ways:
         deliverer = Deliverer(client, endpoint=name, server_limit=settings.time_limit)
         return Project(name, deliverer, settle_time=settings.time_limit)
 
-    def _mapper(self, channel: Channel, incarnation: str) -> Callable[[Message], Output]:
+    def _mapper(self, channel: Channel, incarnation: str) -> Callable[[Message], list[Output]]:
         assert channel.target is not None
         chosen = self.library.mapping(channel.target.mapping) if channel.target.mapping else None
 
         accepts = self.accepts(channel)
 
-        def run(message: Message) -> Output:
-            head = peek(message.raw)
+        def one(raw: bytes, message: Message) -> Output:
+            head = peek(raw)
             if accepts is not None and f"{head.type}^{head.trigger}" not in accepts:
                 raise Unmappable("not-accepted", "MSH-9", ", ".join(sorted(accepts)))  # `live` would refuse it
             mapping = chosen or self._by_type(head)
             context = Context(
                 channel=channel.id, connection=channel.connection, identity=channel.identity, timezone=channel.timezone,
                 encoding=channel.takes.encoding, received=message.received, incarnation=incarnation, seq=message.seq,
+                undeclared=channel.takes.undeclared,
             )  # fmt: skip
-            return mapping.run(message.raw, context)
+            return mapping.run(raw, context)
+
+        def run(message: Message) -> list[Output]:
+            batch = read_batch(message.raw)
+            return [one(raw, message) for raw in (batch.messages if batch else (message.raw,))]
 
         return run
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from engine.cli.reading import named
 from tests.cli.conftest import Interlock
 from tests.support.told import Told, destination, detail, row, status
 
@@ -74,7 +75,7 @@ def test_messages_pass_on_what_is_asked(interlock: Interlock, service: Told) -> 
 def test_show_finds_a_message_by_number_and_by_control_id(
     words: tuple[str, ...], interlock: Interlock, service: Told
 ) -> None:
-    result = interlock("show", *words)
+    result = interlock("show", *words, "--raw")
     assert result.status == 0
     assert result.out.splitlines() == [
         "acme/1  ORU^R01  control id MSG-1",
@@ -97,7 +98,7 @@ def test_show_for_scripts(interlock: Interlock, service: Told) -> None:
 
 def test_a_control_id_that_several_messages_have_lists_them(interlock: Interlock, service: Told) -> None:
     service.rows = [row(1), row(2)]
-    result = interlock("show", "MSG-1")
+    result = interlock("show", "MSG-1", "--raw")
     assert result.status == 1
     assert "acme/1" in result.out
     assert "acme/2" in result.out
@@ -166,4 +167,20 @@ def test_control_characters_of_a_message_do_not_reach_the_terminal(
         return detail(1) | {"raw": "TVNIfBtbMzFt/w=="}  # MSH| ESC [31m 0xFF
 
     monkeypatch.setattr(service, "message", message)
-    assert interlock("show", "acme/1").out.splitlines()[-1] == "MSH|\\x1b[31mÿ"
+    assert interlock("show", "acme/1", "--raw").out.splitlines()[-1] == "MSH|\\x1b[31mÿ"
+
+
+def test_show_names_what_is_in_the_message_in_its_own_version(interlock: Interlock) -> None:
+    raw = b"MSH|^~\\&|A|B|||20260101||ORU^R01|1|P|2.3\rOBX|1|CE|X||A^Alpha^L|||\rZZ1|own\rPID|||1~2\r"
+    lines = [" ".join(line.split()) for line in named(raw)]
+    assert "MSH Message Header" in lines
+    assert "3 Sending Application A" in lines
+    assert "5 Observation Value A^Alpha^L" in lines
+    assert ".2 Text Alpha" in lines  # of OBX-5 as OBX-2 says
+    assert lines[lines.index("ZZ1") + 1] == "1 own"  # a segment of the site's own has no names
+    assert "3[2] 2" in lines
+
+
+def test_no_control_character_reaches_a_terminal() -> None:
+    assert not any("\x1b" in line for line in named(b"MSH|^~\\&|\xff\x1b[31m"))
+    assert not any("\x1b" in line for line in named(b"\xff\x1b[31m"))

@@ -78,7 +78,9 @@ def test_mistakes_in_the_sites_mappings_are_told_with_those_of_the_channels(
 
 
 def test_the_schemas_can_be_had(interlock: Interlock) -> None:
-    assert set(orjson.loads(interlock("validate", "--schema").out)["$defs"]) == {"channel", "endpoints", "settings"}
+    assert set(orjson.loads(interlock("validate", "--schema").out)["$defs"]) == {
+        "channel", "endpoints", "feed", "profiles", "settings",
+    }  # fmt: skip
 
 
 def test_run_refuses_what_validate_refuses(interlock: Interlock, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from engine.config import loading
 from engine.config.model import Configuration
+from engine.config.problem import ConfigError
 
 SETTINGS = "medplum: {base_url: http://127.0.0.1:8104, client_id: app, client_secret: pass}\n"
 
@@ -16,6 +17,8 @@ ENDPOINTS = """\
 old-engine: {mllp: "10.0.0.5:6661"}
 acme-emr: {mllp: "10.0.0.6:6662", on_unknown: resend}
 """
+
+HEAD = "id: acme\nconnection: acme\ndirection: results\ntimezone: UTC\n"
 
 CHANNEL = """\
 id: acme
@@ -48,6 +51,17 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     write("channels/endpoints.yaml", ENDPOINTS)
     write("channels/acme.yaml", CHANNEL)
     return write
+
+
+def problems(**environment: str) -> list[str]:
+    """Every problem of a configuration that has some, as the user sees them. With this environment and no other."""
+    with pytest.raises(ConfigError) as caught:
+        loading.load(Path("interlock.yaml"), environment)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def notes() -> list[str]:
+    return [str(note) for note in loading.load_with_notes(Path("interlock.yaml"), {})[1]]
 
 
 @pytest.fixture

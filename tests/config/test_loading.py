@@ -89,7 +89,7 @@ def test_a_whole_channel_becomes_values(write: Write, load: Load) -> None:
     assert channel.gate == Gate(min_match=0.999, min_messages=100)
     assert channel.window == Window(("sat", "sun"), "01:00", "05:00")
     assert channel.rollback == Rollback("guarded", 72 * 3600.0)
-    assert channel.source == "channels/acme.yaml"
+    assert channel.file == "channels/acme.yaml"
     assert channel.raw["window"]["days"] == ["sat", "sun"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.config.edge import ACKNOWLEDGES
 from engine.delivery.destinations.mllp import classify
 from engine.ledger.outcome import Result
 
@@ -35,13 +36,13 @@ def answer(code: str, id: str = "X1", error: str = "") -> bytes:
     ],
 )
 def test_the_answers_class(payload: bytes, result: Result):
-    assert classify(payload, "X1").result is result
+    assert classify(payload, "X1", ACKNOWLEDGES).result is result
 
 
 def test_a_message_without_a_control_id_takes_any_acknowledgement():
-    assert classify(answer("AA", id="whatever"), None).result is Result.DELIVERED
+    assert classify(answer("AA", id="whatever"), None, ACKNOWLEDGES).result is Result.DELIVERED
 
 
 def test_a_reason_repeats_no_text_of_the_answer():
     payload = answer("AE", error="101").replace(b"|E\r", b"|E||||DOE^JANE\r")
-    assert "DOE" not in classify(payload, "X1").reason
+    assert "DOE" not in classify(payload, "X1", ACKNOWLEDGES).reason

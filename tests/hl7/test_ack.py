@@ -5,10 +5,12 @@ from __future__ import annotations
 import hl7
 import pytest
 from hl7apy.parser import parse_message
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.hl7.ack import CONDITIONS, AckCode, AckError, Answer, acknowledge, parse_ack
+from engine.config.edge import AckError as ErrForm
+from engine.config.edge import AckForm, AckType
+from engine.hl7.ack import CONDITIONS, PLAIN, AckCode, AckError, Answer, acknowledge, answers, parse_ack
 from engine.hl7.peek import peek
 
 NOW = "20260304050607+0000"
@@ -20,8 +22,10 @@ def message(version: bytes = b"2.5.1", charset: bytes = b"", kind: bytes = b"ORU
     return b"MSH|^~\\&|ACME|LAB|EMR|CLINIC|20260102030405||%b|AC0001|P|%b||||||%b\rPID|1\r" % (kind, version, charset)
 
 
-def answer(to: bytes, code: AckCode = "AA", error: AckError | None = None, at: float | str = NOW) -> bytes:
-    return acknowledge(peek(to), code, control_id="ILK7", at=at, error=error)
+def answer(
+    to: bytes, code: AckCode = "AA", error: AckError | None = None, at: float | str = NOW, form: AckForm = PLAIN
+) -> bytes:
+    return acknowledge(peek(to), code, control_id="ILK7", at=at, error=error, form=form)
 
 
 class TestForm:
@@ -66,6 +70,14 @@ class TestForm:
             b"MSH#@!$%#EMR#CLINIC#ACME#LAB#20260304050607+0000##ACK@R01@ACK#ILK7#P#2.5.1\rMSA#AA#AC0001\r"
         )
 
+    @pytest.mark.parametrize(("bar", "time", "own"), [(b"+", b"20260304050607", b"1.2"), (b".", NOW.encode(), b"12")])
+    def test_a_separator_that_stands_in_what_is_ours_is_left_out_of_it(
+        self, bar: bytes, time: bytes, own: bytes
+    ) -> None:
+        to = message().replace(b"2.5.1", b"25").replace(b"|", bar)
+        fields = acknowledge(peek(to), "AA", control_id="1.2", at=NOW).split(b"\r")[0].split(bar)
+        assert (fields[6], fields[9], fields[11]) == (time, own, b"25")
+
     def test_seconds_since_1970_become_a_time_stamp(self) -> None:
         assert answer(message(), at=1_772_600_767.9).split(b"|")[6] == b"20260304050607+0000"
 
@@ -87,6 +99,72 @@ class TestForm:
                 answered = acknowledge(it, code, control_id="X", at=NOW, error=error)
                 assert peek(answered).ok
                 assert b"\n" not in answered
+                assert answered.count(b"\r") == (2 if error is None else 3)
+
+
+class TestPartner:
+    """What a partner's form changes."""
+
+    def test_the_plain_form_is_the_one_that_configuration_begins_with(self) -> None:
+        assert answer(message(), "AE", MISSING, form=AckForm()) == answer(message(), "AE", MISSING)
+
+    @pytest.mark.parametrize(("code", "said"), [("AA", b"CA"), ("AE", b"AE"), ("AR", b"AE")])
+    def test_a_code_stands_for_another(self, code: AckCode, said: bytes) -> None:
+        form = AckForm(codes={"AA": "CA", "AR": "AE"})
+        assert answer(message(), code, form=form).split(b"\r")[1] == b"MSA|" + said + b"|AC0001"
+
+    @pytest.mark.parametrize(
+        ("kind", "field"), [("ACK", b"ACK"), ("ACK^trigger", b"ACK^R01"), ("ACK^trigger^ACK", b"ACK^R01^ACK")]
+    )
+    @pytest.mark.parametrize("version", [b"2.2", b"2.3", b"2.8"])
+    def test_msh_9_is_of_the_form_whatever_the_version(self, version: bytes, kind: AckType, field: bytes) -> None:
+        assert answer(message(version), form=AckForm(kind=kind)).split(b"|")[8] == field
+
+    def test_a_form_with_a_trigger_needs_one(self) -> None:
+        assert answer(message(kind=b"ORU"), form=AckForm(kind="ACK^trigger^ACK")).split(b"|")[8] == b"ACK"
+
+    def test_err_of_v23_whatever_the_version(self) -> None:
+        assert answer(message(b"2.8"), "AE", MISSING, form=AckForm(err="2.3")).split(b"\r", 1)[1] == (
+            b"MSA|AE|AC0001|PID-5 is missing\rERR|PID^1^5^101&Required field missing&HL70357\r"
+        )
+
+    def test_err_of_v25_whatever_the_version(self) -> None:
+        assert answer(message(b"2.3"), "AE", MISSING, form=AckForm(err="2.5")).split(b"\r", 1)[1] == (
+            b"MSA|AE|AC0001\rERR||PID^1^5|101^Required field missing^HL70357|E||||PID-5 is missing\r"
+        )
+
+    @pytest.mark.parametrize("version", [b"2.3", b"2.8"])
+    def test_without_err_the_text_is_in_msa_3(self, version: bytes) -> None:
+        assert answer(message(version), "AE", MISSING, form=AckForm(err="none")).split(b"\r", 1)[1] == (
+            b"MSA|AE|AC0001|PID-5 is missing\r"
+        )
+
+    @pytest.mark.parametrize("version", [b"2.3", b"2.8"])
+    @pytest.mark.parametrize("err", ["auto", "none"])
+    def test_a_partner_may_want_no_text(self, version: bytes, err: ErrForm) -> None:
+        assert b"PID-5 is missing" in answer(message(version), "AE", MISSING, form=AckForm(err=err))
+        assert b"PID-5 is missing" not in answer(message(version), "AE", MISSING, form=AckForm(err=err, text=False))
+
+
+class TestWide:
+    """An answer is in the characters of its sender (2.9.2.2)."""
+
+    @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+    @pytest.mark.parametrize("mark", ["", "\ufeff"])
+    def test_a_wide_message_gets_a_wide_answer(self, codec: str, mark: str) -> None:
+        to = (mark + message().decode().replace("ACME", "ĀCME")).encode(codec)
+        assert answer(to, "AE", MISSING).decode(codec) == mark + (
+            "MSH|^~\\&|EMR|CLINIC|ĀCME|LAB|20260304050607+0000||ACK^R01^ACK|ILK7|P|2.5.1\rMSA|AE|AC0001\r"
+            "ERR||PID^1^5|101^Required field missing^HL70357|E||||PID-5 is missing\r"
+        )
+
+    @pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+    def test_a_wide_answer_is_read(self, codec: str) -> None:
+        frame = "MSH|^~\\&|A\rMSA|AE|Ω7\rERR|||206^locked\r".encode(codec)
+        read = parse_ack(frame)
+        assert read is not None
+        assert (read.code, read.error) == ("AE", "206")
+        assert read.control_id == peek("MSH|^~\\&|A|||||||Ω7".encode(codec)).control_id == answers(frame)
 
 
 class TestError:
@@ -139,6 +217,23 @@ class TestRead:
     def test_msa_may_follow_other_segments(self) -> None:
         assert parse_ack(b"MSH|^~\\&|A\rSFT|x\rMSA|AR|7\r") == Answer("AR", "7", None)
 
+    @pytest.mark.parametrize("field", [b"AA ", b" aa", b"Aa", b"AA^0"])
+    def test_a_code_may_be_padded_in_small_letters_or_a_component(self, field: bytes) -> None:
+        assert parse_ack(b"MSH|^~\\&|A\rMSA|" + field + b"|7\r") == Answer("AA", "7", None)
+
+    def test_a_code_outside_the_table_is_read_as_it_is(self) -> None:
+        assert parse_ack(b"MSH|^~\\&|A\rMSA|ok|7\rERR|||207\r") == Answer("OK", "7", "207")
+
+    def test_a_lf_inside_msa_does_not_hide_the_next_segment(self) -> None:
+        assert parse_ack(b"MSH|^~\\&|A\rMSA|AE|7\nERR|||206\r") == Answer("AE", "7", "206")
+
+    @pytest.mark.parametrize(("theirs", "same"), [("7", True), (" 7 ", True), ("07", False), ("", False)])
+    def test_blanks_around_msa_2_do_not_count(self, theirs: str, same: bool) -> None:
+        read = parse_ack(f"MSH|^~\\&|A\rMSA|AA|{theirs}\r".encode())
+        assert read is not None
+        assert read.is_for("7") is same
+        assert read.is_for("7  ") is same
+
     def test_other_delimiters_are_understood(self) -> None:
         assert parse_ack(b"MSH#@!$%#A\rMSA#CE#7\rERR#@@@204%x\r") == Answer("CE", "7", "204")
 
@@ -160,7 +255,9 @@ class TestRead:
             b"",
             b"MSH",
             b"MSH|^~\\&|A\r",
-            b"MSH|^~\\&|A\rMSA|OK|7\r",
+            b"MSH|^~\\&|A\rMSA|NOT A CODE|7\r",
+            b"MSH|^~\\&|A\rMSA|DOE-ROE|7\r",
+            b"MSH|^~\\&|A\rMSA|TOOLONGFORACODE|7\r",
             b"MSH|^~\\&|A\rMSA||7\r",
             b"MSH|^~\\&|A\rMSA\r",
             b"MSA|AA|7\r",
@@ -175,6 +272,32 @@ class TestRead:
     def test_nothing_makes_it_raise(self, tail: bytes) -> None:
         for frame in (tail, b"MSH" + tail, b"MSH|^~\\&|A\rMSA|AE|" + tail, b"MSH|^~\\&|A\rMSA|AE|7\rERR|" + tail):
             parse_ack(frame)
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"], ids=["CR", "LF", "CRLF"])
+    @pytest.mark.parametrize("between", [b"", b"SFT|x\r", b"SFT|x\rUAC|y\r"])
+    def test_msa_2_is_read_where_msa_follows_the_header(self, end: bytes, between: bytes) -> None:
+        frame = b"MSH|^~\\&|A||||||RSP^K11\r" + between + b"MSA|whatever|7\rQAK|1\r"
+        assert answers(frame.replace(b"\r", end)) == "7"
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            b"",
+            b"MSH",
+            b"MSH|^~\\&|A\r",
+            b"MSA|AA|7\r",
+            b"MSH|^~\\&|A\rPID|1\rMSA|AA|7\r",
+            b"MSH|^~\\&|A\rMSA^AA^7\r",
+            b"MSH|^~\\&|A\rMSAX|AA|7\r",
+        ],
+    )
+    def test_other_frames_answer_nothing(self, frame: bytes) -> None:
+        assert answers(frame) is None
+
+    def test_an_msa_may_name_no_message(self) -> None:
+        assert answers(b"MSH|^~\\&|A\rMSA\r") == answers(b"MSH|^~\\&|A\rMSA|AA\r") == ""
 
 
 class TestPeers:
@@ -196,6 +319,27 @@ class TestPeers:
             assert (parsed.msa.msa_1.value, parsed.msa.msa_2.value) == (code, "AC0001")
             parsed.msh.validate()
             parsed.msa.validate()
+
+    @settings(deadline=None)  # hl7apy loads each version's dictionary when it is first asked for
+    @given(
+        st.sampled_from(["2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.8"]),
+        st.sampled_from(CODES),
+        st.sampled_from(["auto", "ACK", "ACK^trigger", "ACK^trigger^ACK"]),
+        st.sampled_from(["auto", "none", "2.3", "2.5"]),
+        st.booleans(),
+    )
+    def test_every_form_is_a_message_to_both(
+        self, version: str, code: AckCode, kind: AckType, err: ErrForm, text: bool
+    ) -> None:
+        form = AckForm(kind=kind, err=err, text=text)
+        whole = answer(message(version.encode()), code, MISSING, form=form).decode()
+        theirs = hl7.parse(whole)
+        assert [str(segment[0]) for segment in theirs] == ["MSH", "MSA", *([] if err == "none" else ["ERR"])]
+        assert (str(theirs["MSA"][0][1]), str(theirs["MSA"][0][2])) == (code, "AC0001")
+        parsed = parse_message(whole, find_groups=False)
+        assert parsed.msh.msh_9.msh_9_1.value == "ACK"
+        assert (parsed.msa.msa_1.value, parsed.msa.msa_2.value) == (code, "AC0001")
+        assert len(parsed.err) == (err != "none")
 
     @pytest.mark.parametrize("version", ["2.5", "2.5.1", "2.6"])
     def test_hl7apy_finds_the_error_in_its_fields(self, version: str) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import codecs
 
-from engine.hl7.charset import Undecodable, declared, decode
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.hl7.charset import CODECS, Undecodable, declared, decode
 
 
 def message(charset: str, name: str, codec: str) -> bytes:
@@ -19,6 +23,11 @@ def message(charset: str, name: str, codec: str) -> bytes:
         ("8859/2", "iso-8859-2", "Łucja"),
         ("8859/15", "iso-8859-15", "Œuvre €"),
         ("ISO IR87", "iso2022_jp", "山田"),
+        ("~ISO IR87", "iso2022_jp", "Yamada=山田"),
+        ("ISO IR6~ISO IR87~ISO IR159", "iso2022_jp_1", "山田 丂"),
+        ("ISO IR14", "shift_jis", "山田"),
+        ("KS X 1001", "euc_kr", "김"),
+        ("BIG-5", "big5", "王"),
         ("GB 18030-2000", "gb18030", "王"),
         ("8859/1~UNICODE UTF-8", "iso-8859-1", "Müller"),
     ],
@@ -27,8 +36,129 @@ def test_msh_18_names_the_charset(charset: str, codec: str, name: str) -> None:
     assert decode(message(charset, name, codec)).endswith(name)
 
 
+@pytest.mark.parametrize(
+    ("charset", "codec", "name"),
+    [
+        ("utf-8", "utf-8", "Łucja"),
+        ("UTF8", "utf-8", "Łucja"),
+        ("UNICODE", "utf-8", "Łucja"),
+        ("Unicode UTF8", "utf-8", "Łucja"),
+        ("ISO_IR 192", "utf-8", "Łucja"),
+        ("8859-1", "iso-8859-1", "Müller"),
+        ("ISO8859/1", "iso-8859-1", "Müller"),
+        ("ISO-8859-1", "iso-8859-1", "Müller"),
+        ("ISO 8859-15", "iso-8859-15", "Œuvre"),
+        ("ISO_IR 100", "iso-8859-1", "Müller"),
+        ("Latin1", "iso-8859-1", "Müller"),
+        ("WINDOWS-1252", "cp1252", "Œuvre"),
+        ("CP1250", "cp1250", "Łucja"),
+        ("IBM850", "cp850", "Müller"),
+        ("GB2312", "gb18030", "王"),
+    ],
+)
+def test_other_spellings_are_understood(charset: str, codec: str, name: str) -> None:
+    assert decode(message(charset, name, codec)).endswith(name)
+
+
+def test_every_name_has_a_codec_that_python_knows() -> None:
+    for codec in CODECS.values():
+        codecs.lookup(codec)
+
+
 def test_windows_1252_hides_in_8859_1() -> None:
     assert decode(message("8859/1", "O’Neill €5", "cp1252")).endswith("O’Neill €5")
+
+
+def test_windows_1254_hides_in_8859_9() -> None:
+    assert decode(message("8859/9", "Şükrü’nün", "cp1254")).endswith("Şükrü’nün")
+
+
+@pytest.mark.parametrize(("charset", "byte"), [("8859/1", b"\x81"), ("8859/1", b"\x9d"), ("8859/2", b"\x92")])
+def test_a_byte_that_neither_8859_nor_windows_has_shows_a_wrong_declaration(charset: str, byte: bytes) -> None:
+    raw = message(charset, "M", "ascii") + byte + b"ller"
+    with pytest.raises(Undecodable, match="name the charset") as caught:
+        decode(raw)
+    assert caught.value.position == len(raw) - 5
+    assert decode(raw, "iso-8859-1").endswith(byte.decode("latin-1") + "ller")  # as the channel's word it is taken
+
+
+def test_an_undeclared_message_is_what_the_channel_says() -> None:
+    raw = message("", "O’Neill, Müller", "cp1252")
+    assert decode(raw, undeclared="cp1252").endswith("O’Neill, Müller")
+    assert decode(raw, undeclared="iso-8859-1").endswith("O’Neill, Müller")
+    with pytest.raises(Undecodable):
+        decode(raw, undeclared="utf-8")
+
+
+@pytest.mark.parametrize("name", ["ASCII", "EN"])
+def test_a_name_that_says_nothing_of_these_bytes_counts_as_none(name: str) -> None:
+    raw = message(name, "Müller", "cp1252")
+    assert decode(raw, undeclared="cp1252").endswith("Müller")
+    with pytest.raises(Undecodable, match=f"is not (ascii|{name});"):
+        decode(raw)
+
+
+def test_a_long_name_stands_in_no_error() -> None:
+    with pytest.raises(Undecodable) as caught:
+        decode(message("DOE JOHN OF SOMEWHERE ELSE", "Müller", "cp1252"))
+    assert "DOE" not in str(caught.value)
+
+
+def test_what_decides_comes_in_order() -> None:
+    """The channel's encoding, a mark, MSH-18, the channel's undeclared, UTF-8."""
+    name = "Ã¼"  # these two in 8859/1 are one ü in UTF-8
+    both = message("8859/1", name, "iso-8859-1")
+    assert decode(codecs.BOM_UTF8 + both, "iso-8859-1", "utf-8").endswith(name)
+    assert decode(codecs.BOM_UTF8 + both, undeclared="iso-8859-1").endswith("ü")
+    assert decode(both, undeclared="utf-8").endswith(name)
+    assert decode(both.replace(b"8859/1", b""), undeclared="iso-8859-1").endswith(name)
+    assert decode(both.replace(b"8859/1", b"")).endswith("ü")
+
+
+def test_a_position_counts_from_the_first_byte_that_came() -> None:
+    raw = codecs.BOM_UTF8 + message("", "Müller", "iso-8859-1")
+    for encoding in ("auto", "ascii"):
+        with pytest.raises(Undecodable) as caught:
+            decode(raw, encoding)
+        assert caught.value.position == raw.index(b"\xfc")
+
+
+def test_junk_before_the_header_does_not_hide_its_charset() -> None:
+    assert decode(b"\r\n" + message("8859/2", "Łucja", "iso-8859-2")).endswith("Łucja")
+
+
+@pytest.mark.parametrize("name", ["UNICODE UTF-16", "UNICODE UTF-32"])
+def test_a_header_of_single_bytes_belies_wide_characters(name: str) -> None:
+    assert decode(message(name, "Müller", "utf-8")).endswith("Müller")
+    with pytest.raises(Undecodable):
+        decode(message(name, "Müller", "iso-8859-1"))
+
+
+def test_a_switch_that_cannot_be_followed_is_undecodable() -> None:
+    raw = message("8859/1~ISO IR149", "Kim", "ascii") + b"\x1b$)C\xb1\xe8"
+    with pytest.raises(Undecodable, match="switching") as caught:
+        decode(raw)
+    assert caught.value.position == raw.index(b"\x1b")
+    assert decode(raw.replace(b"\x1b$)C", b"")).endswith("±è")  # what is not switched to does not matter
+
+
+@given(st.text(max_size=20), st.sampled_from(["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]))
+def test_unicode_comes_back_as_it_was(name: str, codec: str) -> None:
+    text = f"MSH|^~\\&|{name}|||||||||||||||UNICODE UTF-8\rPID|||||{name}."
+    assert decode(text.encode(codec)) == text
+
+
+@given(st.binary(max_size=60), st.sampled_from([None, "cp1252", "iso-8859-1", "hex", "idna", "\0"]), st.booleans())
+def test_nothing_raises_anything_else(tail: bytes, codec: str | None, always: bool) -> None:
+    for raw in (tail, b"MSH|^~\\&|" + tail, b"MSH|^~\\&||||||||||||||||8859/1~ISO IR87\r" + tail):
+        try:
+            text = decode(raw, codec or "auto") if always else decode(raw, undeclared=codec)
+        except Undecodable as refusal:
+            position = refusal.position
+        else:
+            position = 0
+            assert isinstance(text, str)
+        assert 0 <= position <= len(raw)
 
 
 def test_undeclared_utf_8_is_read() -> None:

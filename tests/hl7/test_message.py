@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hl7
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.hl7.escape import Delimiters
-from engine.hl7.message import Message, delimiters_of, split_segments
+from engine.hl7.message import Message, delimiters_of, parse_path, split_segments
 
 HEADER = "MSH|^~\\&|LAB|ACME|EMR|CLINIC|20260102030405||ORU^R01|1|P|2.5.1"
 leaf = st.text("abcXYZ 0123.,-", max_size=5)
@@ -85,3 +86,41 @@ def test_absent_empty_and_null_are_three_things() -> None:
 
 def test_the_nth_segment_is_addressed_by_number() -> None:
     assert Message(f"{HEADER}\rOBX|1\rOBX|2").get("OBX[2]-1") == "2"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("MSH|A\rOBX|x\nPID|y\r", ["MSH|A", "OBX|x\nPID|y"]),
+        ("MSH|A\nOBX|x\ry\n", ["MSH|A", "OBX|x\ry"]),
+        ("MSH|A\nB|C\rPID|1\r", ["MSH|A\nB|C", "PID|1"]),
+        ("MSH|A\nPID^1|C\rPID|1\r", ["MSH|A\nPID^1|C", "PID|1"]),
+        ("MSH|A\n\nPID|1\rx\n", ["MSH|A", "PID|1\rx"]),
+        ("MSH|A\nPID|1\r\nOBX|1\n", ["MSH|A", "PID|1", "OBX|1"]),
+        ("MSH|A\r\nPID|1\r\n", ["MSH|A", "PID|1"]),
+    ],
+    ids=["CR", "LF", "LF in a field", "LF and no segment", "empty line", "LF, then CRLF", "CRLF"],
+)
+def test_where_both_occur_the_end_of_the_header_decides(text: str, lines: list[str]) -> None:
+    assert Message(text).lines == lines
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("PID-3", ("PID", 3, 1, 0, 0, 1)),
+        ("OBX[2]-5[3].1.2", ("OBX", 5, 3, 1, 2, 2)),
+        ("PV1-3.4", ("PV1", 3, 1, 4, 0, 1)),
+    ],
+)
+def test_a_path_names_one_value(path: str, parts: tuple[object, ...]) -> None:
+    assert parse_path(path) == parts
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "PID", "PID-", "PID-x", "PID--1", "PID[0]-1", "PID-1[0]", "PID-1.-1", "PID-1.2.3.4", "PID[-1]-3", "PI-1"],
+)
+def test_what_is_no_path_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="is no path; write SEG-field"):
+        parse_path(path)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from engine.hl7.message import Message
 from engine.hl7.peek import Peek, peek
 
 HEADER = (
@@ -88,6 +89,24 @@ class TestTolerance:
         it = peek(ORU.replace(b"^~\\&", marks, 1))
         assert (it.ok, it.type, it.trigger, it.control_id) == (True, "ORU", "R01", "AC0001")
 
+    def test_a_lf_that_no_segment_follows_is_a_blank_in_its_field(self) -> None:
+        it = peek(ORU.replace(b"|CLINIC|", b"|CLIN\nIC|"))
+        assert (it.raw(6), it.control_id) == (b"CLIN IC", "AC0001")
+        assert peek(b"MSH|^~\\&|A\n\rPID|1").raw(3) == b"A"
+        assert peek(b"MSH|^~\\&|A\nB|C\nPID|1").raw(3) == b"A"  # without any CR, LF ends the segments
+
+    @pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+    def test_wide_characters_are_read_as_if_they_were_narrow(self, codec: str) -> None:
+        text = ORU.decode().replace("CLINIC", "KLINIĶA")
+        it = peek(text.encode(codec))
+        assert everything(it) == everything(peek(text.encode()))
+        assert it.wide is not None
+        assert peek(ORU).wide is None
+
+    def test_a_wide_header_is_read_as_far_as_its_characters_go(self) -> None:
+        it = peek("MSH|^~\\&|ACME|LAB".encode("utf-16-le") + b"\x00\xd8A\x00" + b"x")
+        assert it.head == (b"ACME", b"LAB", b"", b"")
+
     def test_cr_wins_over_a_later_lf_and_lf_over_a_later_cr(self) -> None:
         assert everything(peek(HEADER + b"\rOBX|a\nb\r")) == everything(peek(ORU))
         assert everything(peek(HEADER + b"\nOBX|a\rb\n")) == everything(peek(ORU))
@@ -121,7 +140,7 @@ class TestProblems:
         assert peek(frame).problem == "broken delimiters"
 
 
-PIECES = st.sampled_from([b"MSH", b"|", b"^", b"~", b"\\", b"&", b"\r", b"\n", b"A", b"\xff", b"2.5"])
+PIECES = st.sampled_from([b"MSH", b"PID", b"|", b"^", b"~", b"\\", b"&", b"\r", b"\n", b"A", b"\xff", b"2.5"])
 BYTES = st.one_of(
     st.binary(max_size=80),
     st.binary(max_size=60).map(lambda tail: b"MSH" + tail),
@@ -143,6 +162,17 @@ class TestAnything:
     def test_the_fast_and_the_careful_way_agree(self, tail: bytes) -> None:
         frame = b"MSH|^~\\&|" + tail
         assert everything(peek(frame)) == everything(peek(b"\n" + frame))  # anything in front takes the careful way
+
+
+@given(st.lists(PIECES, max_size=40).map(b"".join))
+@example(b"A\n\nPID|B\r")
+@example(b"A\nPID^B\rPID|")
+@example(b"A\n\rB")
+def test_the_header_ends_where_the_readers_first_segment_ends(tail: bytes) -> None:
+    for frame in (b"MSH|^~\\&|" + tail + b"\r", b"\n MSH|^~\\&|" + tail + b"\rPID|1", b"MSH#@!%#" + tail + b"\rPID#1"):
+        first = Message(frame.decode("latin-1")).lines[0].replace("\n", " ").encode("latin-1").rstrip()
+        it = peek(frame)
+        assert not it.ok or it.separator.join(it.fields[1:]).rstrip() == first[4:]
 
 
 def test_a_20_mb_message_costs_no_more_than_its_header() -> None:

@@ -3,21 +3,25 @@ rules hold.
 
 The ledger, the runners, the ports, the taps, the conductor and the verbs are the real ones, as the service builds
 them; the world outside is in memory (`tests.support.outside`), time stands still between the steps
-(`tests.support.still`), and the rules are the design's (`tests.support.referee`).
+(`tests.support.still`), and the rules are the design's (`tests.support.referee`). A port is ours or the old listener's;
+what a vendor sends to the old listener goes past us, and is not looked at.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,8 +42,11 @@ from engine.config.model import Channel, Destination, Tap
 from engine.config.model import Replay as Policy
 from engine.ledger.model import State
 from engine.ledger.sqlite.writer import Commit
+from engine.migration.peers import Here
 from engine.migration.refused import Refused
 from engine.migration.selection import Selector
+from engine.mllp.server import Listener
+from engine.service.moves import Moves
 from engine.service.service import Service
 from tests.support.fake import crash_image
 from tests.support.house import MEDPLUM, channel, configuration
@@ -64,7 +71,9 @@ POLICIES: tuple[Policy, ...] = ("undelivered", "all", "none")
 GUARDED: tuple[Policy, ...] = ("guarded", *POLICIES)
 SOON = st.sampled_from((0, 1, 2, 3, 5, 40))  # turns of the event loop after a step: a crash may come after any
 PERSON = (State.DEAD, State.PARKED)
-FIRST = ("legacy", "parallel", "live", "live")  # the phase to begin with
+FIRST = ("outside", "legacy", "parallel", "live", "live")  # the phase to begin with
+VENDOR = "127.0.0.1"  # where the lines of both channels come from
+NOBODY = ["none"]
 ENDS = ("delivered", "captured", "refused", "superseded")
 
 
@@ -87,10 +96,15 @@ class InterlockMachine(RuleBasedStateMachine):
         self.stored = self.lives = self.orders = 0
         self.verbs: list[asyncio.Task[Any]] = []
         self.service: Service | None = None
-        self._still = still(
+        self.taken = False  # the old listener has the ports
+        self._stack = ExitStack()
+        self.faults = self._stack.enter_context(still(
             self.loop.time, partial(StillLedger, wrote=self._wrote), partial(OutsideTaps, self.attributed)
-        )
-        self.faults = self._still.__enter__()
+        ))  # fmt: skip
+        for where, name, value in (
+            (Listener, "start", self._listen), (Listener, "close", self._close), (Moves, "here", self._here),
+        ):  # fmt: skip
+            self._stack.enter_context(mock.patch.object(where, name, value))
 
     # -- the service's lives
 
@@ -105,7 +119,7 @@ class InterlockMachine(RuleBasedStateMachine):
         policies: tuple[Policy, Policy],
     ) -> None:  # fmt: skip
         clinics = [endpoint("clinic", unknown[0]), *([endpoint("ward", unknown[1])] if wards else [])]
-        first = "legacy" if phase == "legacy" else "parallel"
+        first = phase if phase in ("outside", "legacy") else "parallel"
         lis = endpoint("lis", unknown[2])
         taps = tuple(
             Tap(each.name, Listen(1, "127.0.0.1"), each.endpoint, settle=0.5) for each in clinics if each.endpoint
@@ -136,17 +150,32 @@ class InterlockMachine(RuleBasedStateMachine):
     def _start(self, folder: Path) -> None:
         made = configuration(folder, *self.channels)
         self.service = Service(made, OutsideWays(made, self.outside, self.loop.call_soon))
-        self.service._listen = self._no_port  # type: ignore[method-assign]
+        self.lines: dict[str, Line] = {}
         self._do(self.service.start())
         self._operator = Operator(self.service)
-        self.lines = {id: self._line(id) for id in CHANNELS}
 
-    async def _no_port(self, port: Any) -> None: ...
+    async def _listen(self) -> None:
+        if self.taken:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    async def _close(self, grace: float = 0.0) -> None:
+        """At once, as where the time for answers is over; both channels' ports close together."""
+        for line in self.lines.values():
+            line.close()
+
+    async def _here(self, channel: Channel) -> Here:
+        return Here(self.taken, frozenset({VENDOR} if self.taken else ()))
+
+    def _is_open(self, id: str) -> bool:
+        return self.service is not None and id in self.service.doors.ports and self.service.doors.is_open(id)
 
     def _line(self, id: str) -> Line:
-        line = self.outside.sender()
+        """The vendor's connection at our port, made again where it has been closed."""
         assert self.service is not None
-        self.service.ports[id].connected(line)  # type: ignore[arg-type]
+        line = self.lines.get(id)
+        if line is None or not line.open:
+            line = self.lines[id] = self.outside.sender()
+            self.service.doors.ports[id].connected(line)  # type: ignore[arg-type]
         return line
 
     def _wrote(self, commit: Commit, db: sqlite3.Connection) -> None:
@@ -157,6 +186,12 @@ class InterlockMachine(RuleBasedStateMachine):
         for output in commit.outputs:
             self.outside.decided(output)
         self.referee.wrote(db)
+        for message in commit.stored:
+            phase = self.referee.rows.epoch(message.channel.name, message.seq)[1]
+            need(phase != "outside", f"{message.channel.name}/{message.seq} came while we are outside")
+        for id in CHANNELS:
+            outside = self.referee.rows.phases.get(id) and self.referee.rows.phase(id) == "outside"
+            need(not (outside and self._is_open(id)), f"{id} is outside, and its port is open")
 
     @property
     def _ledger(self) -> StillLedger:
@@ -188,10 +223,12 @@ class InterlockMachine(RuleBasedStateMachine):
 
     def _frames(self, id: str, patients: list[str]) -> None:
         assert self.service is not None
+        if not self._is_open(id):
+            return  # the vendor's are the old listener's affair
         for patient in patients:
             self.stored += 1
             raw = f"MSH|^~\\&|LAB|ACME|EMR|EMR|20260101||ORU^R01|C{self.stored}|P|2.5.1\rPID|1||{patient}^^^ACME\r"
-            self.service.ports[id].frame(self.lines[id], raw.encode())  # type: ignore[arg-type]
+            self.service.doors.ports[id].frame(self._line(id), raw.encode())  # type: ignore[arg-type]
 
     @precondition(lambda self: self.service and self.outside.attempts)
     @rule(data=st.data(), how=st.sampled_from((OK, OK, *ANSWERS)), soon=SOON)
@@ -239,8 +276,9 @@ class InterlockMachine(RuleBasedStateMachine):
         tapped = self.service.comparisons.channels.get(output.channel)
         found = not lost or self.referee.rows.granted(output.channel, output.seq)[0]
         guarded = any(grant.guarded for grant in self.service.ledger.channels[output.channel].grants)
-        in_legacy = self.referee.rows.phase(output.channel) == "legacy" and not guarded  # nothing is compared there
-        self.attributed[0] = output.seq if found and not in_legacy else None
+        phase = self.referee.rows.phase(output.channel)
+        blind = phase in ("outside", "legacy") and not guarded  # nothing is compared there
+        self.attributed[0] = output.seq if found and not blind else None
         self.outside.emit(output, tapped.ports[output.to] if tapped else None, how)
 
     @rule(seconds=st.sampled_from((0.06, 0.3, 0.6, 1.5, 7.0, 40.0)))
@@ -263,6 +301,25 @@ class InterlockMachine(RuleBasedStateMachine):
     @rule(soon=SOON, dry=st.booleans())
     def begin_or_end_a_parallel_run(self, soon: int, dry: bool) -> None:
         self._order("legacy" if self._phase() == "parallel" else "parallel", soon, dry_run=dry)
+
+    @precondition(lambda self: self._phase() == "outside")
+    @rule(
+        peers=st.sampled_from((NOBODY, [f"{id}={VENDOR}" for id in CHANNELS], None)),
+        seconds=st.sampled_from((2.0, 60.0)), soon=SOON,
+    )  # fmt: skip
+    def takeover(self, peers: list[str] | None, seconds: float, soon: int) -> None:
+        more: dict[str, Any] = {"peers": peers} if peers else {}
+        self._order("takeover", soon, timeout_s=seconds, **more)
+
+    @precondition(lambda self: self._phase() == "legacy")
+    @rule(seconds=st.sampled_from((2.0, 60.0)), soon=SOON)
+    def give_back(self, seconds: float, soon: int) -> None:
+        self._order("give-back", soon, timeout_s=seconds)
+
+    @precondition(lambda self: self.taken or not any(self._is_open(id) for id in CHANNELS))
+    @rule()
+    def the_old_listener_stops_or_starts(self) -> None:
+        self.taken = not self.taken
 
     @precondition(lambda self: self._running())
     @rule(soon=SOON)
@@ -297,8 +354,11 @@ class InterlockMachine(RuleBasedStateMachine):
     @rule(late=st.booleans())
     def a_good_night(self, late: bool = False) -> None:
         """Everybody answers, and the connection goes live. late: what the old engine makes of it comes only later."""
+        self.taken = False
         steps: tuple[Callable[[], None], ...] = (
-            lambda: self._order("abort", 3), lambda: self._order("release", 3), lambda: self._order("parallel", 20),
+            lambda: self._order("abort", 3), lambda: self._order("release", 3), lambda: self._settle(12.0, late=late),
+            lambda: self._order("takeover", 3, peers=NOBODY), lambda: self._settle(3.0, late=late),
+            lambda: self._order("parallel", 20),
             lambda: self._settle(3.0, late=late),
             lambda: self._order("cutover", 20, carry=self._carried("each"), timeout_s=60.0),
             lambda: self._settle(1.0, late=late),
@@ -398,6 +458,7 @@ class InterlockMachine(RuleBasedStateMachine):
     def everything_comes_to_an_end(self) -> None:
         """Nobody holds, everybody answers: what is due is done, or waits for a person; and it can all be done again."""
         self.outside.always = True
+        self.taken = False
         self._turns(1, self._all_answer)
         self._settle()
         for verb in ("abort", "release"):
@@ -406,6 +467,8 @@ class InterlockMachine(RuleBasedStateMachine):
         need(not self.referee.rows.barriers, f"a barrier is left: {self.referee.rows.barriers}")
         need(not self.referee.rows.holds, "a hold is left")
         self._settled()
+        if self.referee.rows.phase(RESULTS) == "outside":
+            self._run("takeover", peers=NOBODY)
         if self.referee.rows.phase(RESULTS) == "legacy":
             self._verb("parallel")
         for _ in range(2):
@@ -415,6 +478,9 @@ class InterlockMachine(RuleBasedStateMachine):
             self.store(ORDERS, ["A"], 40)
             self._run("rollback")
             self.store(RESULTS, ["C"], 40)
+        self._verb("legacy")
+        self._run("give-back")
+        need(not any(self._is_open(id) for id in CHANNELS), "a port was given back, and is open")
         self._settle()
         self._settled()
 
@@ -486,7 +552,7 @@ class InterlockMachine(RuleBasedStateMachine):
             self._ledger.abandon()
         self._cancel()
         self.loop.close()
-        self._still.__exit__(None, None, None)
+        self._stack.close()
         shutil.rmtree(self.folder)
 
 

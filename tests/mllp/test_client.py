@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from engine.config.address import Address
-from engine.mllp.client import MOVES, Answered, Client, Lost, NotSent, Reply, State, Step, advance
+from engine.mllp.client import Answered, Client, Lost, NotSent, Reply, State
 from engine.mllp.framing import encode
+from engine.mllp.states import MOVES, Step, advance
 
 
 class Peer:
@@ -68,14 +69,22 @@ class Replies:
 
 
 class Scene:
-    def __init__(self, peer: Peer, **options: float) -> None:
+    def __init__(self, peer: Peer, **options: object) -> None:
         self.peer = peer
         self.strays: list[bytes] = []
         self.replies = Replies()
         self.client = Client(peer.address, stray=self.strays.append, **options)  # type: ignore[arg-type]
 
-    def send(self, payload: bytes, timeout: float = 5.0) -> None:
-        self.client.send(payload, timeout, self.replies.of(payload.decode()))
+    def send(
+        self,
+        payload: bytes,
+        timeout: float = 5.0,
+        *,
+        final: Callable[[bytes], bool] | None = None,
+        expects: bool = True,
+    ) -> None:
+        done = self.replies.of(payload.decode())
+        self.client.send(payload, timeout, done, final=final, expects=expects)
 
     async def ask(self, payload: bytes, answer: bytes) -> socket.socket:
         """One clean exchange on a new connection, which it gives."""
@@ -93,7 +102,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(**options: float) -> AsyncIterator[Scene]:
+async def scene(**options: object) -> AsyncIterator[Scene]:
     peer = Peer()
     it = Scene(peer, **options)
     try:

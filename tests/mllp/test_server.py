@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from engine.config.address import Address
-from engine.mllp import server
+from engine.mllp import connection, server
 from engine.mllp.framing import encode
 from engine.mllp.server import Connection, Listener
 
@@ -26,6 +26,8 @@ class Recorder:
         self.answer = answer
         self.said: list[tuple[object, ...]] = []
         self.conns: list[Connection] = []
+        self.refusals: list[str] = []
+        self.probes: list[str] = []
         self.news = asyncio.Event()
 
     def _say(self, *what: object) -> None:
@@ -54,6 +56,12 @@ class Recorder:
     def closed(self, conn: Connection) -> None:
         self._say("closed")
 
+    def refused(self, peer: str, why: str) -> None:
+        self.refusals.append(why)
+
+    def probed(self, peer: str) -> None:
+        self.probes.append(peer)
+
     async def until(self, *what: object) -> None:
         async with asyncio.timeout(5):
             while what not in self.said:
@@ -62,7 +70,7 @@ class Recorder:
 
 
 @asynccontextmanager
-async def listening(handler: server.Handler, **options: float) -> AsyncIterator[Listener]:
+async def listening(handler: server.Handler, **options: object) -> AsyncIterator[Listener]:
     listener = Listener(LOOPBACK, lambda: handler, **options)  # type: ignore[arg-type]
     await listener.start()
     try:
@@ -150,7 +158,7 @@ class TestBadMessages:
             assert await within(5, reader.read()) == encode(b"no") + encode(b"yes")
 
     async def test_a_peer_that_goes_on_after_too_large_is_cut_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(server, "LINGER", 0.05)
+        monkeypatch.setattr(connection, "LINGER", 0.05)
         handler = Recorder()
         async with listening(handler, max_bytes=10) as listener, connected(listener) as (_, writer):
             writer.write(b"\x0b" + b"x" * 100)

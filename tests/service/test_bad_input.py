@@ -26,7 +26,10 @@ NOT_A_MESSAGE = {
     "bytes that are not UTF-8": (
         b"MSH|^~\\&|A|B|C|D|20260101||ORU^R01|X1|P|2.5|||||||UNICODE UTF-8\rPID|1||1||D\xfcrer", "AE", "102",
     ),
-    "a batch": (b"BHS|^~\\&|A\rMSH|^~\\&|A|B|C|D|20260101||ORU^R01|X1|P|2.5\rBTS|1", "AR", "200"),
+    "a batch that counts wrong": (
+        b"BHS|^~\\&|A\rMSH|^~\\&|A|B|C|D|20260101||ORU^R01|X1|P|2.5\rBTS|2", "AR", "101",
+    ),
+    "a batch of nothing": (b"BHS|^~\\&|A\rBTS|0", "AR", "100"),
 }  # fmt: skip
 
 

@@ -87,7 +87,7 @@ async def test_one_bad_row_fails_alone_in_a_batch_of_250_channels(tmp_path, old_
     chans = [channel(f"c{n}", port=free_port(), old_engine=old_engine.port, ack="stored") for n in range(250)]
     async with running(configuration(tmp_path, *chans)) as service:
         stored, failed = [], []
-        service.ports["c7"].failed = lambda operation, reason: failed.append(operation)
+        service.doors.inlets["c7"].failed = failed.append
         service.ledger._put(Order(lambda book: __import__("time").sleep(0.2)))  # so that all of it is one batch
         for number, chan in enumerate(chans):
             message = Message(

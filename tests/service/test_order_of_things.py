@@ -112,13 +112,13 @@ async def test_a_no_that_the_sender_has_keeps_the_message_from_medplum_also_afte
     port, image = free_port(), tmp_path / "image"
     chan = channel("acme", port=port, old_engine=engine.port, phase="parallel", destinations=(MEDPLUM,))
     service = await started(configuration(tmp_path, chan), Fake())
-    relay = service.ports["acme"].settled
+    relay = service.doors.inlets["acme"].settled
 
     def relayed(settlement: Any) -> None:
         relay(settlement)
         crash_image(service.ledger.path, image)
 
-    service.ports["acme"].settled = relayed  # type: ignore[method-assign]
+    service.doors.inlets["acme"].settled = relayed  # type: ignore[method-assign]
     peer = await Peer.connect(port)
     assert parse_ack(await peer.exchange(MESSAGES.message(1))).code == "AR"
     await peer.close()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from engine.config.address import Address
-from engine.config.edge import Ack, Listen, Takes
+from engine.config.edge import Ack, FromFeed, Listen, Source, Takes
 from engine.config.endpoint import Endpoint
+from engine.config.feed import Feed, Rule, Table
 from engine.config.model import (
     Channel,
     Compare,
@@ -38,15 +41,17 @@ def free_port() -> int:
 def channel(
     id: str,
     *,
-    port: int,
-    old_engine: int | None = None,
+    port: int = 0,
+    source: Source | None = None,
+    old_engine: int | Endpoint | None = None,
     phase: str | None = None,
-    ack: str | None = None,
+    ack: str | Ack | None = None,
     on_relay_timeout: str = "silent",
     ack_timeout: float = 5.0,
     destinations: tuple[Destination, ...] = (),
     mapping: str | None = None,
     accepts: tuple[str, ...] = (),
+    takes: Takes | None = None,
     max_bytes: int = 32 << 20,
     frame_timeout: float = 60.0,
     taps: tuple[Tap, ...] = (),
@@ -54,12 +59,13 @@ def channel(
     rollback: Replay | None = None,
     compare: Compare | None = None,
 ) -> Channel:
+    """`port` or `source`; `old_engine`: the port of one, or an endpoint; `ack`: whose answer, or all of it."""
     legacy = None
     if old_engine is not None:
-        endpoint = Endpoint(
-            f"old-{old_engine}", Address("127.0.0.1", old_engine), ack_timeout=ack_timeout, connect_timeout=2
-        )
+        endpoint = old_engine if isinstance(old_engine, Endpoint) else old(old_engine, ack_timeout=ack_timeout)
         legacy = Legacy(endpoint, settle, taps)
+    if not isinstance(ack, Ack):
+        ack = Ack(ack or ("authoritative" if legacy else "stored"), on_relay_timeout)  # type: ignore[arg-type]
     return Channel(
         id=id,
         connection=id.partition("-")[0],
@@ -69,9 +75,9 @@ def channel(
         owner="test@example.org",
         timezone="America/Chicago",
         phase=phase or ("legacy" if legacy else "live"),
-        source=Listen(port, "127.0.0.1", frame_timeout=frame_timeout),
-        takes=Takes(accepts, max_bytes=max_bytes),
-        ack=Ack(ack or ("authoritative" if legacy else "stored"), on_relay_timeout),  # type: ignore[arg-type]
+        source=source or Listen(port, "127.0.0.1", frame_timeout=frame_timeout),
+        takes=takes or Takes(accepts, max_bytes=max_bytes),
+        ack=ack,
         identity={},
         legacy=legacy,
         target=Target(mapping, destinations) if destinations else None,
@@ -85,17 +91,51 @@ def channel(
 MEDPLUM = Destination("medplum", "medplum", None)
 
 
-def emr(port: int, on_unknown: Any = "resend") -> Destination:
-    endpoint = Endpoint(f"emr-{port}", Address("127.0.0.1", port), ack_timeout=5, on_unknown=on_unknown)
-    return Destination(endpoint.name, "mllp", endpoint, order_by="channel")
+def old(port: int, **options: Any) -> Endpoint:
+    """The old engine's endpoint."""
+    return Endpoint(f"old-{port}", Address("127.0.0.1", port), **{"ack_timeout": 5.0, "connect_timeout": 2.0} | options)
+
+
+def emr(port: int, on_unknown: Any = "resend", **options: Any) -> Destination:
+    options = {"ack_timeout": 5.0} | options
+    return to(Endpoint(f"emr-{port}", Address("127.0.0.1", port), on_unknown=on_unknown, **options))
+
+
+def to(endpoint: Endpoint) -> Destination:
+    """An endpoint as a destination."""
+    return Destination(endpoint.name, "file" if endpoint.place else "mllp", endpoint, order_by="channel")
+
+
+def feed(
+    id: str,
+    *channels: str,
+    port: int,
+    old_engine: int | Endpoint | None = None,
+    rules: tuple[Rule, ...] = (),
+    table: Table | None = None,
+    ack: Ack | None = None,
+    takes: Takes | None = None,
+) -> Feed:
+    """A feed of these channels; the first is its default."""
+    legacy = old(old_engine) if isinstance(old_engine, int) else old_engine
+    return Feed(
+        id, Listen(port, "127.0.0.1"), takes or Takes(), ack or Ack("authoritative" if legacy else "stored"), legacy,
+        rules, table, channels[0], tuple(sorted(channels)), "test",
+    )  # fmt: skip
+
+
+def fed(id: str, by: Feed, **options: Any) -> Channel:
+    """A channel of a feed, with the feed's way to the old engine."""
+    options = {"ack": by.ack, "takes": by.takes} | options
+    return channel(id, source=FromFeed(by.id), old_engine=by.legacy, **options)
 
 
 def configuration(
-    folder: Path, *channels: Channel, medplum: str | None = None, time_limit: float = 1.0
+    folder: Path, *channels: Channel, medplum: str | None = None, time_limit: float = 1.0, feeds: tuple[Feed, ...] = ()
 ) -> Configuration:
     project = Medplum(medplum, "sandbox-client", "sandbox-secret", time_limit) if medplum else None
     service = Service(folder / "channels", None, folder / "interlock.db", Address("127.0.0.1", 0), 0, project, folder)
-    return Configuration(service, channels, {})
+    return Configuration(service, channels, {}, feeds)
 
 
 @asynccontextmanager
@@ -133,21 +173,41 @@ async def states(service: Running, channel: str, destination: str) -> dict[str, 
     return next(row["states"] for row in rows if (row["channel"], row["destination"]) == (channel, destination))
 
 
+async def kept(service: Running, *columns: str) -> list[tuple[Any, ...]]:
+    """What was kept as evidence, oldest first: these columns of `intake_event`."""
+    await service.ledger.transaction(lambda book: None)  # what was queued before is written
+    query = f"select {', '.join(columns)} from intake_event order by id"
+    return await service.ledger.read(lambda reader: reader.connection.execute(query).fetchall())
+
+
+async def settled(service: Running, channel: str, destination: str, count: int, seconds: float = 20.0) -> None:
+    """Until the first `count` messages of a channel are settled at a destination."""
+    course = service.ledger.channels[channel].course(destination)
+    assert course is not None
+    await until(lambda: course.frontier >= count and not course.open, seconds)
+
+
 class Peer:
     """A vendor's socket, byte by byte."""
 
     @classmethod
-    async def connect(cls, port: int) -> Peer:
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> Peer:
         self = cls()
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+        name = "localhost" if tls else None
+        opened = asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
+        self.reader, self.writer = await opened
         self.decoder, self.frames = Decoder(), []
         return self
 
     async def exchange(self, payload: bytes, seconds: float = 10.0) -> bytes:
-        self.writer.write(encode(payload))
+        self.send(payload)
         return await self.answer(seconds)
 
+    def send(self, payload: bytes) -> None:
+        self.writer.write(encode(payload))
+
     async def answer(self, seconds: float = 10.0) -> bytes:
+        """The next frame. ConnectionError where there is none any more."""
         async with asyncio.timeout(seconds):
             while not self.frames:
                 data = await self.reader.read(65536)
@@ -156,6 +216,23 @@ class Peer:
                 self.frames += [event.payload for event in self.decoder.feed(data) if isinstance(event, Frame)]
         return self.frames.pop(0)
 
+    async def silence(self, seconds: float = 0.3) -> bool:
+        """Whether nothing comes for so long."""
+        try:
+            await self.answer(seconds)
+        except TimeoutError:
+            return True
+        return False
+
+    async def closed(self, seconds: float = 10.0) -> bool:
+        """Whether the other side ends the connection within that time, with nothing said before."""
+        try:
+            await self.answer(seconds)
+        except OSError:  # among them ConnectionError, and TimeoutError
+            return self.reader.at_eof() or self.reader.exception() is not None
+        return False
+
     async def close(self) -> None:
         self.writer.close()
-        await self.writer.wait_closed()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()

@@ -12,8 +12,7 @@ from typing import Any
 
 from engine.compare.tap import TapPort
 from engine.compare.tapping import Fate
-from engine.config.endpoint import Endpoint
-from engine.config.model import Channel, Configuration, Destination
+from engine.config.model import Channel, Configuration
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner
@@ -24,7 +23,7 @@ from engine.intake.judge import Rules
 from engine.ledger.course import ChannelBook
 from engine.ledger.model import Message, TapOutput
 from engine.ledger.outcome import Outcome, Result
-from engine.mllp.client import Answered, Lost, NotSent
+from engine.mllp.replies import Answered, Lost, NotSent
 from engine.service.comparing import Comparisons, Tapped
 from engine.service.ways import LEGACY_MANNER, Ways
 from tests.support.referee import LEGACY, NEW, OLD, Referee, need
@@ -72,6 +71,8 @@ class Line:
             self._heard(self, payload)
         return self.open
 
+    transmit = send
+
     def waive(self) -> None: ...
 
     def pause(self) -> None: ...
@@ -80,6 +81,8 @@ class Line:
 
     def close(self) -> None:
         self.open = False
+
+    finish = close
 
 
 class Outside:
@@ -202,7 +205,7 @@ class Outside:
             return
         line = output.line = Line(lambda line, payload: self._accepted(output, line))
         port.connected(line)  # type: ignore[arg-type]
-        port._links[line] = Link(self, output, how)  # type: ignore[index, assignment]
+        port._sender = Forwarding(self, output, how)  # type: ignore[assignment]
         port.frame(line, output.raw)  # type: ignore[arg-type]
         if not line.open:
             output.line = None  # the old engine sends it again
@@ -235,17 +238,18 @@ class Outside:
             self.kept_back.add((output.tap, channel, seq))
 
 
-class Link:
-    """A tap's connection to its endpoint."""
+class Forwarding:
+    """A tap's way to its endpoint, for one output."""
 
     def __init__(self, outside: Outside, output: Output, how: str) -> None:
         self._outside, self._output, self._how = outside, output, how
 
-    def send(self, raw: bytes, timeout: float, heard: Callable[[Any], None]) -> None:
-        need(raw == self._output.raw, "a tap forwards something else")
-        heard(self._outside.forward(self._output, self._how))
+    def send(self, job: Any) -> None:
+        need(job.payload == self._output.raw, "a tap forwards something else")
+        job.done(self._outside.forward(self._output, self._how))
 
-    async def aclose(self) -> None: ...
+    def cancel(self, job: Any) -> bool:
+        return False
 
 
 class Way:
@@ -290,17 +294,21 @@ class OutsideWays(Ways):
     async def reach(self, name: str) -> tuple[bool | None, str]:
         return True, ""
 
-    def _mllp(self, channel: Channel, endpoint: Endpoint, manner: Manner) -> Any:
-        to = LEGACY if manner is LEGACY_MANNER else endpoint.name
-        return Way(self._outside, channel.id, to, self._breaker(endpoint.name), manner, 1, self._soon)
+    def destination(self, channel: Channel, name: str, incarnation: str) -> Any:
+        if name == LEGACY:
+            assert channel.legacy is not None
+            assert channel.legacy.endpoint is not None
+            return self._way(channel, LEGACY, channel.legacy.endpoint.name, LEGACY_MANNER)
+        target = channel.target.destinations if channel.target else ()
+        found = next((each for each in target if each.name == name), None)
+        if found is None or found.endpoint is None:
+            window = self.windows(channel)[MEDPLUM]
+            return self._way(channel, MEDPLUM, MEDPLUM, Manner(settle_time=1.0), window) if found else None
+        return self._way(channel, name, name, Manner(parks_unknown=found.endpoint.on_unknown == "park"))
 
-    def _medplum(self, channel: Channel, destination: Destination, incarnation: str) -> Any:
-        manner = Manner(settle_time=1.0)
-        window = self.windows(channel)[destination.name]
-        return Way(self._outside, channel.id, MEDPLUM, self._breaker(MEDPLUM), manner, window, self._soon)
-
-    def _breaker(self, name: str) -> Breaker:
-        return self._breakers.setdefault(name, Breaker(name))
+    def _way(self, channel: Channel, to: str, name: str, manner: Manner, window: int = 1) -> Way:
+        breaker = self._breakers.setdefault(name, Breaker(name))
+        return Way(self._outside, channel.id, to, breaker, manner, window, self._soon)
 
 
 class OutsideTaps(Comparisons):
@@ -314,8 +322,9 @@ class OutsideTaps(Comparisons):
         tapped = self.channels[channel.id] = Tapped(channel, book, _NoComparison(), lambda raw: None)  # type: ignore[arg-type]
         for tap in channel.taps:
             tapped.ports[tap.name] = TapPort(
-                channel, tap, book, self._ledger, lambda raw, at: self._attributed[0], self._now, self._number
-            )
+                channel, tap, book, self._ledger, lambda raw, at: self._attributed[0], self._now, self._number,
+                self._ways.sender(tap.forward),
+            )  # fmt: skip
 
     async def open(self) -> None: ...
 

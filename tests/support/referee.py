@@ -17,7 +17,11 @@ from engine.ledger.model import State
 OLD, NEW = "the old engine", "Interlock"  # the two sides
 LEGACY = "legacy"
 OLD_ENGINE_SENDS = ("legacy", "parallel")  # phases in which the old engine is the one to send to real endpoints
-NEXT = {"legacy": {"parallel"}, "parallel": {"legacy", "live"}, "live": {"parallel"}}  # the moves, as far as built
+NEXT = {
+    "outside": {"legacy"}, "legacy": {"outside", "parallel"}, "parallel": {"legacy", "live"}, "live": {"parallel"},
+}  # fmt: skip
+"""The moves, as far as built."""
+HANDOVERS = ("takeover", "give-back")  # runs that withhold nothing, and so have no barrier
 
 Numbers = set[int]
 
@@ -242,7 +246,8 @@ class Referee:
             need(run.goes_on or after.runs[id] == run, f"run {id} had ended, and has changed: {run} {after.runs[id]}")
         for id, run in after.runs.items():
             behind = run.step == "replay" or all(after.barriers.get(name, (0,))[0] == id for name in run.channels)
-            need(not run.goes_on or behind, f"run {id} ({run.verb}) goes on, and its barrier is gone")
+            free = run.verb in HANDOVERS
+            need(not run.goes_on or behind or free, f"run {id} ({run.verb}) goes on, and its barrier is gone")
 
     def _together(self, rows: Rows) -> None:
         phases = {epochs[-1][1] for epochs in rows.phases.values() if epochs}
@@ -285,7 +290,7 @@ class Referee:
             need(name != channel or max(numbers) < first, f"{what}: {max(numbers)} has been sent to {to}")
         for (name, to, _), row in before.progress.items():
             need(name != channel or row.claim < first, f"{what}: {row.claim} is claimed at {to}")
-        if {phase, was[-1][1]} == {"parallel", "live"}:
+        if {phase, was[-1][1]} in ({"parallel", "live"}, {"outside", "legacy"}):
             need(run is not None, f"{what}: without a run")
             need(before.runs.get(run, after.runs[run]).state == "running", f"{what}: by run {run}, which has ended")
             if barrier is not None:

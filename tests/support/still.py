@@ -102,7 +102,7 @@ class StillLedger(SqliteLedger):
             lambda error: self.on_fatal(error),
         )
         self._put: Any = self._queue
-        self.store = self.settle = self.event = self.output = self._queue
+        self.store = self.together = self.settle = self.event = self.output = self._queue
 
     def _alive(self, act: Callable[..., None], *values: Any) -> None:
         if not self.dead:
@@ -162,8 +162,8 @@ def still(
     faults = Faults()
     with ExitStack() as stack:
         for name, value in (
-            ("service.time", time), ("moves.time", time), ("service.gc", collector), ("service.SqliteLedger", ledger),
-            ("service.Comparisons", comparisons),
+            ("service.time", time), ("moves.time", time), ("moments.time", time), ("service.gc", collector),
+            ("service.SqliteLedger", ledger), ("service.Comparisons", comparisons),
         ):  # fmt: skip
             stack.enter_context(mock.patch(f"engine.service.{name}", value))
         stack.enter_context(mock.patch.object(events, "LOG", faults))

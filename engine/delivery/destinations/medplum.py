@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from engine.delivery import lane
@@ -26,6 +26,7 @@ from engine.observe.service_events import Fault
 
 REACHED_FOR = 20.0  # seconds that an answer to "is it there" counts: it costs quota, and 250 channels ask
 AT_ONCE = 8  # messages on the way to one project; more only makes its transactions collide
+LARGE = 256 * 1024  # bytes from which a message is mapped on a thread of its own
 WINDOW = 16  # messages of one course that may be claimed at once
 
 
@@ -87,7 +88,10 @@ class Project:
     async def _run(self, attempt: Attempt) -> None:
         work = attempt.work
         try:
-            output = attempt.map(work.message)
+            if len(work.message.raw) > LARGE:  # the others' acknowledgements do not wait for it
+                outputs = await asyncio.to_thread(attempt.map, work.message)
+            else:
+                outputs = attempt.map(work.message)
         except Unmappable as error:
             work.done(work, Outcome(Result.NEVER, str(error), local=True, aside=True))
             return
@@ -97,7 +101,7 @@ class Project:
             work.done(work, Outcome(Result.NEVER, f"the mapping failed: {fault.reason}", local=True))
             return
         try:
-            outcome = await self._deliverer.deliver(output, attempt.tag, unknown=work.unknown, since=work.since)
+            outcome = await self._delivered(attempt, outputs)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -105,6 +109,19 @@ class Project:
             emit(fault)
             outcome = Outcome(Result.UNKNOWN, f"the delivery failed: {fault.reason}")
         work.done(work, outcome)
+
+    async def _delivered(self, attempt: Attempt, outputs: Sequence[Output]) -> Outcome:
+        """One after the other, in their order. Each is known at the project by its own tag, so that an attempt after
+        one that failed half-way finds what is there already."""
+        work, points = attempt.work, 0
+        unknown = work.unknown or (len(outputs) > 1 and work.tries > 1)
+        for number, output in enumerate(outputs, 1):
+            tag = attempt.tag if len(outputs) == 1 else f"{attempt.tag}/{number}.{work.delivery}"
+            outcome = await self._deliverer.deliver(output, tag, unknown=unknown, since=work.since)
+            points += outcome.points
+            if outcome.result is not Result.DELIVERED:
+                break
+        return replace(outcome, points=points)
 
     async def close(self) -> None:
         self.breaker.stop()
@@ -117,10 +134,10 @@ class Project:
 
 @dataclass(slots=True)
 class Attempt:
-    """One work to be mapped and delivered under its tag."""
+    """One work to be mapped, to one output or (a batch) to one for each message, and delivered under its tag."""
 
     work: Work
-    map: Callable[[Message], Output]
+    map: Callable[[Message], Sequence[Output]]
     tag: str
 
 
@@ -129,7 +146,9 @@ class MedplumDestination:
 
     window = WINDOW
 
-    def __init__(self, project: Project, map: Callable[[Message], Output], incarnation: str, *, order_by: str) -> None:
+    def __init__(
+        self, project: Project, map: Callable[[Message], Sequence[Output]], incarnation: str, *, order_by: str
+    ) -> None:
         self.breaker = project.breaker
         self.manner = Manner(settle_time=project.settle_time)
         self._project = project

@@ -76,6 +76,10 @@ create table receipt (                 -- append only
   why text, answer blob);
 create index receipt_message on receipt(message);              -- nearly in rising order
 
+create table file (                    -- a file whose messages are stored, by the name under which it was taken
+  channel integer, name text, size integer not null, digest blob not null, at integer not null,
+  primary key (channel, name, digest)) without rowid;
+
 create table captured (                -- outputs made and kept, not sent; empty: the message as it came
   message integer, destination integer, part integer, output blob not null,
   primary key (message, destination, part)) without rowid;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from engine.ledger.sqlite import comparisons, large
+from engine.ledger.sqlite import comparisons, files, large
 
 _JOURNAL = {
     "put_hold": "insert or replace into hold (channel, until, who, why, at) values (?,?,?,?,?)",
@@ -27,4 +27,4 @@ _JOURNAL = {
     "put_audit_head": "update ledger set audit_count = ?, audit_hash = ?",
 }
 
-STATEMENTS = MappingProxyType({**_JOURNAL, **comparisons.STATEMENTS, **large.STATEMENTS})
+STATEMENTS = MappingProxyType({**_JOURNAL, **comparisons.STATEMENTS, **files.STATEMENTS, **large.STATEMENTS})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.migration.gate.check import BEFORE, Check, Fact, Outcome, Subject, Verdict, When, of_fact, worst
-from engine.migration.gate.words import DAY, MINUTE, count, span
+from engine.migration.gate.words import DAY, MINUTE, count, listed, span
 
 FRESH = 5 * MINUTE
 LONG_WEEKEND = 3 * DAY  # a clinic that is closed from Friday to Monday is no silent vendor
@@ -15,13 +15,20 @@ LEAST_PAUSE = 15 * MINUTE
 
 
 def vendor(subject: Subject, _: When, fact: Fact) -> Verdict:
-    """It sends in this phase, in its own rhythm.
+    """It sends in this phase, in its own rhythm, and everybody who was there before the takeover has come back.
 
     The fact's value: peers (connections now), last_received (µs or null), since_phase (messages in this phase),
-    usual_gap_s (or null).
+    usual_gap_s (or null). That of `takeover`, where there was one: peers, missing (IP addresses).
     """
     outcome, said = _sending(subject, fact.value)
-    return Verdict(outcome, said, fact.at, {"value": fact.value})
+    taken = subject.facts.get("takeover")
+    evidence = {"value": fact.value, **({"takeover": taken.value} if taken else {})}
+    if taken and taken.value["missing"]:
+        missing = listed(taken.value["missing"])
+        return Verdict(Outcome.FAIL, f"Not back since the takeover: {missing}.", fact.at, evidence)
+    if taken and taken.value["peers"]:
+        said += f" Back since the takeover: {listed(taken.value['peers'])}."
+    return Verdict(outcome, said, fact.at, evidence)
 
 
 def _sending(subject: Subject, value: Mapping[str, Any]) -> tuple[Outcome, str]:

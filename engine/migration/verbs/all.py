@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from engine.migration.phases import Phase
+from engine.migration.runs import GIVE_BACK, TAKEOVER
+from engine.migration.verbs.ending import AbortVerb
+from engine.migration.verbs.handing import GiveBackVerb, TakeoverVerb
 from engine.migration.verbs.holding import HoldVerb, ReleaseVerb
-from engine.migration.verbs.moving import AbortVerb, CutoverVerb, DrainVerb, RollbackVerb
+from engine.migration.verbs.moving import CutoverVerb, DrainVerb, RollbackVerb
 from engine.migration.verbs.phase import PhaseVerb
 from engine.migration.verbs.verb import Verb
 from engine.migration.verbs.words import AttestVerb, NoteVerb, WaiveVerb
 
+BY_SOCKET = frozenset({TAKEOVER, GIVE_BACK})
+"""Verbs for which the connections of one feed are one group."""
+
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
+        TakeoverVerb(),
+        GiveBackVerb(),
         PhaseVerb("parallel", Phase.PARALLEL, Phase.LEGACY),
         PhaseVerb("legacy", Phase.LEGACY, Phase.PARALLEL),
         HoldVerb(),

@@ -7,7 +7,7 @@ from engine.ledger.book import Book
 from engine.ledger.course import Hold
 from engine.ledger.sqlite.journal import RunRow
 from engine.migration.conductor import Conductor
-from engine.migration.runs import ABORTED, DONE, RUNNING, end
+from engine.migration.runs import ABORTED, DONE, HANDOVERS, RUNNING, end
 from engine.migration.selection import Group
 from engine.migration.verbs.verb import Acted, Asked, Plan, books, entry, span, until
 from engine.observe import migration_events as events
@@ -38,7 +38,10 @@ class HoldVerb:
                 f" pages after {span(seconds)}{waiting}"
             )
         for row in conductor.runs.of(channel.id for channel, _ in free):
-            plan.lines.append(f"stops run {row.id} ({row.verb} of {row.connection}): its barrier is lifted")
+            if row.verb in HANDOVERS:
+                plan.lines.append(f"run {row.id} ({row.verb} of {row.connection}) goes on; it opens no epoch meanwhile")
+            else:
+                plan.lines.append(f"stops run {row.id} ({row.verb} of {row.connection}): its barrier is lifted")
         return plan
 
     async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:

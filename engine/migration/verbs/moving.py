@@ -1,4 +1,4 @@
-"""`drain`, `cutover`, `rollback` and `abort`: the verbs that start runs, and the one that ends them."""
+"""`drain`, `cutover` and `rollback`: the verbs that start the runs behind barriers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 from engine.config.model import Channel
 from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Mode
-from engine.ledger.sqlite.journal import RunRow
 from engine.migration import drain
-from engine.migration.conductor import Conductor, Failed, counted, replayed
+from engine.migration.conductor import Conductor
 from engine.migration.drain import NOBODY, Carried
 from engine.migration.gate.check import Finding, When
 from engine.migration.gate.examine import examine, passed
@@ -20,9 +19,11 @@ from engine.migration.gate.words import SECOND
 from engine.migration.phases import Phase
 from engine.migration.refused import Refused
 from engine.migration.replay import replay
-from engine.migration.runs import ABORTED, RUNNING
+from engine.migration.runs import Failed
 from engine.migration.selection import Group
-from engine.migration.verbs.verb import Acted, Asked, Plan, books, span, until
+from engine.migration.switching import counted, replayed
+from engine.migration.verbs.copies import copied
+from engine.migration.verbs.verb import Acted, Asked, Plan, begun, books, new_run, span, standing_against, until
 
 TIME = 300.0  # seconds that a cutover or a rollback may wait
 DRAINED = 15 * 60.0  # seconds that the barrier of a drain stays
@@ -31,17 +32,13 @@ DRAINED = 15 * 60.0  # seconds that the barrier of a drain stays
 async def _begin(
     conductor: Conductor, verb: str, plan: Plan, asked: Asked, deadline: int, step: str, options: dict[str, Any]
 ) -> Acted:
-    row = RunRow(
-        conductor.runs.new_id(), verb, plan.group.connection, tuple(channel.id for channel in plan.group.channels),
-        RUNNING, step, f"{verb} begins", options, asked.who, asked.why, asked.origin, conductor.world.now(), deadline,
-        None,
-    )  # fmt: skip
+    row = new_run(conductor, verb, plan, asked, deadline, step, options)
     shut = _shut if verb == "rollback" else _nothing
     try:
         await conductor.begin(row, shut=shut)
     except Failed as failed:
         raise Refused(str(failed)) from failed
-    return Acted([f"run {row.id}: {verb} of {plan.group.connection} goes on"], [row.id])
+    return begun(row)
 
 
 def _shut(book: ChannelBook) -> frozenset[str]:
@@ -50,14 +47,6 @@ def _shut(book: ChannelBook) -> frozenset[str]:
 
 def _nothing(book: ChannelBook) -> frozenset[str]:
     return frozenset()
-
-
-def _standing_against(conductor: Conductor, channel: Channel, book: ChannelBook) -> list[str]:
-    """A freeze, or another run."""
-    if book.hold is not None:
-        return [f"{channel.id} is held by {book.hold.who} ({book.hold.why}): release it first"]
-    rows = conductor.runs.of([channel.id])
-    return [f"{channel.id} belongs to run {row.id} ({row.verb}), which goes on: abort it first" for row in rows]
 
 
 class DrainVerb:
@@ -73,7 +62,7 @@ class DrainVerb:
             plan.already = f"run {running[0].id} drains {group.connection} already"
             return plan
         for channel, book in books(conductor, group):
-            plan.refused += _standing_against(conductor, channel, book)
+            plan.refused += standing_against(conductor, channel, book)
             plan.lines.append(_barrier_line(conductor, channel, book, NOBODY))
         seconds = (until(conductor, asked, DRAINED) - conductor.world.now()) / SECOND
         plan.lines.append(f"the barriers stay for {span(seconds)} at most, or until: interlock release --connection"
@@ -96,7 +85,8 @@ class CutoverVerb:
             return Plan(group, already=_live_since(conductor, group))
         carried = Carried(frozenset(asked.options.get("carry", ())))
         for channel, book in books(conductor, plan.group):
-            against = [*_standing_against(conductor, channel, book), *_not_ready(channel, book)]
+            against = [*standing_against(conductor, channel, book), *_not_ready(channel, book)]
+            against += copied(channel, conductor.world.feeds, _live_with(conductor, plan.group))
             plan.refused += against
             if against:
                 continue
@@ -151,7 +141,7 @@ class RollbackVerb:
             return Plan(group, already=f"{group.connection} is {' and '.join(sorted(phases))}, not live")
         total: Counter[str] = Counter()
         for channel, book in books(conductor, plan.group):
-            against = [*_standing_against(conductor, channel, book), *self._against(conductor, channel, book, asked)]
+            against = [*standing_against(conductor, channel, book), *self._against(conductor, channel, book, asked)]
             plan.refused += against
             if not against:
                 policy = conductor.policy(channel, dict(asked.options))
@@ -171,6 +161,8 @@ class RollbackVerb:
     def _against(self, conductor: Conductor, channel: Channel, book: ChannelBook, asked: Asked) -> list[str]:
         if book.epoch.phase != Phase.LIVE.value:
             return [f"{channel.id} is {book.epoch.phase}: only a live channel can go back"]
+        if channel.legacy is not None and channel.legacy.endpoint is None:
+            return [f"{channel.id} has no way to the old engine (legacy: observed): give it legacy.mllp or legacy.file"]
         until_ = _rollback_until(book)
         if until_ and until_ < conductor.world.now() and not asked.options.get("override_until"):
             age = span((conductor.world.now() - until_) / SECOND)
@@ -186,44 +178,6 @@ class RollbackVerb:
     async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:
         options: dict[str, Any] = {"replay": asked.options["replay"]} if asked.options.get("replay") else {}
         return await _begin(conductor, self.name, plan, asked, until(conductor, asked, TIME), "stop", options)
-
-
-class AbortVerb:
-    """End runs as they stand."""
-
-    name = "abort"
-    whole = True
-
-    async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
-        plan = Plan(group)
-        rows = self._rows(conductor, group, asked)
-        if not rows:
-            plan.already = f"no run of {group.connection} goes on"
-        for row in rows:
-            if row.verb == "rollback" and row.step == "replay":
-                plan.lines.append(f"run {row.id}: the rollback has happened; the rest of the replay goes on by itself")
-            else:
-                plan.lines.append(f"run {row.id}: {row.verb} ends, the barriers are lifted, and nothing has changed")
-        return plan
-
-    async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:
-        done = Acted()
-        for row in self._rows(conductor, plan.group, asked):
-            said = f"aborted by {asked.who}; " + (
-                "the replay goes on by itself"
-                if row.step == "replay"
-                else "the barrier is lifted, and nothing has changed"
-            )
-            ended = await conductor.end(row.id, ABORTED, said, who=asked.who, why=asked.why, origin=asked.origin)
-            known = conductor.runs.get(row.id)
-            how = f"run {row.id} had ended: {known.row.said}" if known else f"run {row.id} never began"
-            done.said.append(f"run {row.id}: {said}" if ended else how)
-        return done
-
-    def _rows(self, conductor: Conductor, group: Group, asked: Asked) -> list[RunRow]:
-        rows = conductor.runs.of(channel.id for channel in group.channels)
-        wanted = asked.options.get("run")
-        return [row for row in rows if wanted in (None, row.id)]
 
 
 def gate(
@@ -252,6 +206,8 @@ def _not_ready(channel: Channel, book: ChannelBook) -> list[str]:
     if book.epoch.phase != Phase.PARALLEL.value:
         return [f"{channel.id} is {book.epoch.phase}: a cutover begins in parallel"]
     against = []
+    if channel.legacy is not None and channel.legacy.endpoint is None:
+        against.append(f"{channel.id}: only a copy of the traffic reaches us: take the port over first")
     if channel.rollback is None:
         against.append(f"{channel.id} has no rollback: in its file, without which it may not go live")
     destinations = channel.target.destinations if channel.target else ()
@@ -261,6 +217,13 @@ def _not_ready(channel: Channel, book: ChannelBook) -> list[str]:
                 f"{channel.id}: the endpoint {destination.endpoint.name} must say on_unknown: resend or park"
             )
     return against
+
+
+def _live_with(conductor: Conductor, group: Group) -> set[str]:
+    """The channels of a connection that are live once these have moved, and go back together."""
+    mine = [channel.id for channel in conductor.world.channels if channel.connection == group.connection]
+    live = {name for name in mine if conductor.book(name).epoch.phase == Phase.LIVE.value}
+    return live | {channel.id for channel in group.channels}
 
 
 def _barrier_line(conductor: Conductor, channel: Channel, book: ChannelBook, carried: Carried) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 from engine.ledger.book import Book
+from engine.ledger.course import ChannelBook
 from engine.ledger.routing import Epoch, Mode
 from engine.ledger.sqlite.loading import LedgerError
 from engine.migration.conductor import Conductor
@@ -45,8 +46,8 @@ class PhaseVerb:
                 plan.refused.append(f"{channel.id} has no target: there is nothing to do beside the old engine")
             elif book.hold is not None:
                 plan.refused.append(f"{channel.id} is held by {book.hold.who}: release it first")
-            elif book.barrier is not None:
-                plan.refused.append(f"{channel.id} belongs to run {book.barrier.run}, which goes on: abort it first")
+            elif runs := conductor.runs.of([channel.id]):
+                plan.refused.append(f"{channel.id} belongs to run {runs[0].id}, which goes on: abort it first")
             else:
                 plan.lines.append(self._line(conductor, channel.id, group))
         return plan
@@ -72,7 +73,7 @@ class PhaseVerb:
                 moving.append((channel, mine, routing, courses, sql))
 
         def act(book: Book) -> list[str]:
-            if moved := [mine.name for _, mine, *_ in moving if mine.epoch.phase != self._from.value]:
+            if moved := [mine.name for _, mine, *_ in moving if self._is_moving(conductor, book, mine)]:
                 return moved  # somebody else was faster
             for channel, mine, routing, courses, _ in moving:
                 before = mine.epoch.phase
@@ -87,14 +88,20 @@ class PhaseVerb:
         except LedgerError as error:
             raise Refused(str(error)) from error
         if moved:
-            return Acted([f"{', '.join(moved)} had been moved meanwhile; nothing is changed"])
+            return Acted([f"{', '.join(moved)} had been moved meanwhile, or is being moved; nothing is changed"])
         for channel, mine, *_ in moving:
             emit(EpochOpened(channel.id, self._phase.value, mine.epoch.first, asked.who))
             await world.moved(channel)
         firsts = ", ".join(f"{mine.name} from {mine.epoch.first}" for _, mine, *_ in moving)
         return Acted([f"{plan.group.connection} is {self._phase.value}: {firsts}"])
 
+    def _is_moving(self, conductor: Conductor, book: Book, mine: ChannelBook) -> bool:
+        return mine.epoch.phase != self._from.value or bool(conductor.handing(book, mine.name))
+
 
 def _wrong(channel: str, phase: str, wanted: str) -> str:
-    how = {"live": "roll it back first", "outside": "its port is not ours yet", "legacy": "begin a parallel run first"}
+    how = {
+        "live": "roll it back first", "outside": "take its port over first (interlock takeover)",
+        "legacy": "begin a parallel run first",
+    }  # fmt: skip
     return f"{channel} is {phase}, from where {wanted} cannot be reached: {how.get(phase, 'there is no way back')}"

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 from engine.config.model import Channel
 from engine.ledger.audit import Entry
 from engine.ledger.course import ChannelBook
+from engine.ledger.sqlite.journal import RunRow
 from engine.migration.conductor import Conductor
 from engine.migration.gate.words import SECOND
+from engine.migration.runs import RUNNING
 from engine.migration.selection import Group
 
 
@@ -26,13 +28,15 @@ class Asked:
 
 @dataclass(slots=True)
 class Plan:
-    """What a verb does to one connection. `refused`: what stands against it. `already`: why there is nothing to do."""
+    """What a verb does to one connection. `refused`: what stands against it. `already`: why there is nothing to do.
+    `options`: what the run is told that comes of it."""
 
     group: Group
     lines: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     already: str | None = None
     counts: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -70,6 +74,29 @@ def entry(conductor: Conductor, verb: str, subject: str, asked: Asked, before: s
 
 def books(conductor: Conductor, group: Group) -> list[tuple[Channel, ChannelBook]]:
     return [(channel, conductor.book(channel.id)) for channel in group.channels]
+
+
+def standing_against(conductor: Conductor, channel: Channel, book: ChannelBook) -> list[str]:
+    """A freeze, or another run."""
+    if book.hold is not None:
+        return [f"{channel.id} is held by {book.hold.who} ({book.hold.why}): release it first"]
+    rows = conductor.runs.of([channel.id])
+    return [f"{channel.id} belongs to run {row.id} ({row.verb}), which goes on: abort it first" for row in rows]
+
+
+def new_run(
+    conductor: Conductor, verb: str, plan: Plan, asked: Asked, deadline: int, step: str, options: dict[str, Any]
+) -> RunRow:
+    """The row of a run that begins now."""
+    return RunRow(
+        conductor.runs.new_id(), verb, plan.group.connection, tuple(channel.id for channel in plan.group.channels),
+        RUNNING, step, f"{verb} begins", options, asked.who, asked.why, asked.origin, conductor.world.now(), deadline,
+        None,
+    )  # fmt: skip
+
+
+def begun(row: RunRow) -> Acted:
+    return Acted([f"run {row.id}: {row.verb} of {row.connection} goes on"], [row.id])
 
 
 def until(conductor: Conductor, asked: Asked, default: float) -> int:

@@ -1,0 +1,196 @@
+"""`interlock test-connection`: can a peer be reached, and what does it answer, in words that its people understand.
+
+interlock test-connection acme-emr
+interlock test-connection 10.20.1.5:6661 --message ping.hl7
+
+It connects by itself, from this machine, with the settings of the endpoint; the service need not run. Without a message
+nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli.console import REFUSED, Stop, out, out_json, usage, wrapped
+from engine.cli.options import SETTINGS_FILE, Config, Json
+
+if TYPE_CHECKING:
+    from engine.config.address import Address
+    from engine.config.endpoint import Endpoint
+    from engine.config.model import Configuration
+
+TIMEOUT_S = 10.0
+
+
+def connection(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="TARGET…", help="Endpoints of endpoints.yaml, channels, or host:port.")
+    ],
+    message: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Send this message, and judge its answer.")
+    ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also connect to an endpoint with probe: none.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds for each step.", min=0.1)] = TIMEOUT_S,
+    config: Config = SETTINGS_FILE,
+    json: Json = False,
+) -> None:
+    """Connect to a peer as the service would, and say what comes of it."""
+    found = asyncio.run(_all(_endpoints(targets, config), Asked(_read(message), anyway, timeout)))
+    if json:
+        out_json(found)
+    else:
+        for each in found:
+            for line in wrapped(_told(each), indent="  "):
+                out(line)
+    if any(each["good"] is not True for each in found):
+        raise typer.Exit(REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is sent, if anything; whether endpoints are asked that may not be; seconds for each step."""
+
+    message: bytes | None
+    anyway: bool
+    seconds: float
+
+
+def _read(message: Path | None) -> bytes | None:
+    from engine.cli.sending import as_sent
+
+    return as_sent(message.read_bytes()) if message is not None else None
+
+
+async def _all(endpoints: list[tuple[str, Endpoint]], asked: Asked) -> list[dict[str, Any]]:
+    return await asyncio.gather(*(_one(name, endpoint, asked) for name, endpoint in endpoints))
+
+
+async def _one(name: str, endpoint: Endpoint, asked: Asked) -> dict[str, Any]:
+    if endpoint.via is not None:
+        return _row(name, "senders", None, f"what goes to {endpoint} goes on the connections that they make to us:"
+                    " see interlock status")  # fmt: skip
+    if endpoint.probe == "none" and asked.message is None and not asked.anyway:
+        return _row(name, "not_asked", None, "it may not be connected to without a message (probe: none); to do it all"
+                    " the same: --anyway, or --message FILE")  # fmt: skip
+    if endpoint.place is not None:
+        return await _place(name, endpoint)
+    assert endpoint.mllp is not None
+    return await _mllp(name, endpoint.mllp, endpoint, asked)
+
+
+async def _place(name: str, endpoint: Endpoint) -> dict[str, Any]:
+    from engine.files.places import folder_of
+
+    assert endpoint.place is not None
+    folder = folder_of(endpoint.place)
+    try:
+        why = await folder.check()
+    finally:
+        await folder.close()
+    return _row(name, "place", why is None, why or "the folder can be used")
+
+
+async def _mllp(name: str, address: Address, endpoint: Endpoint, asked: Asked) -> dict[str, Any]:
+    from engine.mllp.diagnose import diagnose
+    from engine.mllp.tls import ClientTls
+
+    finding = await diagnose(
+        address,
+        framing=endpoint.framing,
+        tls=ClientTls(endpoint.tls) if endpoint.tls else None,
+        timeout=asked.seconds,
+        message=asked.message,
+        source=endpoint.source_address,
+    )
+    row = _row(name, finding.code, finding.good, finding.sentence)
+    row |= {"connect_ms": finding.connect_ms, "answer_ms": finding.answer_ms}
+    if finding.payload is not None and asked.message is not None:
+        row |= _answer(finding.payload, asked.message, endpoint)
+    return row
+
+
+def _answer(payload: bytes, raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
+    """What an answer says of our message."""
+    from engine.hl7.ack import parse_ack
+    from engine.hl7.peek import peek
+
+    answer = parse_ack(payload)
+    if answer is None:
+        return {"good": False, "code": "no_hl7_answer", "said": "it answered with a frame that is no acknowledgement"}
+    if endpoint.answers.check and answer.control_id != (peek(raw).control_id or ""):
+        said = f"it answered {answer.code}, to another message than this one (MSA-2 is not our MSH-10)"
+        return {"good": False, "code": "other_message", "said": said}
+    if answer.code in endpoint.answers.accepted:
+        return {"said": f"it answered {answer.code}"}
+    error = f", error {answer.error}" if answer.error else ""
+    return {"good": False, "code": "said_no", "said": f"it was reached, and answered {answer.code}{error}"}
+
+
+def _row(name: str, code: str, good: bool | None, said: str) -> dict[str, Any]:
+    return {"target": name, "code": code, "good": good, "said": said, "connect_ms": None, "answer_ms": None}
+
+
+def _told(row: dict[str, Any]) -> str:
+    mark = {True: "ok", False: "FAILED", None: "not tested"}[row["good"]]
+    times = [f"{word} {row[key]:.1f} ms" for word, key in (("connected in", "connect_ms"), ("answered in", "answer_ms"))
+             if row[key] is not None]  # fmt: skip
+    return f"{row['target']}: {mark}: {row['said']}" + (f" ({', '.join(times)})" if times else "")
+
+
+# -- what is meant
+
+
+def _endpoints(targets: list[str], config: Path) -> list[tuple[str, Endpoint]]:
+    from engine.config.endpoint import Endpoint
+    from engine.config.kinds import address
+
+    found: list[tuple[str, Endpoint]] = []
+    made: Configuration | None = None
+    for target in targets:
+        given = address(target)
+        if given is not None:
+            found.append((target, Endpoint(target, given)))
+            continue
+        made = made or _configuration(config)
+        mine = _named(target, made)
+        if not mine:
+            known = ", ".join(sorted([*made.endpoints, *(channel.id for channel in made.channels)]))
+            usage(f"'{target}' is neither host:port nor an endpoint or channel of {config}: one of {known}")
+        found += mine
+    return found
+
+
+def _configuration(config: Path) -> Configuration:
+    from engine.config.loading import load
+    from engine.config.problem import ConfigError
+
+    try:
+        return load(config)
+    except ConfigError as error:
+        raise Stop(f"the configuration has problems:\n{error}") from None
+
+
+def _named(target: str, made: Configuration) -> list[tuple[str, Endpoint]]:
+    from engine.config.edge import Connect
+    from engine.config.endpoint import Endpoint
+
+    if target in made.endpoints:
+        return [(target, made.endpoints[target])]
+    channel = next((channel for channel in made.channels if channel.id == target), None)
+    if channel is None:
+        return []
+    mine = [channel.legacy.endpoint] if channel.legacy and channel.legacy.endpoint else []
+    mine += [tap.forward for tap in channel.taps]
+    mine += [each.endpoint for each in (channel.target.destinations if channel.target else ()) if each.endpoint]
+    if isinstance(channel.source, Connect):
+        source = channel.source
+        name = f"{channel.id} (its sender, which we connect to)"
+        mine.append(
+            Endpoint(name, source.address, framing=source.framing, tls=source.tls, source_address=source.source_address)
+        )
+    return list({endpoint.name: (endpoint.name, endpoint) for endpoint in mine}.values())

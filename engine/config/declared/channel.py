@@ -1,0 +1,83 @@
+"""A channel file."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from engine.config.declared.answers import ACK
+from engine.config.declared.edge import CONNECT, FILES, LISTEN, READ_AS
+from engine.config.declared.legacy import LEGACY
+from engine.config.declared.moves import COMPARE, GATE, ROLLBACK, WINDOW
+from engine.config.declared.target import TARGET
+from engine.config.declared.words import DURING
+from engine.config.kinds import DURATION, ID, WORD, ZONE, Choice, OneOrMore, Text
+from engine.config.model import Direction
+from engine.config.tables import Either, Field, MapOf, Table
+
+SYSTEM = Text("a URI, such as https://acme.example/mrn or urn:oid:1.2.3", r"[a-z][a-z0-9+.-]*:\S+")
+IDENTITIES = ("patient", "visit", "placer", "filler", "practitioner", "organization")  # what the shipped mappings read
+
+SOURCES = ("listen", "connect", "feed", "files")
+
+PROFILE_NAMES = Field(OneOrMore(ID), "profiles that lie beneath: the last of them wins")
+
+OF_THE_FEED = "it in the feed's file: its channels share one socket"
+
+FROM_FEED = Table(
+    "feed",
+    {
+        "name": Field(ID, "the feed", required=True),
+        **READ_AS,
+        "max_bytes": Field(WORD, "max_bytes", refused=OF_THE_FEED),
+        "batch": Field(WORD, "batch", refused=OF_THE_FEED),
+    },
+)
+
+SILENCE = Table(
+    "silence_alert",
+    {
+        "after": Field(DURATION, "how long without a message", required=True),
+        "during": Field(DURING, "when; left out: always"),
+    },
+)
+
+CHANNEL = Table(
+    "a channel",
+    {
+        "id": Field(ID, "its name, for ever: the ledger knows the channel by it", required=True),
+        "connection": Field(ID, "the trading partner's link that this channel belongs to", required=True),
+        "title": Field(WORD, "its name for people"),
+        "direction": Field(Choice(get_args(Direction)), "what flows", required=True),
+        "labels": Field(MapOf(Text(written=True)), "words to select channels by", default={}),
+        "owner": Field(WORD, "who to ask", default=""),
+        "timezone": Field(ZONE, "the zone of timestamps that have none, such as America/Chicago", required=True),
+        "profile": PROFILE_NAMES,
+        "phase": Field(
+            Choice(
+                ("outside", "legacy", "parallel", "live"),
+                {"retired": "a channel is retired from live, never begun so"},
+            ),
+            "the phase of the first epoch; afterwards the ledger rules",
+        ),
+        "listen": Field(LISTEN, "the port that the vendor sends to"),
+        "connect": Field(CONNECT, "a peer that we connect to, and that sends on this connection"),
+        "feed": Field(Either(ID, FROM_FEED), "the feed whose socket the messages come on"),
+        "files": Field(FILES, "a folder that messages are read from"),
+        "ack": Field(ACK, "whose answer the sender gets, and in which form"),
+        "identity": Field(
+            MapOf(SYSTEM, IDENTITIES), "the systems of identifiers that come without an authority", default={}
+        ),
+        "legacy": Field(LEGACY, "the way to the old engine"),
+        "target": Field(TARGET, "the new way"),
+        "rollback": Field(ROLLBACK, "how to go back"),
+        "silence_alert": Field(
+            SILENCE, "when silence is an alarm", noted="silence_alert is checked; this version does not raise it yet"
+        ),
+        "compare": Field(COMPARE, "how the old engine's outputs are compared with ours"),
+        "gate": Field(GATE, "what must hold before a cutover"),
+        "window": Field(WINDOW, "when a cutover may happen; left out: at any time"),
+        "duplicates": Field(WORD, "duplicates", refused="no duplicates: this version stores and delivers every repeat"),
+        "emit": Field(WORD, "emit", refused="no emit: this version sends messages on as they came"),
+    },
+    one_of=SOURCES,
+)

@@ -1,0 +1,54 @@
+"""The new way: a mapping, and the destinations."""
+
+from __future__ import annotations
+
+from engine.config.declared.legacy import VIA
+from engine.config.declared.words import NAMED, REFERENCE
+from engine.config.kinds import ID, WORD, Choice, ListOf, Text
+from engine.config.tables import Either, Field, Table
+
+ORDER_BY = Choice(("channel", "patient"))
+
+MAPPING_NAME = Text("the name of a mapping", r"[A-Za-z0-9_-]{1,64}")
+
+MAPPING = Table(
+    "mapping",
+    {
+        "use": Field(MAPPING_NAME, "the name of a mapping", required=True),
+        "override": Field(WORD, "overrides", refused="no override: this version uses mappings as they are"),
+    },
+)
+
+MEDPLUM_DESTINATION = Table(
+    "a medplum destination",
+    {
+        "name": Field(ID, "the destination's name in this channel", default="medplum"),
+        "strategy": Field(Choice(("anchored",)), "how a message becomes requests", default="anchored"),
+        "order_by": Field(ORDER_BY, "what stays in order", default="patient"),
+        "project": Field(WORD, "project", refused="no project: this version uses the project of medplum.client_id"),
+    },
+)
+
+DESTINATION = Table(
+    "a destination",
+    {
+        "medplum": Field(MEDPLUM_DESTINATION, "FHIR, to the Medplum server of the settings"),
+        "mllp": Field(
+            Either(REFERENCE, VIA),
+            "HL7 v2: the name of an endpoint, or host:port, or {via: CHANNEL}: on its sender's own connection",
+        ),
+        "file": Field(NAMED, "a file a message: the name of an endpoint with directory: or sftp:"),
+        "name": Field(ID, "the destination's name in this channel; left out: the endpoint's"),
+        "order_by": Field(ORDER_BY, "what stays in order", default="channel"),
+        "mapping": Field(WORD, "mapping", refused="no mapping: this version sends messages on as they came"),
+    },
+    one_of=("medplum", "mllp", "file"),
+)
+
+TARGET = Table(
+    "target",
+    {
+        "mapping": Field(Either(MAPPING_NAME, MAPPING), "the mapping; left out: chosen by MSH-9"),
+        "destinations": Field(ListOf(DESTINATION), "where messages go", required=True),
+    },
+)

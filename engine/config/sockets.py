@@ -1,0 +1,79 @@
+"""What faces a peer: from the sections of a file to ports, connections and folders as values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.config.edge import MLLP, Connect, Framing, Listen, Sockets, Takes, Tls
+from engine.config.nodes import Findings
+from engine.config.paths import file_in
+from engine.config.tables import Section
+
+TAKES = ("accepts", "encoding", "undeclared", "max_bytes", "batch")
+
+
+def read_listen(section: Section, root: Path, findings: Findings, host: str = "0.0.0.0") -> Listen | None:
+    """A port of ours; None where it is wrong. host: where the section names none."""
+    before = findings.count
+    values = section.given("port", "host", "allow", "probes", "frame_timeout")
+    framing, tls = read_framing(section, findings), _server_tls(section.get("tls"), root, findings)
+    if findings.count != before or "port" not in values:
+        return None
+    return Listen(**{"host": host} | values, framing=framing, sockets=_sockets(section.get("connections")), tls=tls)
+
+
+def read_connect(section: Section, root: Path, findings: Findings) -> Connect | None:
+    """A peer that we connect to; None where it is wrong."""
+    before = findings.count
+    values = section.given("reconnect", "connect_timeout", "frame_timeout", "source_address")
+    framing, tls = read_framing(section, findings), read_client_tls(section.get("tls"), root, findings)
+    if findings.count != before or section.get("to") is None:
+        return None
+    sockets = Sockets(**section.given("idle", "keepalive"))
+    return Connect(section.get("to"), **values, framing=framing, sockets=sockets, tls=tls)
+
+
+def read_takes(section: Section | None, beneath: Takes = Takes()) -> Takes:  # noqa: B008 – frozen
+    if section is None:
+        return beneath
+    return Takes(**{key: getattr(beneath, key) for key in TAKES} | section.given(*TAKES))
+
+
+def read_framing(section: Section, findings: Findings) -> Framing:
+    inner = section.get("framing")
+    if not isinstance(inner, Section):
+        return MLLP
+    framing = Framing(**inner.given("start", "end"))
+    if framing.start and framing.start == framing.end[:1]:
+        found = "an end: that begins with the byte of start:"
+        findings.problem(inner.place("end"), found, "a byte of its own, or nobody could tell the two")
+    return framing
+
+
+def _sockets(section: Section | None) -> Sockets:
+    if section is None:
+        return Sockets()
+    return Sockets(**section.given("per_address", "newest_wins", "idle", "keepalive", "one_message", most="max"))
+
+
+def _server_tls(section: Section | None, root: Path, findings: Findings) -> Tls | None:
+    if section is None:
+        return None
+    if section.get("names") and "ca" not in section.places:
+        wanted = "ca: with the authority that has signed the peers' certificates"
+        findings.problem(section.place("names"), "names: without ca:, so that anybody could have them", wanted)
+    return _tls(section, root, findings)
+
+
+def read_client_tls(section: Section | None, root: Path, findings: Findings) -> Tls | None:
+    if section is None:
+        return None
+    for one, other in (("certificate", "key"), ("key", "certificate")):
+        if one in section.places and other not in section.places:
+            findings.problem(section.place(one), f"{one}: without {other}:", "both of them, or none")
+    return _tls(section, root, findings)
+
+
+def _tls(section: Section, root: Path, findings: Findings) -> Tls:
+    certificate, key, ca = (file_in(section, key, root, findings) for key in ("certificate", "key", "ca"))
+    return Tls(certificate, key, ca, **section.given("names", "server_name"))

@@ -1,0 +1,109 @@
+"""How a channel or a feed answers its senders, where the answer is ours to make.
+
+Original mode (HL7 v2 chapter 2, 2.9.2): one answer, AA, AE or AR. Enhanced mode (2.9.3), which a sender asks for in
+MSH-15 and MSH-16: CA, CE or CR when the message is safely stored, and the application's answer when it is known; each
+only where the sender wants it. A sender that wants none gets none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.config.edge import Ack, Batch
+from engine.hl7.ack import AckCode, AckError, acknowledge
+from engine.hl7.batch import acknowledge_batch, read_batch
+from engine.hl7.modes import Wanted, accept_code, wanted
+from engine.hl7.peek import Peek, peek
+from engine.intake.reply import Reply
+from engine.mllp.client import Client
+from engine.mllp.connection import Connection
+
+TO_WRITE = 30.0  # seconds that an answer on a connection of its own may take
+
+
+class Answering:
+    """Makes answers and gives them."""
+
+    def __init__(self, ack: Ack, batch: Batch, own_id: Callable[[], str], now: Callable[[], int]) -> None:
+        """`own_id`: a control id for each answer. `now`: microseconds since 1970."""
+        self._ack = ack
+        self._batch = batch
+        self._own_id = own_id
+        self._now = now
+        self._elsewhere = Client(ack.to) if ack.to is not None else None
+
+    def asks(self, head: Peek) -> Wanted:
+        """What the sender of a frame wants to hear."""
+        return wanted(head, self._ack.mode)
+
+    def accept(self, reply: Reply) -> bool:
+        """The message is durable, and that is all its sender waits for. Whether an answer went out."""
+        asks = reply.asks
+        if not asks.enhanced:
+            return self._last(reply, self._all(reply, "AA"))
+        first = self._make(reply.head, "CA") if asks.accept.success else None
+        second = self._all(reply, "AA") if asks.application.success else None
+        if first is not None and second is not None:
+            reply.conn.transmit(first)
+        return self._last(reply, second if second is not None else first)
+
+    def commit(self, reply: Reply) -> None:
+        """The message is durable; the application's answer comes later."""
+        if reply.asks.enhanced and reply.asks.accept.success:
+            reply.conn.transmit(self._make(reply.head, "CA"))
+
+    def applied(self, reply: Reply, code: AckCode, error: AckError | None = None) -> bool:
+        """The application, a destination of ours, is through with it."""
+        if reply.asks.enhanced and not reply.asks.application.on(code == "AA"):
+            return self._last(reply, None)
+        return self._last(reply, self._all(reply, code, error))
+
+    def relay(self, reply: Reply, answer: bytes) -> bool:
+        """The authority's answer, as it came."""
+        return self._last(reply, answer)
+
+    def refusal(self, head: Peek, asks: Wanted, code: AckCode, error: AckError) -> bytes | None:
+        """The no to a frame that is not taken; None where its sender does not want to hear it."""
+        if not asks.enhanced:
+            return self._make(head, code, error)
+        if asks.accept.error:
+            return self._make(head, accept_code(code), error)
+        return self._make(head, code, error) if asks.application.error else None
+
+    def give(self, conn: Connection, answer: bytes | None) -> bool:
+        """Send the last answer to one frame, or none. Whether it went out."""
+        if answer is None:
+            conn.waive()
+            return False
+        if self._elsewhere is None:
+            return conn.send(answer)
+        conn.waive()
+        self._elsewhere.send(answer, TO_WRITE, lambda reply: None, expects=False)
+        return True
+
+    async def aclose(self) -> None:
+        if self._elsewhere is not None:
+            await self._elsewhere.aclose()
+
+    # -- inside
+
+    def _last(self, reply: Reply, answer: bytes | None) -> bool:
+        reply.given = True
+        return self.give(reply.conn, answer)
+
+    def _make(self, head: Peek, code: AckCode, error: AckError | None = None) -> bytes:
+        at = self._now() // 1_000_000
+        return acknowledge(head, code, control_id=self._own_id(), at=at, error=error, form=self._ack.form)
+
+    def _all(self, reply: Reply, code: AckCode, error: AckError | None = None) -> bytes | None:
+        """The answer to a frame; to a batch as its option says (2.10.3.3)."""
+        if reply.frame is None or self._batch == "one":
+            return self._make(reply.head, code, error)
+        if self._batch == "none":
+            return None
+        batch = read_batch(reply.frame)
+        if batch is None:
+            return self._make(reply.head, code, error)
+        told = batch.messages if self._batch == "each" or code != "AA" else ()
+        answers = [self._make(peek(message), code, error) for message in told]
+        return acknowledge_batch(reply.head, answers, control_id=self._own_id(), at=self._now() // 1_000_000)

@@ -1,0 +1,216 @@
+"""One channel's messages between their frame and their acknowledgement, whatever socket they come on.
+
+An answer is given from `stored` or `settled`, which are called after a commit, never before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.config.edge import Ack
+from engine.config.model import Channel
+from engine.hl7.ack import AckCode
+from engine.hl7.peek import Peek
+from engine.intake.answering import Answering
+from engine.intake.judge import LATE, NOT_STORED, NOT_TAKEN, Flaw, Rules, judge
+from engine.intake.reply import Reply
+from engine.ledger.course import ChannelBook
+from engine.ledger.interface import Ledger
+from engine.ledger.model import IntakeEvent, Message, Settlement, State
+from engine.ledger.routing import LEGACY
+from engine.observe import intake_events as events
+from engine.observe.delivery_events import Relayed, RelayLate
+from engine.observe.events import emit
+
+LATER = "application_answer"  # the kind of event that such an answer is kept as
+LATE_AFTER = 30.0  # seconds, where the authority's endpoint does not say how long it may take
+
+ANSWERED: dict[State, AckCode] = {State.DELIVERED: "AA", State.REFUSED: "AR"}
+
+
+@dataclass(slots=True)
+class Clocks:
+    """Time as a value: `now` in microseconds since 1970, `tick` in seconds of the event loop's clock."""
+
+    now: Callable[[], int]
+    tick: Callable[[], float]
+
+
+class Inlet:
+    """One channel's intake."""
+
+    def __init__(
+        self, channel: Channel, book: ChannelBook, ledger: Ledger, rules: Rules, clocks: Clocks, answering: Answering
+    ) -> None:
+        self.channel = channel
+        self.book = book
+        self.transparent = True
+        self.last_received = 0  # microseconds since 1970, of this process
+        self.on_stored: Callable[[Message], None] | None = None  # of a channel that a feed carries
+        self._relays = False
+        self._ledger = ledger
+        self._rules = rules
+        self._clocks = clocks
+        self._answering = answering
+        self._ack = channel.ack
+        self._meters = events.IntakeMeters(channel.id)
+        self._awaited: deque[Message] = deque()  # relayed, in the order they came; answered ones are passed over
+        self._late_after = 0.0
+
+    def set_phase(self, *, transparent: bool) -> None:
+        """Whether the old engine judges the frames; whose answer the sender gets stands in the epoch."""
+        self.transparent = transparent
+        authority = self.book.epoch.routing.answer_from
+        self._relays = authority is not None
+        self._late_after = _patience(self.channel, authority)
+
+    def answer_by(self, answering: Answering, ack: Ack) -> None:
+        """A feed's own way of answering, for all its channels."""
+        self._answering, self._ack = answering, ack
+
+    def judge(self, head: Peek, frame: bytes) -> Flaw | None:
+        """The first flaw of a frame, or None."""
+        return judge(head, frame, self._rules)
+
+    def message(
+        self, frame: bytes, now: int, control_id: str | None, socket: int, reply: Reply | None, flaw: Flaw | None
+    ) -> Message:
+        """A frame as a message of this channel, to be stored."""
+        why = flaw.reason if flaw else None
+        return Message(self.book, frame, now, control_id, socket, reply, self._relays, why)
+
+    # -- from the ledger
+
+    def stored(self, message: Message) -> None:
+        """The message is durable: answer, unless its answer is the authority's to give."""
+        if message.flaw:
+            emit(events.WouldRefuse(self.channel.id, message.seq, message.flaw))
+        self.last_received = message.received
+        self._meters.stored.n += 1
+        self._meters.stored_bytes.n += len(message.raw)
+        if self.on_stored is not None:
+            self.on_stored(message)
+        reply: Reply | None = message.reply
+        if reply is None:
+            return
+        if message.relayed:
+            self._awaited.append(message)
+            if self.book.epoch.routing.answer_from != LEGACY:
+                self._answering.commit(reply)
+            return
+        message.reply = None
+        if reply.given or (reply.copies and any(copy.relayed for copy in reply.copies)):
+            return  # another copy's authority answers
+        if self._answering.accept(reply):
+            self._meters.accepted.n += 1
+            self._meters.acknowledgement.observe(self._clocks.tick() - reply.since)
+        reply.port.make_room(reply.conn)
+
+    def settled(self, settlement: Settlement) -> None:
+        """The authority has answered, and its answer is durable: pass it on as it came."""
+        message = settlement.message
+        reply: Reply | None = message.reply
+        code = ANSWERED.get(settlement.state)
+        if reply is None or code is None:
+            return
+        message.reply = None
+        if reply.given:
+            return
+        seconds = self._clocks.tick() - reply.since
+        if self._pass_on(reply, settlement, code):
+            emit(Relayed(self.channel.id, message.seq, settlement.state.label, seconds))
+            self._meters.acknowledgement.observe(seconds)
+        reply.port.make_room(reply.conn)
+
+    def _pass_on(self, reply: Reply, settlement: Settlement, code: AckCode) -> bool:
+        if settlement.answer is not None:
+            return self._answering.relay(reply, settlement.answer)
+        if settlement.course.name == LEGACY:  # the message asks for no answer, and the old engine gave none
+            reply.given = True
+            return self._answering.give(reply.conn, None)
+        return self._answering.applied(reply, code, NOT_TAKEN.error if code == "AR" else None)
+
+    def answered_later(self, message: Message, reply: Reply, answer: bytes) -> None:
+        """The application's answer, after the accept acknowledgement that its sender has: kept, then passed on."""
+        conn = reply.conn
+        event = IntakeEvent(
+            self.book, LATER, "after the accept acknowledgement", self._clocks.now(), conn.peer, conn.number, b"", 0,
+            answer, message, reply,
+        )  # fmt: skip
+        self._ledger.event(event)
+
+    def answer_awaited(self, above: int) -> None:
+        """Nothing above this number goes to the authority for now: its senders get our answer, and need not wait."""
+        for message in self._awaited:
+            reply: Reply | None = message.reply
+            if reply is None or message.seq <= above:
+                continue
+            self._no_longer_awaited(message)
+            if reply.given or any(copy.relayed for copy in reply.copies):
+                continue
+            if self._answering.accept(reply):
+                self._meters.accepted.n += 1
+            reply.port.make_room(reply.conn)
+
+    def sweep(self) -> None:
+        """Give up on answers that are late. Called several times a second."""
+        awaited, now = self._awaited, self._clocks.tick()
+        while awaited:
+            reply: Reply | None = awaited[0].reply
+            if reply is not None and now - reply.since < self._late_after:
+                return
+            message = awaited.popleft()
+            if reply is not None:
+                self._late(message, reply, now - reply.since)
+
+    def failed(self, message: Message) -> None:
+        """This one could not be stored, and others could: say so to its sender."""
+        reply: Reply | None = message.reply
+        message.reply = None
+        if reply is not None and not reply.given:
+            reply.given = True
+            refusal = self._answering.refusal(reply.head, reply.asks, NOT_STORED.code, NOT_STORED.error)
+            self._answering.give(reply.conn, refusal)
+            reply.port.make_room(reply.conn)
+
+    def unstored(self, message: Message) -> None:
+        """The ledger cannot be written: no answer, and its connection waits."""
+        reply: Reply | None = message.reply
+        message.reply = None
+        if reply is not None and not reply.given:
+            reply.given = True
+            reply.conn.waive()
+            reply.port.stall(reply.conn)
+
+    # -- inside
+
+    def _no_longer_awaited(self, message: Message) -> None:
+        message.reply = None
+        message.relayed = False
+        self._ledger.release(self.book, message.seq)
+
+    def _late(self, message: Message, reply: Reply, seconds: float) -> None:
+        emit(RelayLate(self.channel.id, message.seq, seconds))
+        self._no_longer_awaited(message)
+        if reply.given:
+            return
+        reply.given = True
+        if self._ack.on_relay_timeout == "close":
+            reply.conn.close()
+        elif self._ack.on_relay_timeout == "ae":
+            self._answering.give(reply.conn, self._answering.refusal(reply.head, reply.asks, LATE.code, LATE.error))
+        else:
+            reply.conn.waive()
+        reply.port.make_room(reply.conn)
+
+
+def _patience(channel: Channel, authority: str | None) -> float:
+    """Seconds after which the authority's answer is late."""
+    if authority == LEGACY:
+        endpoint = channel.legacy.endpoint if channel.legacy else None
+    else:
+        found = [each for each in (channel.target.destinations if channel.target else ()) if each.name == authority]
+        endpoint = found[0].endpoint if found else None
+    return endpoint.ack_timeout if endpoint is not None else LATE_AFTER

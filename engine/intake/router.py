@@ -1,0 +1,76 @@
+"""Which channels a frame of a feed belongs to. Pure.
+
+The first rule whose fields all have one of their values decides, then the table, then the feed's default. Values are
+compared as text, blanks around them left out; a field without a component means its first one, and MSH-9 the message
+code with its trigger event (`ORU^R01`). A batch is routed by its messages; where they do not all belong to the
+same channels, it goes to the default whole, since no part of it may reach a channel that it does not concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from engine.config.feed import Feed
+from engine.hl7.batch import read_batch
+from engine.hl7.message import Message, parse_path
+from engine.hl7.peek import Peek, peek
+
+Fields = Callable[[str], str]
+
+
+class Router:
+    """One feed's routes."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._rules = feed.rules
+        self._table = feed.table
+        self._default = (feed.default,)
+
+    def route(self, head: Peek, frame: bytes) -> tuple[str, ...]:
+        """The channels that get a copy, at least one."""
+        batch = read_batch(frame) if head.problem else None
+        if batch is None:
+            return self._one(frame)
+        found = {self._one(message) for message in batch.messages}
+        return found.pop() if len(found) == 1 else self._default
+
+    def _one(self, frame: bytes) -> tuple[str, ...]:
+        value = _fields(frame)
+        for rule in self._rules:
+            if all(value(path) in wanted for path, wanted in rule.when):
+                return rule.to
+        if self._table is not None:
+            return self._table.of.get(value(self._table.by), self._default)
+        return self._default
+
+
+def _fields(frame: bytes) -> Fields:
+    """Reads fields of a frame, each once; what lies beyond the header only when it is asked for."""
+    head = peek(frame)
+    whole: list[Message] = []
+
+    @cache
+    def value(path: str) -> str:
+        if not head.ok:
+            return ""
+        if path == "MSH-9":
+            return f"{head.type}^{head.trigger}"
+        if not whole:
+            header = path.startswith("MSH")
+            text = frame[: frame.find(b"\r") if header and b"\r" in frame else None].decode("latin-1")
+            if header:
+                return _first(Message(text), path)
+            whole.append(Message(text))
+        return _first(whole[0], path)
+
+    return value
+
+
+def _first(message: Message, path: str) -> str:
+    """A field's first component, unless another one is named."""
+    segment, field, repetition, component, subcomponent, nth = parse_path(path)
+    found = message.segments(segment)
+    if nth > len(found):
+        return ""
+    return (found[nth - 1].get(field, repetition, component or 1, subcomponent) or "").strip()

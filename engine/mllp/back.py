@@ -1,0 +1,104 @@
+"""A line back: our messages go to a peer on the connection that it made to us (two-way sockets).
+
+It does what `engine.mllp.client.Client` does, one message at a time, but it cannot connect: while no peer is there,
+nothing is sent. Of several connections the newest is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from engine.mllp.replies import Answered, Lost, NotSent, Reply, Written
+from engine.mllp.connection import Connection
+
+Final = Callable[[bytes], bool]
+
+
+class Back:
+    """One line over a listener's connections."""
+
+    def __init__(self, connections: Callable[[], Iterable[Connection]], answers: Callable[[bytes], bool]) -> None:
+        """`answers`: whether a frame is an answer at all, and not a message of the peer's own."""
+        self._connections = connections
+        self._answers = answers
+        self._queue: deque[tuple[bytes, float, Callable[[Reply], None], Final | None, bool]] = deque()
+        self._conn: Connection | None = None  # on which an answer is due
+        self._done: Callable[[Reply], None] | None = None
+        self._final: Final | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def send(
+        self,
+        payload: bytes,
+        timeout: float,
+        done: Callable[[Reply], None],
+        *,
+        final: Final | None = None,
+        expects: bool = True,
+    ) -> None:
+        self._queue.append((payload, timeout, done, final, expects))
+        asyncio.get_running_loop().call_soon(self._pump)
+
+    def transmit(self, payload: bytes) -> bool:
+        conn = self._newest()
+        return conn is not None and conn.transmit(payload)
+
+    def hang_up(self) -> None:
+        conn = self._conn or self._newest()
+        if conn is not None:
+            conn.close()
+
+    async def aclose(self) -> None:
+        waiting, self._queue = self._queue, deque()
+        for _, _, done, _, _ in waiting:
+            done(NotSent("closed"))
+        self._settle(Lost("closed"))
+
+    # -- from the port
+
+    def offer(self, conn: Connection, payload: bytes) -> bool:
+        """A frame came on one of the connections. Whether it is what the outstanding message waits for, or belongs to
+        it: it is no message of the peer's own then."""
+        if conn is not self._conn or not self._answers(payload):
+            return False
+        if self._final is None or self._final(payload):
+            self._settle(Answered(payload))
+        return True
+
+    def gone(self, conn: Connection) -> None:
+        if conn is self._conn:
+            self._settle(Lost("connection closed before the answer"))
+
+    # -- inside
+
+    def _newest(self) -> Connection | None:
+        return max(self._connections(), key=lambda conn: conn.number, default=None)
+
+    def _pump(self) -> None:
+        while self._done is None and self._queue:
+            payload, timeout, done, final, expects = self._queue.popleft()
+            conn = self._newest()
+            if conn is None or not conn.transmit(payload):
+                done(NotSent("no sender is connected"))
+            elif not expects:
+                done(Written())
+            else:
+                self._conn, self._done, self._final = conn, done, final
+                self._timer = asyncio.get_running_loop().call_later(timeout, self._timed_out)
+
+    def _timed_out(self) -> None:
+        conn = self._conn
+        self._settle(Lost("answer timed out"))
+        if conn is not None:
+            conn.close()  # a late answer must not be taken for the next message's
+
+    def _settle(self, reply: Reply) -> None:
+        done, self._done, self._conn, self._final = self._done, None, None, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if done is not None:
+            done(reply)
+        self._pump()

@@ -1,0 +1,346 @@
+"""One MLLP connection over which a peer sends: frames in, answers out, at the least cost per message.
+
+Each connection has a handler, which is called from the event loop and must not block. Nothing here raises towards the
+handler: a send on a connection that is gone says False.
+
+A load balancer that only looks whether the port is open is no peer. So a connection is announced (`connected`) with
+its first byte, or when it has been open for a while; one that goes before that was a probe.
+
+Back pressure has two sources, and a connection is read only while neither asks for quiet: the handler (`pause`), and
+the peer itself, when it sends but does not read its answers (its write buffer is above `WRITE_HIGH`).
+
+A handler that raises costs its connection: closed, with no answer, so that the sender repeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from engine.mllp.framing import Decoder, Event, Frame, Noise, TooLarge, Unfinished, encode
+from engine.mllp.handler import Handler, Owner
+from engine.mllp.sockets import host_of, tune
+
+WRITE_HIGH = 256 * 1024
+"""Bytes of answers not taken by the peer above which it is no longer read."""
+LINGER = 5.0
+"""Seconds that a closing connection may take to deliver what was written to it."""
+
+
+class Connection(asyncio.Protocol):
+    """One peer's socket. `number` is for the owner, who counts sockets; here it is only carried."""
+
+    __slots__ = (
+        "_clogged",
+        "_closing",
+        "_deaf",
+        "_decoder",
+        "_finishing",
+        "_handler",
+        "_held",
+        "_last",
+        "_loop",
+        "_manner",
+        "_owed",
+        "_owner",
+        "_pulse",
+        "_serial",
+        "_since",
+        "_timer",
+        "_transport",
+        "_turned_away",
+        "_wait",
+        "announced",
+        "number",
+        "peer",
+    )
+
+    def __init__(
+        self, owner: Owner, handler: Handler, loop: asyncio.AbstractEventLoop, peer: str, wait: float | None
+    ) -> None:
+        """`peer`: its `ip:port`. `wait`: seconds without a byte after which the connection counts as a peer's; None =
+        only a byte counts."""
+        self._owner = owner
+        self._manner = owner.manner
+        self._handler = handler
+        self._loop = loop
+        self._wait = wait
+        self._decoder = Decoder(self._manner.max_bytes, self._manner.framing)
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of an unfinished block, or of closing
+        self._pulse: asyncio.TimerHandle | None = None  # until it is announced; then of silence
+        self._serial = 0  # of the unfinished block that is being timed
+        self._since = 0.0  # loop time of that block's beginning
+        self._last = 0.0  # loop time of the last byte, kept only where there is an idle limit
+        self._owed = 0  # messages handed over and not answered yet
+        self._held = False  # the handler wants quiet
+        self._clogged = False  # the peer does not read
+        self._finishing = False  # to be closed when nothing is owed
+        self._deaf = False  # what still comes is not read; to be closed when nothing is owed
+        self._closing = False
+        self._turned_away = False  # closed by us before it was announced: the handler is told no more
+        self.announced = False
+        """Whether the handler knows of it."""
+        self.number = 0
+        self.peer = peer
+        """`ip:port`."""
+
+    # -- for the handler
+
+    def send(self, payload: bytes) -> bool:
+        """Answer the peer. False where that is no longer possible; never raises."""
+        if not self._write(payload):
+            return False
+        if self._manner.one_message:
+            self._finishing = True
+        self.waive()
+        return True
+
+    def transmit(self, payload: bytes) -> bool:
+        """Send the peer something that is not the answer it waits for: a message of our own, on a socket that both
+        sides use, or an accept acknowledgement. False where that is no longer possible."""
+        return not self._deaf and self._write(payload)
+
+    def waive(self) -> None:
+        """One of the messages that came in gets no answer. Without this, it counts as owed for good."""
+        if self._owed:
+            self._owed -= 1
+        self._finish_if_done()
+
+    def close(self) -> None:
+        """Close once what was sent has gone out, or after `LINGER`."""
+        if not self._closing:
+            self._closing = True
+            self._turned_away = not self.announced
+            self._drop_timers()
+            if self._transport is not None:
+                self._transport.close()
+                self._timer = self._loop.call_later(LINGER, self._transport.abort)
+
+    def finish(self) -> None:
+        """Close as soon as every message that came in is answered or waived and none is half received."""
+        self._finishing = True
+        self._finish_if_done()
+
+    def pause(self) -> None:
+        """Stop reading."""
+        self._held = True
+        self._steer()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._held = False
+        self._steer()
+
+    @property
+    def owed(self) -> int:
+        """Messages that came in and have no answer yet."""
+        return self._owed
+
+    @property
+    def host(self) -> str:
+        """The peer's IP address."""
+        return host_of(self.peer)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is to be closed, now or when nothing is owed."""
+        return self._closing or self._finishing
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
+
+    # -- for the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+        tune(transport.get_extra_info("socket"), self._manner.keepalive)
+        if (why := self._owner.admit(self)) is not None:
+            self._closing = self._turned_away = True
+            self._transport.abort()
+            self._handler.refused(self.peer, why)
+        elif self._wait == 0:
+            self._announce()
+        elif self._wait is not None:
+            self._pulse = self._loop.call_later(self._wait, self._announce)
+        else:
+            self._listen_for_silence()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf or self._closing:
+            return
+        if not self.announced:
+            self._announce()
+        if self._manner.idle is not None:
+            self._last = self._loop.time()
+        for event in self._decoder.feed(data):
+            if self._closing:
+                return
+            if type(event) is Frame:
+                self._owed += 1
+                self._handler.frame(self, event.payload)
+            else:
+                self._report(event)
+        if self._decoder.inside and not self._closing and not self._deaf:
+            self._watch()
+        self._finish_if_done()
+
+    def _report(self, event: Event) -> None:
+        if isinstance(event, Noise):
+            self._handler.noise(self, event.data)
+        elif isinstance(event, Unfinished):
+            self._handler.unfinished(self, event.head, "restarted")
+        elif isinstance(event, TooLarge):
+            self._turn_away(event)
+
+    def eof_received(self) -> bool:
+        """The peer will send no more. It still gets the answers it waits for, as long as there are any; except over
+        TLS, which the event loops cannot keep half open."""
+        self._finishing = True
+        self._report_unfinished("closed")
+        if self._owed and not self._closing and self._transport is not None and self._transport.can_write_eof():
+            return True
+        self._closing = True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self._drop_timers()
+        self._report_unfinished("closed")
+        self._owner.forget(self)
+        if self.announced:
+            self._handler.closed(self)
+        elif not self._turned_away:
+            self._handler.probed(self.peer)
+
+    def pause_writing(self) -> None:
+        self._clogged = True
+        self._steer()
+
+    def resume_writing(self) -> None:
+        self._clogged = False
+        self._steer()
+
+    # -- inside
+
+    def _write(self, payload: bytes) -> bool:
+        transport = self._transport
+        if self._closing or transport is None or transport.is_closing():
+            return False
+        try:
+            transport.write(encode(payload, self._manner.framing))
+        except (RuntimeError, OSError):
+            return False
+        if self._manner.idle is not None:
+            self._last = self._loop.time()
+        return True
+
+    def _announce(self) -> None:
+        """It is a peer's: by its first byte, or since it has stayed."""
+        self._drop_pulse()
+        self.announced = True
+        self._listen_for_silence()
+        self._owner.announced(self)
+        try:
+            self._handler.connected(self)
+        except BaseException:
+            self.close()
+            raise
+
+    def _listen_for_silence(self) -> None:
+        if self._manner.idle is not None:
+            self._last = self._loop.time()
+            self._pulse = self._loop.call_later(self._manner.idle, self._check_silence)
+
+    def _check_silence(self) -> None:
+        """A peer that waits for an answer, is in mid-message or is not read is not idle."""
+        idle, now = self._manner.idle, self._loop.time()
+        if idle is None or self._transport is None or self.leaving:
+            return
+        if self._owed or self._decoder.inside or not self._transport.is_reading():
+            self._last = now
+        left = self._last + idle - now
+        if left > 0:
+            self._pulse = self._loop.call_later(left, self._check_silence)
+        else:
+            self.finish()
+
+    def _steer(self) -> None:
+        """Make the socket readable or not, as the two reasons for quiet say."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._held or self._clogged:
+            if transport.is_reading():
+                transport.pause_reading()
+        elif not transport.is_reading():
+            self._since = self._loop.time()  # a peer that was not read is not late
+            transport.resume_reading()
+
+    def _watch(self) -> None:
+        """A block is open: see to it that it ends in time. One timer, however many blocks arrive in pieces."""
+        if self._serial != self._decoder.serial:
+            self._serial = self._decoder.serial
+            self._since = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._manner.frame_timeout, self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        if not self._decoder.inside or self._transport is None:
+            return
+        now = self._loop.time()
+        if not self._transport.is_reading():
+            self._since = now
+        left = self._since + self._manner.frame_timeout - now
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+        else:
+            self._report_unfinished("timed out")
+            self.close()
+
+    def _report_unfinished(self, why: str) -> None:
+        if self._decoder.inside and not self._decoder.stopped:
+            head = self._decoder.pending
+            self._decoder = Decoder(self._manner.max_bytes, self._manner.framing)
+            self._handler.unfinished(self, head, why)
+
+    def _turn_away(self, event: TooLarge) -> None:
+        """A message over the limit: report it, and be deaf to what follows. The connection ends when the messages
+        before it are answered, or after `LINGER`."""
+        before = self._owed
+        self._owed += 1  # it may be answered like any other, or not
+        self._handler.too_large(self, event.head, event.size)
+        self._owed = min(self._owed, before)
+        if self._closing or self._transport is None:
+            return
+        self._deaf = True
+        self._drop_timers()
+        self._timer = self._loop.call_later(LINGER, self._transport.abort)
+
+    def _finish_if_done(self) -> None:
+        if self._owed or self._closing or self._transport is None:
+            return
+        if self._deaf:
+            # The peer is still sending, and closing with unread bytes would reset the connection and take the answer
+            # with it. So only say that no more will come; the peer's bytes run out, or `LINGER` does.
+            self._closing = True
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:
+                self._transport.close()  # TLS says so by itself, and reads on until the peer has said the same
+        elif self._finishing and not self._decoder.inside:
+            self.close()
+
+    def _drop_timers(self) -> None:
+        self._drop_pulse()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _drop_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.cancel()
+            self._pulse = None

@@ -1,0 +1,171 @@
+"""The connectivity test: one connection, at most one message, and what came of it in words.
+
+It sends what it is given to a real peer, so the caller chooses a message that does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from dataclasses import dataclass
+from typing import cast
+
+from engine.config.address import Address
+from engine.config.edge import MLLP, Framing
+from engine.mllp.dial import connect, dial
+from engine.mllp.finding import Finding, first_frame, of_bytes, of_connecting, of_handshake, sentence_of
+from engine.mllp.framing import MAX_BYTES, Decoder, encode
+from engine.mllp.handshake import refused_us
+from engine.mllp.tls import ClientTls
+
+SETTLE = 0.3
+"""Seconds for which an open connection is watched: a peer that does not want it closes it at once."""
+ASK_TLS = 3.0
+"""Seconds that a peer gets to show that it speaks TLS."""
+
+
+class _Ear(asyncio.Protocol):
+    """Hears until a frame is there or the connection is gone."""
+
+    def __init__(self, framing: Framing) -> None:
+        self.decoder = Decoder(MAX_BYTES, framing)
+        self.heard = bytearray()  # as long as there is no frame
+        self.frame: bytes | None = None
+        self.lost: Exception | None = None
+        self.over = asyncio.Event()  # a frame is there, or nothing more will come
+        self.gone = False
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += data[: 65536 - len(self.heard)]
+        try:
+            self.frame = self.frame or first_frame(self.decoder, data)
+        except ValueError:
+            self.over.set()
+        if self.frame is not None:
+            self.over.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone, self.lost = True, exc
+        self.over.set()
+
+
+async def diagnose(
+    address: Address,
+    *,
+    framing: Framing = MLLP,
+    tls: ClientTls | None = None,
+    timeout: float = 10.0,  # noqa: ASYNC109  of each step, and a finding of its own
+    message: bytes | None = None,
+    source: str | None = None,
+) -> Finding:
+    """Connect, and send `message` if there is one. `timeout`: seconds for each step. `source`: IP address to connect
+    from. The codes are those of engine.mllp.finding; `answered` means a whole frame, whatever stands in it."""
+    return await _Test(address, framing, tls, timeout, source).run(message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    address: Address
+    framing: Framing
+    tls: ClientTls | None
+    timeout: float
+    source: str | None
+
+    async def run(self, message: bytes | None) -> Finding:
+        begun = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self.timeout):
+                sock = await dial(self.address, source=self.source)
+        except OSError as error:
+            return self._found(*of_connecting(error))
+        ear = _Ear(self.framing)
+        try:
+            async with asyncio.timeout(self.timeout):
+                await connect(sock, lambda: ear, self.address.host, self.tls, goodbye=SETTLE)
+        except OSError as error:
+            return self._found(*self._of_tls(error))
+        took = (asyncio.get_running_loop().time() - begun) * 1000
+        assert ear.transport is not None
+        try:
+            return await (self._watch(ear, took) if message is None else self._ask(ear, took, message))
+        finally:
+            ear.transport.abort()
+
+    async def _watch(self, ear: _Ear, took: float) -> Finding:
+        """Nothing is sent: does the peer keep the connection?"""
+        await _until_over(ear, SETTLE)
+        if not ear.gone:
+            return self._found("connected", connect_ms=took)
+        if refused_us(ear.lost):
+            return self._found(*self._of_tls(ear.lost))
+        return self._found("reset" if ear.lost is not None else "closed_at_once", connect_ms=took)
+
+    async def _ask(self, ear: _Ear, took: float, message: bytes) -> Finding:
+        loop = asyncio.get_running_loop()
+        assert ear.transport is not None
+        written = loop.time()
+        ear.transport.write(encode(message, self.framing))
+        await _until_over(ear, self.timeout)
+        if ear.frame is not None:
+            answer_ms = (loop.time() - written) * 1000
+            return self._found("answered", connect_ms=took, answer_ms=answer_ms, payload=ear.frame)
+        return self._found(*await self._unanswered(ear), connect_ms=took)
+
+    async def _unanswered(self, ear: _Ear) -> tuple[str, str]:
+        if ear.heard:
+            return of_bytes(bytes(ear.heard), self.framing)
+        if refused_us(ear.lost):
+            return self._of_tls(ear.lost)
+        if self.tls is None and await self._speaks_tls():
+            return "peer_speaks_tls", ""
+        if not ear.gone:
+            return "no_acknowledgement", ""
+        return ("reset" if ear.lost is not None else "closed_without_answer"), ""
+
+    async def _speaks_tls(self) -> bool:
+        """Whether a second connection gets a TLS answer to a TLS handshake. No message is sent."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        try:
+            async with asyncio.timeout(ASK_TLS):
+                sock = await dial(self.address, source=self.source)
+                with contextlib.closing(sock):
+                    transport, _ = await asyncio.get_running_loop().create_connection(
+                        asyncio.Protocol, sock=sock.dup(), ssl=context, server_hostname=""
+                    )
+        except ssl.SSLError as error:
+            return "ALERT" in (error.reason or "")
+        except OSError:
+            return False
+        transport.abort()
+        return True
+
+    def _of_tls(self, error: Exception | None) -> tuple[str, str]:
+        shows_one = self.tls is not None and self.tls.tls.certificate is not None
+        return of_handshake(error, certificate=shows_one)
+
+    def _found(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        connect_ms: float | None = None,
+        answer_ms: float | None = None,
+        payload: bytes | None = None,
+    ) -> Finding:
+        sentence = sentence_of(code, self.address, self.timeout, detail)
+        return Finding(code, sentence, connect_ms, answer_ms, payload)
+
+
+async def _until_over(ear: _Ear, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await ear.over.wait()
+    except TimeoutError:
+        return

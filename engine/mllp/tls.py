@@ -1,0 +1,161 @@
+"""TLS of listeners and of the connections that we make: contexts from PEM files, read again when they change.
+
+A connection uses the context that there is when it is made, so a new certificate or authority counts from the next
+handshake on, and the connections that run are left alone.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from engine.config.edge import Tls
+
+DAY = 86_400 * 1_000_000  # microseconds
+
+
+class TlsError(Exception):
+    """A file cannot be used. The sentence names it and says what would be right; nothing in it comes from a key."""
+
+
+class _Files:
+    """The context of one side, and the files that it was made from."""
+
+    def __init__(self, tls: Tls) -> None:
+        """Reads the files. TlsError where one of them cannot be used."""
+        self.tls = tls
+        self.context, self.expires, self._seen = self._read()
+
+    expires: int | None
+    """The earliest end of all certificates in our own files, in microseconds since 1970; None without such files."""
+
+    def refresh(self) -> bool:
+        """Read files that have changed. Whether there is anything new. TlsError where a file cannot be used: what was
+        read before stays in use, and the next call tries again."""
+        if self._stamps() == self._seen:
+            return False
+        self.context, self.expires, self._seen = self._read()
+        return True
+
+    def days_left(self, now: int) -> float | None:
+        """Days until the first certificate ends, negative after it. `now`: microseconds since 1970."""
+        return None if self.expires is None else (self.expires - now) / DAY
+
+    def _read(self) -> tuple[ssl.SSLContext, int | None, tuple[object, ...]]:
+        seen = self._stamps()  # before reading: what changes meanwhile is read the next time
+        tls = self.tls
+        context = self._context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        ends: list[int] = []
+        if tls.certificate is not None:
+            ends += _ends(tls.certificate)
+        if tls.ca is not None:
+            ends += _ends(tls.ca)
+            _trust(context, tls.ca)
+        if tls.certificate is not None and tls.key is not None:
+            _identify(context, tls.certificate, tls.key)
+        return context, min(ends, default=None), seen
+
+    def _context(self) -> ssl.SSLContext:
+        raise NotImplementedError
+
+    def _stamps(self) -> tuple[object, ...]:
+        return tuple(_stamp(path) for path in (self.tls.certificate, self.tls.key, self.tls.ca))
+
+
+class ServerTls(_Files):
+    """A listener's side. With `ca` a peer without a certificate that one of its authorities signed is refused."""
+
+    def __init__(self, tls: Tls) -> None:
+        """TlsError where a file cannot be used, or certificate or key are missing."""
+        if tls.certificate is None or tls.key is None:
+            raise TlsError("tls: a listener needs a certificate and its key")
+        super().__init__(tls)
+        self._names = frozenset(name.casefold() for name in tls.names)
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if self.tls.ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def lets_in(self, held: ssl.SSLObject) -> bool:
+        """Whether the certificate of a peer, whose handshake is over, has one of `names`."""
+        return not self._names or not self._names.isdisjoint(_names_in(held.getpeercert() or {}))
+
+
+class ClientTls(_Files):
+    """The side that connects. The peer's certificate must be valid for `server_name`, or for the host."""
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.tls.ca is None:
+            context.load_default_certs()
+        return context
+
+    def name(self, host: str) -> str:
+        """The name that the peer's certificate must have when `host` is connected to."""
+        return self.tls.server_name or host
+
+
+def _stamp(path: Path | None) -> object:
+    """What changes whenever a file does; None where there is none."""
+    if path is None:
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+
+
+def _ends(path: Path) -> Iterable[int]:
+    """When each certificate of a file ends, in microseconds since 1970."""
+    from cryptography import x509  # an import of 40 ms, which only those who use TLS pay
+
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except OSError as error:
+        raise TlsError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise TlsError(f"{path}: has no certificate that can be read; wanted are PEM certificates") from None
+    return [int(one.not_valid_after_utc.timestamp()) * 1_000_000 for one in found]
+
+
+def _trust(context: ssl.SSLContext, path: Path) -> None:
+    try:
+        context.load_verify_locations(cafile=path)
+    except (OSError, ValueError):
+        raise TlsError(f"{path}: no authority can be read from it; wanted are PEM certificates") from None
+
+
+def _identify(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    try:
+        key.read_bytes()
+    except OSError as error:
+        raise TlsError(f"{key}: cannot be read: {error.strerror}") from None
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except _Encrypted:
+        raise TlsError(f"{key}: is encrypted; wanted is a key without a passphrase") from None
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise TlsError(f"{key}: is not the key of {certificate}") from None
+        raise TlsError(f"{key}: has no private key that can be read; wanted is a PEM key") from None
+
+
+class _Encrypted(Exception):
+    """The key wants a passphrase."""
+
+
+def _no_password() -> str:
+    raise _Encrypted
+
+
+def _names_in(certificate: dict[str, Any]) -> set[str]:
+    """Common name and alternative names of a certificate, as `SSLObject.getpeercert` gives it, in lower case."""
+    subject = {value for pairs in certificate.get("subject", ()) for kind, value in pairs if kind == "commonName"}
+    others = {value for _, value in certificate.get("subjectAltName", ()) if isinstance(value, str)}
+    return {name.casefold() for name in subject | others}

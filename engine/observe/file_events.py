@@ -1,0 +1,79 @@
+"""What happens where messages come as files. No event has a file's name: senders put patients' names into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from engine.observe.events import Event, Level
+from engine.observe.metrics import METRICS
+
+PLACE_UP = METRICS.gauge("interlock_place_up", "1 while the channel's folder can be used", "channel")
+WAITING = METRICS.gauge("interlock_files_waiting", "Files in the channel's folder that are not taken yet", "channel")
+READ = METRICS.counter("interlock_files_read_total", "Files whose messages were stored", "channel")
+FAILED = METRICS.counter("interlock_files_failed_total", "Files that were set aside, nothing of them stored", "channel")
+REPEATED = METRICS.counter(
+    "interlock_files_repeated_total", "Files of a name and content that were stored before", "channel"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceUp(Event):
+    channel: str
+    said: ClassVar[str] = "the folder that files come to can be used"
+
+    def count(self) -> None:
+        PLACE_UP.of(self.channel).n = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceDown(Event):
+    channel: str
+    reason: str
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "the folder that files come to cannot be used: {reason}"
+
+    def count(self) -> None:
+        PLACE_UP.of(self.channel).n = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead(Event):
+    """Its messages are durable, all of them. Counted only."""
+
+    channel: str
+    messages: int
+    size: int
+    level: ClassVar[Level | None] = None
+
+    def count(self) -> None:
+        READ.of(self.channel).n += 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileFailed(Event):
+    """Nothing of it was stored; it goes to the folder of failed files, its beginning is kept as an intake event."""
+
+    channel: str
+    reason: str
+    size: int
+    level: ClassVar[Level | None] = "error"
+    limited: ClassVar[bool] = True
+    said: ClassVar[str] = "a file of {size} bytes was set aside: {reason}"
+
+    def count(self) -> None:
+        FAILED.of(self.channel).n += 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileRepeated(Event):
+    """Archived without being stored again: a crash came before its archive, or its sender sent it twice."""
+
+    channel: str
+    size: int
+    level: ClassVar[Level | None] = "warning"
+    limited: ClassVar[bool] = True
+    said: ClassVar[str] = "a file of {size} bytes was stored before: archived, and not stored again"
+
+    def count(self) -> None:
+        REPEATED.of(self.channel).n += 1

@@ -1,0 +1,157 @@
+"""One queue for an endpoint: its lines, its rate, and what comes after an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from engine.delivery.line import Final
+from engine.delivery.sender import Job, Sender
+from engine.mllp.replies import Answered, NotSent, Reply
+
+
+class Wire:
+    """A line whose peer answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.times: list[float] = []
+        self.hung_up = self.closed = False
+        self._done: Callable[[Reply], None] | None = None
+
+    def send(
+        self, payload: bytes, timeout: float, done: Callable[[Reply], None], *, final: Final | None = None,
+        expects: bool = True,
+    ) -> None:  # fmt: skip
+        assert self._done is None, "one at a time"
+        self._done = done
+        self.sent.append(payload)
+        self.times.append(asyncio.get_running_loop().time())
+
+    def answer(self, reply: Reply) -> None:
+        done, self._done = self._done, None
+        assert done is not None
+        done(reply)
+
+    def transmit(self, payload: bytes) -> bool:
+        return True
+
+    def hang_up(self) -> None:
+        self.hung_up = True
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def ack(code: str, control_id: str) -> bytes:
+    return f"MSH|^~\\&|A|B|C|D|1||ACK|9|P|2.5\rMSA|{code}|{control_id}\r".encode()
+
+
+def job(payload: bytes, heard: list[Reply], **options: object) -> Job:
+    return Job(payload, 1.0, heard.append, **options)  # type: ignore[arg-type]
+
+
+async def test_as_many_at_once_as_there_are_lines_and_in_order() -> None:
+    lines = [Wire(), Wire()]
+    sender = Sender()
+    sender.use(lines)
+    heard: list[Reply] = []
+    for payload in (b"1", b"2", b"3", b"4"):
+        sender.send(job(payload, heard))
+    assert [wire.sent for wire in lines] == [[b"1"], [b"2"]]
+    lines[1].answer(Answered(ack("AA", "2")))
+    assert lines[1].sent == [b"2", b"3"]
+    lines[0].answer(Answered(ack("AA", "1")))
+    assert lines[0].sent == [b"1", b"4"]
+    assert len(heard) == 2
+
+
+async def test_no_faster_than_its_rate() -> None:
+    wire = Wire()
+    sender = Sender(rate=50)
+    sender.use([wire])
+    heard: list[Reply] = []
+    done = asyncio.Event()
+
+    def answered(reply: Reply) -> None:
+        heard.append(reply)
+        if len(heard) == 4:
+            done.set()
+
+    original = wire.send
+
+    def at_once(*args: object, **options: object) -> None:
+        original(*args, **options)  # type: ignore[arg-type]
+        asyncio.get_running_loop().call_soon(wire.answer, Answered(ack("AA", "1")))
+
+    wire.send = at_once  # type: ignore[method-assign, assignment]
+    for _ in range(4):
+        sender.send(Job(b"x", 1.0, answered))
+    async with asyncio.timeout(5):
+        await done.wait()
+    gaps = [after - before for before, after in zip(wire.times, wire.times[1:], strict=False)]
+    assert min(gaps) >= 0.019
+
+
+async def test_what_has_not_been_handed_over_can_be_taken_back() -> None:
+    wire = Wire()
+    sender = Sender()
+    sender.use([wire])
+    heard: list[Reply] = []
+    first, second = job(b"1", heard), job(b"2", heard)
+    sender.send(first)
+    sender.send(second)
+    assert sender.cancel(second)
+    assert not sender.cancel(first)
+    wire.answer(Answered(ack("AA", "1")))
+    assert wire.sent == [b"1"]
+
+
+async def test_the_applications_answer_after_the_accept_acknowledgement() -> None:
+    wire = Wire()
+    sender = Sender()
+    sender.use([wire])
+    heard: list[Reply] = []
+    later: list[bytes] = []
+    sender.send(job(b"1", heard, later=later.append))
+    assert not sender.came(wire, ack("AA", "1"))  # nothing of it is known yet
+    wire.answer(Answered(ack("CA", "1")))
+    assert not sender.came(wire, ack("AA", "2"))  # another message's
+    assert sender.came(wire, ack("AA", "1"))
+    assert later == [ack("AA", "1")]
+    assert not sender.came(wire, ack("AA", "1"))  # once
+
+
+async def test_after_an_application_answer_nothing_more_is_welcome() -> None:
+    wire = Wire()
+    sender = Sender()
+    sender.use([wire])
+    later: list[bytes] = []
+    sender.send(job(b"1", [], later=later.append))
+    wire.answer(Answered(ack("AA", "1")))
+    assert not sender.came(wire, ack("AA", "1"))
+    assert later == []
+
+
+async def test_a_peers_own_message_goes_to_whoever_takes_it() -> None:
+    wire = Wire()
+    sender = Sender()
+    sender.use([wire])
+    own = b"MSH|^~\\&|A|B|C|D|1||ORU^R01|9|P|2.5\r"
+    assert not sender.came(wire, own)
+    took: list[bytes] = []
+    sender.message = lambda line, payload: (took.append(payload), True)[1]
+    assert sender.came(wire, own)
+    assert took == [own]
+
+
+async def test_closing_tells_whoever_waits() -> None:
+    wire = Wire()
+    sender = Sender()
+    sender.use([wire])
+    heard: list[Reply] = []
+    sender.send(job(b"1", heard))
+    sender.send(job(b"2", heard))
+    await sender.aclose()
+    assert heard == [NotSent("client closed")]
+    assert wire.closed

@@ -1,0 +1,329 @@
+"""A folder that is read: in order, when its files are whole, each once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from engine.config.edge import Directory, Files
+from engine.files.folder import FolderError
+from engine.files.inbox import Fate, Inbox
+from engine.files.local import LocalFolder
+from engine.observe import file_events as events
+
+NOON = 1_760_000_000_000_000  # microseconds since 1970
+
+
+class Takes:
+    """Remembers what it was given; `fates` says what becomes of a name that is not stored."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, bytes]] = []
+        self.fates: dict[str, Fate] = {}
+        self.large: list[tuple[str, int, int]] = []
+
+    async def take(self, name: str, data: bytes) -> Fate:
+        self.got.append((name, data))
+        return self.fates.get(name, Fate.STORED)
+
+    async def too_large(self, name: str, head: bytes, size: int) -> Fate:
+        self.large.append((name, len(head), size))
+        return Fate.FAILED
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.got]
+
+
+class Place:
+    """An inbox on a folder of the test's."""
+
+    def __init__(self, path: Path, **settings: object) -> None:
+        self.path = path
+        self.takes = Takes()
+        self.folder = LocalFolder(path)
+        self.files = Files(Directory(path), **{"stable": 0.0, **settings})  # type: ignore[arg-type]
+        self.restart()
+
+    def restart(self) -> None:
+        self.inbox = Inbox("acme", self.files, self.folder, 1000, self.takes, lambda: NOON)
+
+    def drop(self, name: str, data: bytes = b"x", modified: float = 1.0) -> None:
+        (self.path / name).write_bytes(data)
+        os.utime(self.path / name, (modified, modified))
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(str(each.relative_to(self.path)) for each in self.path.rglob("*") if each.is_file())
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    await place.folder.close()
+
+
+async def test_files_are_taken_in_the_order_of_their_times_then_names(place: Place) -> None:
+    place.drop("c.hl7", modified=1)
+    place.drop("b.hl7", modified=2)
+    place.drop("a.hl7", modified=2)
+    await place.inbox.scan()
+    assert place.takes.names == ["c.hl7", "a.hl7", "b.hl7"]
+    assert place.names == ["archive/a.hl7", "archive/b.hl7", "archive/c.hl7"]
+
+
+async def test_only_files_of_the_pattern_are_read_and_none_that_is_hidden(place: Place) -> None:
+    for name in ("a.HL7", "a.txt", ".a.hl7", ".a.hl7.0123.part", ".other.txt.taking"):
+        place.drop(name)
+    await place.inbox.scan()
+    assert place.takes.names == []
+    assert len(place.names) == 5
+
+
+async def test_a_file_is_read_when_it_has_not_changed_for_a_while(tmp_path: Path) -> None:
+    place = Place(tmp_path, stable=2.0)
+    loop = asyncio.get_running_loop()
+    moment = loop.time()
+    loop.time = lambda: moment  # type: ignore[method-assign]
+    try:
+        place.drop("a.hl7", b"x", modified=1)
+        assert await place.inbox.scan() is False
+        moment += 1.9
+        assert await place.inbox.scan() is False
+        place.drop("a.hl7", b"xy", modified=1)  # grew, within the same second
+        moment += 1.9
+        assert await place.inbox.scan() is False
+        moment += 1.9
+        assert await place.inbox.scan() is False
+        assert place.takes.got == []
+        moment += 0.1
+        assert await place.inbox.scan() is True
+        assert place.takes.got == [("a.hl7", b"xy")]
+    finally:
+        del loop.time  # type: ignore[method-assign]
+        await place.folder.close()
+
+
+async def test_what_comes_after_a_file_that_is_not_ready_waits(tmp_path: Path) -> None:
+    place = Place(tmp_path, stable=60.0)
+    place.drop("b.hl7", modified=2)
+    await place.inbox.scan()
+    place.inbox._seen["b.hl7"] = (place.inbox._seen["b.hl7"][0], -1000.0)  # seen long ago
+    place.drop("a.hl7", modified=1)
+    assert await place.inbox.scan() is False
+    assert place.takes.got == []
+    await place.folder.close()
+
+
+async def test_a_file_that_grows_while_it_is_claimed_is_read_when_it_has_ended(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.drop("a.hl7", b"half")
+    writer = (place.path / "a.hl7").open("ab")
+    move = place.folder.move
+
+    async def meanwhile(name: str, to: str) -> None:
+        await move(name, to)
+        if to.endswith(".taking"):
+            writer.write(b" and half")
+            writer.flush()
+
+    monkeypatch.setattr(place.folder, "move", meanwhile)
+    await place.inbox.scan()
+    assert place.takes.got == []
+    writer.close()
+    await place.inbox.scan()
+    assert place.takes.got == [("a.hl7", b"half and half")]
+
+
+async def test_a_new_file_of_the_same_name_is_never_taken_for_the_one_that_was_read(place: Place) -> None:
+    place.drop("a.hl7", b"first")
+
+    async def meanwhile(name: str, data: bytes) -> Fate:
+        place.takes.got.append((name, data))
+        if data == b"first":
+            place.drop("a.hl7", b"second")
+        return Fate.STORED
+
+    place.takes.take = meanwhile  # type: ignore[method-assign]
+    await place.inbox.scan()
+    await place.inbox.scan()
+    assert place.takes.got == [("a.hl7", b"first"), ("a.hl7", b"second")]
+    assert sorted((place.path / name).read_bytes() for name in place.names) == [b"first", b"second"]
+
+
+async def test_files_of_one_name_are_all_kept_in_the_archive(place: Place) -> None:
+    place.drop("a.hl7", b"1")
+    await place.inbox.scan()
+    place.drop("a.hl7", b"2")
+    await place.inbox.scan()
+    assert place.names == ["archive/a.hl7", "archive/a.hl7.20251009T085320.000000"]
+
+
+async def test_files_can_be_removed_instead(tmp_path: Path) -> None:
+    place = Place(tmp_path, after="delete")
+    place.drop("a.hl7")
+    await place.inbox.scan()
+    assert place.names == []
+    await place.folder.close()
+
+
+async def test_what_cannot_be_read_as_messages_goes_to_a_folder_of_its_own(place: Place) -> None:
+    place.takes.fates["a.hl7"] = Fate.FAILED
+    place.drop("a.hl7")
+    place.drop("b.hl7")
+    await place.inbox.scan()
+    assert place.names == ["archive/b.hl7", "failed/a.hl7"]
+
+
+async def test_a_file_over_the_limit_is_not_taken(place: Place) -> None:
+    place.drop("a.hl7", b"x" * 1001)
+    await place.inbox.scan()
+    assert place.takes.large == [("a.hl7", 1001, 1001)]
+    assert place.names == ["failed/a.hl7"]
+
+
+async def test_what_cannot_be_stored_now_is_tried_again_and_the_rest_waits(place: Place) -> None:
+    place.takes.fates["a.hl7"] = Fate.LATER
+    place.drop("a.hl7", modified=1)
+    place.drop("b.hl7", modified=2)
+    await place.inbox.scan()
+    assert place.takes.names == ["a.hl7"]
+    assert place.inbox.waiting == events.WAITING.of("acme").n == 2
+    place.takes.fates.clear()
+    await place.inbox.scan()
+    assert place.takes.names == ["a.hl7", "a.hl7", "b.hl7"]
+    assert place.inbox.waiting == events.WAITING.of("acme").n == 0
+
+
+async def test_what_an_ended_process_had_claimed_is_read_first(place: Place) -> None:
+    place.drop(".z.hl7.taking", modified=9)
+    place.drop("a.hl7", modified=1)
+    await place.inbox.scan()
+    assert place.takes.names == ["z.hl7", "a.hl7"]
+    assert place.names == ["archive/a.hl7", "archive/z.hl7"]
+
+
+async def test_at_the_end_what_is_in_hand_is_taken_at_once_and_nothing_new(tmp_path: Path) -> None:
+    place = Place(tmp_path, stable=60.0)
+    place.drop("a.hl7", modified=1)
+    place.drop("b.hl7", modified=2)
+    await place.inbox.scan()
+    for name, (entry, _) in list(place.inbox._seen.items()):
+        place.inbox._seen[name] = (entry, -1000.0)  # seen long ago
+    place.takes.fates["a.hl7"] = Fate.LATER
+    await place.inbox.scan()
+    assert place.names == [".a.hl7.taking", "b.hl7"]
+    assert await place.inbox.finish() is False
+    place.takes.fates.clear()
+    assert await place.inbox.finish() is True
+    assert place.takes.names == ["a.hl7"] * 3
+    assert place.names == ["archive/a.hl7", "b.hl7"]
+    await place.folder.close()
+
+
+async def test_at_the_end_a_place_that_is_down_is_not_finished(place: Place) -> None:
+    place.path.rmdir()
+    assert await place.inbox.finish() is False
+
+
+@pytest.mark.parametrize("fate", [Fate.STORED, Fate.FAILED])
+async def test_a_file_that_only_has_to_be_moved_is_not_read_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, fate: Fate
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("engine.files.inbox.emit", lambda event: told.append(event.name()))
+    place.takes.fates["a.hl7"] = fate
+    place.drop("a.hl7")
+    move = place.folder.move
+
+    async def refuses(name: str, to: str) -> None:
+        if "/" in to:
+            raise FolderError("permission denied", fault=True)
+        await move(name, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place.folder, "move", refuses)
+        for _ in range(3):
+            await place.inbox.scan()
+            assert place.inbox.down == "permission denied"
+    await place.inbox.scan()
+    assert place.inbox.down is None
+    assert told == ["place_down", "place_up"]
+    assert place.takes.names == ["a.hl7"]
+    assert not any(name.startswith(".") for name in place.names)
+
+
+async def test_a_place_that_goes_down_and_comes_back_is_told_once_each(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("engine.files.inbox.emit", lambda event: (told.append(event.name()), event.count()))
+    await place.inbox.scan()
+    await place.inbox.scan()
+    assert (told, events.PLACE_UP.of("acme").n) == (["place_up"], 1)
+    place.path.rename(place.path.with_name("elsewhere"))
+    await place.inbox.scan()
+    await place.inbox.scan()
+    assert place.inbox.down == "the folder is not there"
+    assert (told[1:], events.PLACE_UP.of("acme").n) == (["place_down"], 0)
+    place.path.with_name("elsewhere").rename(place.path)
+    await place.inbox.scan()
+    assert (told[2:], place.inbox.down) == (["place_up"], None)
+
+
+async def test_a_place_that_is_down_at_first_is_told(place: Place) -> None:
+    place.path.rmdir()
+    await place.inbox.scan()
+    assert place.inbox.down == "the folder is not there"
+
+
+@pytest.mark.parametrize("when", ["before the claim", "before it is read", "before it is moved"])
+async def test_a_file_that_somebody_takes_away_stops_nobody(
+    place: Place, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    place.drop("a.hl7", modified=1)
+    place.drop("b.hl7", modified=2)
+    move, read = place.folder.move, place.folder.read
+
+    async def moving(name: str, to: str) -> None:
+        if (name == "a.hl7" and when == "before the claim") or ("/a" in to and when == "before it is moved"):
+            (place.path / name).unlink()
+        await move(name, to)
+
+    async def reading(name: str, most: int) -> bytes:
+        if name == ".a.hl7.taking" and when == "before it is read":
+            (place.path / name).unlink()
+        return await read(name, most)
+
+    monkeypatch.setattr(place.folder, "move", moving)
+    monkeypatch.setattr(place.folder, "read", reading)
+    await place.inbox.scan()
+    assert place.takes.names[-1:] == ["b.hl7"]
+    assert place.inbox.down is None
+
+
+async def test_it_goes_on_by_itself(tmp_path: Path) -> None:
+    place = Place(tmp_path, poll=0.001)
+    came = asyncio.Event()
+    take = place.takes.take
+
+    async def taking(name: str, data: bytes) -> Fate:
+        came.set()
+        return await take(name, data)
+
+    place.takes.take = taking  # type: ignore[method-assign]
+    task = asyncio.create_task(place.inbox.run())
+    for name in ("a.hl7", "b.hl7"):
+        came.clear()
+        place.drop(name)
+        await asyncio.wait_for(came.wait(), 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert place.takes.names == ["a.hl7", "b.hl7"]
+    await place.folder.close()
