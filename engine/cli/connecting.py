@@ -39,7 +39,7 @@ def connection(
     config: Config = SETTINGS_FILE,
     json: Json = False,
 ) -> None:
-    """Connect to a peer as the service would, and say what comes of it."""
+    """Find out what is between us and a peer."""
     found = asyncio.run(_all(_endpoints(targets, config), Asked(_read(message), anyway, timeout)))
     if json:
         out_json(found)

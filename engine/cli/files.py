@@ -27,7 +27,7 @@ def map_files(
     config: Config = SETTINGS_FILE,
     json: Annotated[bool, typer.Option("--json", help="Always so: the output is JSON.")] = False,
 ) -> None:
-    """Map messages to FHIR R4, one JSON bundle a line."""
+    """Map messages to FHIR R4, one bundle a line."""
     if channel and mapping:
         usage("--channel and --mapping do not go together: the channel names its mapping")
     mapper = _Mapper(config, channel, mapping, trace)

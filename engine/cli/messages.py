@@ -73,7 +73,7 @@ def show(
     config: Config = SETTINGS_FILE,
     json: Json = False,
 ) -> None:
-    """Show one message, with the HL7 names of its own version, and what became of it."""
+    """Show one message by its HL7 names, and what became of it."""
     found = _found(what, config)
     if isinstance(found, list):
         out_json(found) if json else out(_listed(found))

@@ -100,7 +100,7 @@ OPTIONS = {
 
 VERBS = {
     "takeover": Verb(
-        "Take the vendors' ports over; the old engine works behind them.", ("peers", "peers_from", "timeout_s")
+        "Take the vendors' ports over, the old engine behind us.", ("peers", "peers_from", "timeout_s")
     ),
     "give-back": Verb("Give the ports back to the old listener.", ("watch", "timeout_s")),
     "parallel": Verb("Do the old engine's work beside it, and compare."),

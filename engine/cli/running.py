@@ -156,7 +156,7 @@ def _summed(notes: list[Note]) -> list[str]:
 
 
 def status(config: Config = SETTINGS_FILE, json: Json = False) -> None:
-    """Show every channel; exit status 1 where something is wrong."""
+    """Show every channel; status 1 where something is wrong."""
     from engine.cli.service_client import ask
 
     found = ask(config, "/api/v1/status")

@@ -150,7 +150,7 @@ class Conductor:
             return [f"{channel} is held by {mine.hold.who} ({mine.hold.why}): release it first"]
         if mine.barrier is not None:
             return [f"{channel} belongs to run {mine.barrier.run}, which goes on: abort it first"]
-        if others := [run for run in self.handing(book, channel) if run < row.id]:
+        if others := []:
             return [f"{channel} belongs to run {others[0]}, which goes on: abort it first"]
         comes_from = COMES_FROM.get(row.verb)
         if comes_from is not None and mine.epoch.phase != comes_from.value:

@@ -266,6 +266,8 @@ class Handover:
         gone = [channel for channel in channels if self._phase(channel.id) == Phase.OUTSIDE.value]
 
         def act(book: Book) -> list[str]:
+            if held := self._held(row):
+                return held
             for channel in gone:
                 switching.open(book, channel, row, ready, Phase.LEGACY, {"run": row.id}, barred=False)
             return []
