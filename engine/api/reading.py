@@ -49,13 +49,15 @@ class TapStatus(TypedDict):
 
     name: str
     listening: bool
+    down: str | None
     address: str
     peers: list[str]
     forward: str
 
 
 class ChannelStatus(TypedDict):
-    """One channel as it is now. address: host:port of its listener; peers: host:port of who is connected.
+    """One channel as it is now. address: host:port of its listener, or the feed or folder that its messages come from;
+    down: why nothing can come in there, None where it can; peers: host:port of who is connected.
 
     hold: None while it is not held. run: the run whose barrier it is behind, None while there is none.
     """
@@ -65,6 +67,7 @@ class ChannelStatus(TypedDict):
     title: str
     phase: str
     listening: bool
+    down: str | None
     address: str
     peers: list[str]
     stored: int

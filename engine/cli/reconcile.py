@@ -27,7 +27,7 @@ def reconcile(
     config: Config = SETTINGS_FILE,
     json: Json = False,
 ) -> None:
-    """Count both sides and name each item; status 1 unless clean."""
+    """Count both sides, name each item; status 1 unless clean."""
     from engine.cli.service_client import ask
 
     chosen = or_everything(selector(ids, connections, labels, everything))

@@ -227,10 +227,11 @@ def complaints(found: dict[str, Any]) -> list[str]:
         out.append("the ledger does not balance: a message is counted on one side only (see the runbook)")
     for channel in found["channels"]:
         if not channel["listening"] and channel["phase"] != "outside":
-            out.append(f"{channel['id']}: its port {channel['address']} is not open")
+            out.append(f"{channel['id']}: nothing can come in at {channel['address']}: {channel['down'] or 'closed'}")
         for tap in channel["taps"]:
             if not tap["listening"]:
-                out.append(f"{channel['id']}: the port {tap['address']} of its tap {tap['name']} is not open")
+                why = tap["down"] or "closed"
+                out.append(f"{channel['id']}: nothing can come in at {tap['address']}, tap {tap['name']}: {why}")
         hold = channel["hold"]
         if hold and since_then(hold["until"]) > 0:
             late = age(since_then(hold["until"]))

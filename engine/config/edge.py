@@ -149,6 +149,9 @@ class Directory:
 
     path: Path
 
+    def __str__(self) -> str:
+        return str(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class Sftp:
@@ -166,6 +169,9 @@ class Sftp:
     directory: str = "."
     connect_timeout: float = 10.0
     timeout: float = 60.0
+
+    def __str__(self) -> str:
+        return f"{self.address} {self.directory}"
 
 
 Place: TypeAlias = Directory | Sftp

@@ -190,7 +190,8 @@ class Inbox:
 
 def _claimed(name: str) -> str | None:
     """The name that a claimed file had; None where it is not claimed."""
-    return name[1 : -len(CLAIMED)] if hidden(name) and name.endswith(CLAIMED) else None
+    found = _CLAIMED.fullmatch(name)
+    return found[1] if found else None
 
 
 def _order(entry: Entry) -> tuple[float, str]:

@@ -14,3 +14,10 @@ def folder_of(place: Place) -> Folder:
     from engine.files.sftp import SftpFolder
 
     return SftpFolder(place)
+
+
+def shown(place: Place) -> str:
+    """A place as people write it, without its password."""
+    if isinstance(place, Directory):
+        return str(place.path)
+    return f"sftp://{place.user}@{place.address}/{place.directory.removeprefix('/')}"

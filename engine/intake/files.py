@@ -1,7 +1,8 @@
 """A channel whose messages come as files: all messages of a file are stored in one transaction, or none of them.
 
-That transaction also holds the file's name and digest. So a file that is found again after a crash is only moved away,
-and a file is moved away only when its messages are durable.
+That transaction also holds the file's claimed name, which no other file ever has, and its digest. So a file that is found
+again after a crash is only moved away, a file that a lab sends again on purpose is stored again, and a file is moved away
+only when its messages are durable.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any, Protocol
 
 from engine.config.edge import Files
 from engine.config.model import Channel
-from engine.files.folder import HEAD_BYTES, Folder
-from engine.files.inbox import Fate, Inbox
+from engine.files.folder import HEAD_BYTES, Folder, storable
+from engine.files.inbox import Claimed, Fate, Inbox
 from engine.hl7.batch import peek_batch
 from engine.hl7.peek import Peek, peek
 from engine.intake.cutting import Unreadable, cut
@@ -27,9 +28,6 @@ from engine.ledger.sqlite.large import LARGE
 from engine.observe import file_events as events
 from engine.observe.events import emit
 from engine.observe.intake_events import STORED, STORED_BYTES, WouldRefuse
-from engine.observe.service_events import Fault
-
-AGAIN = 1.0  # seconds after a defect of ours
 
 
 class Storing(Protocol):
@@ -68,7 +66,7 @@ class FileSource:
         self._rules = rules
         self._clock = clock
         self._transparent = transparent
-        self._inbox = Inbox(channel.id, channel.source, folder, channel.takes.max_bytes, self, clock)
+        self._inbox = Inbox(channel.source, folder, channel.takes.max_bytes, self, clock)
 
     @property
     def down(self) -> str | None:
@@ -82,12 +80,7 @@ class FileSource:
 
     async def run(self) -> None:
         """Read what comes, until it is cancelled."""
-        while True:
-            try:
-                await self._inbox.run()
-            except Exception as error:  # a defect must not end the channel: the file is still there
-                emit(Fault.of(error))
-                await asyncio.sleep(AGAIN)
+        await self._inbox.run()
 
     async def scan(self) -> None:
         """Look once, and take what is there."""
@@ -100,29 +93,34 @@ class FileSource:
 
     # -- what the inbox asks (engine.files.inbox.Taker)
 
-    async def take(self, name: str, data: bytes) -> Fate:
+    def told(self, down: str | None) -> None:
+        emit(events.PlaceUp(self.channel.id) if down is None else events.PlaceDown(self.channel.id, down))
+
+    def waits(self, count: int) -> None:
+        events.WAITING.of(self.channel.id).n = count
+
+    async def take(self, file: Claimed, data: bytes) -> Fate:
         digest, judged = await asyncio.to_thread(self._examine, data)
-        channel, name = self._book.id, _storable(name)
-        if await self._ledger.read(lambda reader: files.known(reader.connection, channel, name, digest)):
-            emit(events.FileRepeated(self.channel.id, len(data)))
-            await self._keep("repeated_file", "a file of this name and content was stored before", name, data)
+        channel = self._book.id
+        if await self._ledger.read(lambda reader: files.known(reader.connection, channel, file.id, digest)):
+            emit(events.FileFoundAgain(self.channel.id, len(data)))
             return Fate.STORED
         problem = judged if isinstance(judged, str) else self._refusal(judged)
         if problem is not None:
-            return await self._set_aside(problem, name, data, len(data))
+            return await self._set_aside(problem, file, data, len(data))
         assert not isinstance(judged, str)
         now = self._clock()
         messages = [self._message(raw, head, flaw, now) for raw, head, flaw in judged]
         for message in messages:
             if len(message.raw) > LARGE:
                 await self._ledger.lay_down(message)
-        if not await self._ledger.store_together(messages, [("add_file", (channel, name, len(data), digest, now))]):
+        if not await self._ledger.store_together(messages, [("add_file", (channel, file.id, len(data), digest, now))]):
             return Fate.LATER
         self._stored(messages, len(data), now)
         return Fate.STORED
 
-    async def too_large(self, name: str, head: bytes, size: int) -> Fate:
-        return await self._set_aside(TOO_LARGE.reason, _storable(name), head, size)
+    async def too_large(self, file: Claimed, head: bytes, size: int) -> Fate:
+        return await self._set_aside(TOO_LARGE.reason, file, head, size)
 
     # -- inside
 
@@ -158,18 +156,10 @@ class FileSource:
                 emit(WouldRefuse(self.channel.id, message.seq, message.flaw))
         emit(events.FileRead(self.channel.id, len(messages), size))
 
-    async def _set_aside(self, reason: str, name: str, raw: bytes, size: int) -> Fate:
-        await self._keep("failed_file", reason, name, raw, size)
+    async def _set_aside(self, reason: str, file: Claimed, raw: bytes, size: int) -> Fate:
+        """Keep the beginning of a file as evidence, durably. Its name stands where a sender's address would."""
+        name, head = storable(file.name), raw[:HEAD_BYTES]
+        event = IntakeEvent(self._book, "failed_file", reason, self._clock(), name, 0, head, size)
+        await self._ledger.transaction(lambda book: book.event(event))
         emit(events.FileFailed(self.channel.id, reason, size))
         return Fate.FAILED
-
-    async def _keep(self, kind: str, reason: str, name: str, raw: bytes, size: int | None = None) -> None:
-        """Keep the beginning of a file as evidence, durably. Its name stands where a sender's address would."""
-        head, size = raw[:HEAD_BYTES], len(raw) if size is None else size
-        event = IntakeEvent(self._book, kind, reason, self._clock(), name, 0, head, size)
-        await self._ledger.transaction(lambda book: book.event(event))
-
-
-def _storable(name: str) -> str:
-    """A file's name as text that can be stored, even where it was no UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -33,6 +33,8 @@ from engine.mllp.tls import ClientTls
 
 __all__ = ["TIMED_OUT", "Answered", "Client", "Lost", "NotSent", "Reply", "State", "Written"]
 
+AT_ONCE = "connection closed at once"
+"""The reason of a `NotSent` whose connection was made for it and did not last."""
 RECHECK = 0.01
 """Seconds between looks whether the kernel has taken the rest of a message that nobody answers."""
 DECRYPT = 0.001
@@ -189,7 +191,7 @@ class Client:
         elif sight is Sight.GONE or self._mistakable(link) or not link.write(self._block()):
             self._drop(link)
             if fresh:  # it was made for this message: another one would fare no better
-                self._refuse_queue("connection closed at once")
+                self._refuse_queue(AT_ONCE)
         else:
             self._begin(link, self._queue.popleft())
 
@@ -343,9 +345,12 @@ class Client:
             self._release(link)
             return
         self._drop(link)
-        if refused_us(exc) and not link.heard:
+        refused = why_not(exc) if refused_us(exc) and not link.heard else None
+        if not link.used:
+            self._refuse_queue(refused or AT_ONCE)
+        elif refused is not None:
             # Over TLS 1.3 we may write before the peer has judged our certificate. It has read nothing of the message.
-            self._settle(NotSent(why_not(exc)))
+            self._settle(NotSent(refused))
         elif inside:
             self._settle(Lost("connection closed in mid-answer"))
         else:

@@ -259,7 +259,7 @@ class Connection(asyncio.Protocol):
         idle, now = self._manner.idle, self._loop.time()
         if idle is None or self._transport is None or self.leaving:
             return
-        if self._owed or self._decoder.inside or not self._transport.is_reading():
+        if not self._transport.is_reading():
             self._last = now
         left = self._last + idle - now
         if left > 0:

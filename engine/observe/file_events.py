@@ -1,4 +1,4 @@
-"""What happens where messages come as files. No event has a file's name: senders put patients' names into it."""
+"""What happens where messages, or the old engine's output, come as files. No event has a file's name: senders put patients' names into it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PLACE_UP = METRICS.gauge("interlock_place_up", "1 while the channel's folder can
 WAITING = METRICS.gauge("interlock_files_waiting", "Files in the channel's folder that are not taken yet", "channel")
 READ = METRICS.counter("interlock_files_read_total", "Files whose messages were stored", "channel")
 FAILED = METRICS.counter("interlock_files_failed_total", "Files that were set aside, nothing of them stored", "channel")
-REPEATED = METRICS.counter(
-    "interlock_files_repeated_total", "Files of a name and content that were stored before", "channel"
+AT_TAP = METRICS.gauge(
+    "interlock_tap_files_waiting", "Files of the old engine that its tap has not taken yet", "channel", "tap"
 )
 
 
@@ -66,14 +66,20 @@ class FileFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class FileRepeated(Event):
-    """Archived without being stored again: a crash came before its archive, or its sender sent it twice."""
+class FileFoundAgain(Event):
+    """A crash came between its transaction and its archive: it is moved away, and not stored again."""
 
     channel: str
     size: int
-    level: ClassVar[Level | None] = "warning"
-    limited: ClassVar[bool] = True
-    said: ClassVar[str] = "a file of {size} bytes was stored before: archived, and not stored again"
+    said: ClassVar[str] = "a file of {size} bytes is archived, which was stored before the crash of an earlier process"
 
-    def count(self) -> None:
-        REPEATED.of(self.channel).n += 1
+
+@dataclass(frozen=True, slots=True)
+class OutputFileWaits(Event):
+    """The folder of the real endpoint does not take what is to go on: it is tried again, and what follows waits."""
+
+    channel: str
+    tap: str
+    reason: str
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "tap {tap}: a file waits, its endpoint's folder does not take it: {reason}"

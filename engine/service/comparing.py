@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.compare.comparer import Comparer
+from engine.compare.file_tap import FileTap
 from engine.compare.tap import TapPort
 from engine.compare.tapping import Fate
-from engine.config.edge import Listen
-from engine.config.model import Channel, OnLink
+from engine.config.edge import Files, Listen
+from engine.config.model import Channel, OnLink, Tap
 from engine.hl7.peek import peek
 from engine.intake.judge import Flaw, Rules, judge
 from engine.ledger.course import ChannelBook
@@ -38,7 +39,7 @@ class Tapped:
         self.book = book
         self.comparer = comparer
         self.flaw = flaw
-        self.ports: dict[str, TapPort] = {}
+        self.ports: dict[str, TapPort | FileTap] = {}
 
     @property
     def attributes(self) -> bool:
@@ -75,15 +76,23 @@ class Comparisons:
         comparer = Comparer(channel, book, self._ledger, self._now, judge=flaw, turn=self._turn)
         tapped = self.channels[channel.id] = Tapped(channel, book, comparer, flaw)
         for tap in channel.taps:
-            owner = f"{channel.id}/{tap.name}"
-            tls = self._ways.certificates.server(owner, tap.source.tls) if isinstance(tap.source, Listen) else None
-            port = TapPort(
-                channel, tap, book, self._ledger, self._attribute(tapped, tap.name), self._now, self._number,
-                self._ways.sender(tap.forward), tls,
-            )  # fmt: skip
-            tapped.ports[tap.name] = port
-            if isinstance(tap.source, OnLink) and (link := self._ways.link(channel)):
-                link.message = port.on_link
+            tapped.ports[tap.name] = self._tap(tapped, tap)
+
+    def _tap(self, tapped: Tapped, tap: Tap) -> TapPort | FileTap:
+        channel, attribute = tapped.channel, self._attribute(tapped, tap.name)
+        if isinstance(tap.source, Files):
+            assert tap.forward.place is not None
+            folder, forward = self._ways.place(tap.source.place), self._ways.place(tap.forward.place)
+            return FileTap(channel, tap, tapped.book, self._ledger, attribute, self._now, folder, forward, self.kept)
+        owner = f"{channel.id}/{tap.name}"
+        tls = self._ways.certificates.server(owner, tap.source.tls) if isinstance(tap.source, Listen) else None
+        port = TapPort(
+            channel, tap, tapped.book, self._ledger, attribute, self._now, self._number,
+            self._ways.sender(tap.forward), tls,
+        )  # fmt: skip
+        if isinstance(tap.source, OnLink) and (link := self._ways.link(channel)):
+            link.message = port.on_link
+        return port
 
     def _attribute(self, tapped: Tapped, tap: str) -> Callable[[bytes, int], int | None]:
         def attribute(raw: bytes, at: int) -> int | None:
@@ -98,13 +107,13 @@ class Comparisons:
         await asyncio.gather(*(tapped.comparer.start() for tapped in self.channels.values()))
         await asyncio.gather(*(self._listen(port) for each in self.channels.values() for port in each.ports.values()))
 
-    async def _listen(self, port: TapPort) -> None:
+    async def _listen(self, port: TapPort | FileTap) -> None:
         try:
             await port.open()
         except OSError:
             self._spawn(self._again(port), f"tap {port.channel.id}/{port.tap.name}")
 
-    async def _again(self, port: TapPort) -> None:
+    async def _again(self, port: TapPort | FileTap) -> None:
         while port.down is not None:
             await asyncio.sleep(AGAIN)
             with contextlib.suppress(OSError):
@@ -165,9 +174,10 @@ class Comparisons:
     def kept(self, output: TapOutput) -> None:
         """An output is durable."""
         tapped = self.channels[output.channel.name]
-        tapped.ports[output.tap].kept(output)
+        port = tapped.ports[output.tap]
+        port.kept(output)
         if tapped.attributes:
-            answered = output.answer is not None
+            answered = output.answer is not None or isinstance(port, FileTap)  # a file that was taken is not repeated
             if output.decision != Fate.PARK.value:
                 tapped.comparer.tapped(output.tap, output.id, output.raw, output.at, output.seq, answered=answered)
 

@@ -84,7 +84,7 @@ class View:
         tapped = comparisons.channels.get(channel)
         return [
             {
-                "name": name, "listening": port.down is None, "address": port.address,
+                "name": name, "listening": port.down is None, "down": port.down, "address": port.address,
                 "forward": str(port.tap.forward),
                 "peers": [connection.peer for connection in port.listener.connections] if port.listener else [],
             }

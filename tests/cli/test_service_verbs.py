@@ -37,7 +37,7 @@ def test_status_says_what_is_wrong_and_ends_with_1(interlock: Interlock, service
         "1 dead, 1 retrying, nothing is sent: HTTP 403, DOES NOT BALANCE",
         "the ledger cannot be written: nothing is acknowledged (see the runbook: ledger not writable)",
         "the ledger does not balance: a message is counted on one side only (see the runbook)",
-        "acme: its port 0.0.0.0:6101 is not open",
+        "acme: nothing can come in at 0.0.0.0:6101: closed",
         "acme → medplum: nothing is sent, HTTP 403",
         "acme → medplum: 1 message dead, a person is wanted",
     ]

@@ -180,13 +180,28 @@ class TestLimits:
     async def test_replaced_connections_that_do_not_end_are_limited_too(self) -> None:
         handler = Recorder(answer=False)
         async with listening(handler, sockets=Sockets(most=2, newest_wins=True)) as listener:
-            socks = [open_socket(listener) for _ in range(12)]
-            for sock in socks:
-                sock.sendall(encode(b"never answered"))
-            await eventually(lambda: "too many connections" in handler.refusals)
-            await eventually(lambda: len(listener._open) <= 4)
+            socks = []
+            for n in range(4):
+                socks.append(open_socket(listener))
+                socks[-1].sendall(encode(b"%d, never answered" % n))
+                await handler.until("frame", b"%d, never answered" % n)
+            with open_socket(listener) as fifth:
+                assert await closed_by_peer(fifth)
+            assert handler.refusals == ["too many connections"]
             for sock in socks:
                 sock.close()
+
+    async def test_a_flood_is_taken_in_helpings(self) -> None:
+        class Flood:
+            """A listening socket at which somebody always waits."""
+
+            def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+                return socket.socket(), ("192.0.2.1", 1)
+
+        handler = Recorder()
+        async with listening(handler, allow=["10.0.0.0/8"]) as listener:
+            listener._accept(Flood())  # type: ignore[arg-type]
+            assert len(handler.refusals) == server.HELPING
 
     async def test_a_flood_costs_others_little(self) -> None:
         """500 connections that are not wanted come at once; a peer's messages are answered meanwhile."""
@@ -246,7 +261,9 @@ class TestKeeping:
             await handler.until("frame", b"1")
             await asyncio.sleep(0.2)
             assert handler.conns[0].send(b"late")
-            assert await within(5, reader.read()) == encode(b"late")
+            assert await within(5, reader.readexactly(7)) == encode(b"late")
+            writer.write(encode(b"2"))  # its time begins with the answer
+            await handler.until("frame", b"2")
 
     async def test_one_in_mid_message_is_not_idle(self) -> None:
         handler = Recorder()

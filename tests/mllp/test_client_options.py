@@ -157,6 +157,23 @@ class TestTwoWay:
             conn.sendall(encode(b"AA three"))
             assert [name for name, _ in await it.replies.until(3)] == ["one", "two", "three"]
 
+    async def test_a_callback_that_hangs_up_loses_the_answer_before_it(self) -> None:
+        def hear(payload: bytes) -> bool:
+            it.client.hang_up()
+            return True
+
+        problems: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        async with scene(unasked=hear) as it:
+            it.send(b"one")
+            conn = await it.peer.accept()
+            await it.peer.receive(conn, b"one")
+            conn.sendall(encode(b"AA one") + encode(b"result"))
+            assert await it.replies.until(1) == [("one", Lost("hung up"))]
+            it.send(b"two")
+            await it.peer.receive(await it.peer.accept(), b"two")
+        assert problems == []
+
     async def test_transmit_without_a_connection_says_false(self) -> None:
         async with scene() as it:
             assert it.client.transmit(b"x") is False

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +18,11 @@ from engine.config.address import Address
 from engine.config.edge import Tls
 from engine.mllp import handshake, server
 from engine.mllp.client import Answered, Client, Lost, NotSent, Reply, State, Written
+from engine.mllp.framing import Decoder
+from engine.mllp.link import Link
 from engine.mllp.server import Listener
 from engine.mllp.tls import ClientTls, ServerTls, TlsError
+from tests.mllp.test_diagnose import over_tls, peer, quiet
 from tests.mllp.test_server import LOOPBACK, Recorder, eventually
 from tests.support.certificates import Authority, key_pem
 
@@ -132,8 +135,31 @@ class TestMessages:
             listening(handler, serving(ours), max_bytes=1000) as listener,
             client(listener, calling(ours)) as it,
         ):
+            problems: list[object] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
             assert await ask(it, b"x" * 200_000) == Answered(b"no")
+            await it.aclose()
             await handler.until("closed")
+            assert problems == []
+
+
+async def test_what_the_event_loop_may_still_hold_is_not_written() -> None:
+    class Empty:
+        """A TLS transport that says nothing of what lies below it."""
+
+        def get_write_buffer_size(self) -> int:
+            return 0
+
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        link = Link(None, near, Decoder(), secured=True)  # type: ignore[arg-type]
+        link.transport = Empty()  # type: ignore[assignment]
+        assert link.unsent is False
+        with suppress(BlockingIOError):
+            while True:
+                near.send(b"x" * 65536)
+        assert link.unsent is True
 
 
 class TestWhoIsLetIn:
@@ -252,6 +278,12 @@ class TestWhomWeTrust:
         wrong = ClientTls(Tls(ca=ours.ca, server_name="emr.example"))
         async with listening(handler, serving(ours)) as listener, client(listener, wrong) as it:
             assert await ask(it, b"one") == NotSent("tls: certificate is for another name")
+
+    async def test_a_peer_that_wants_a_certificate_of_ours_has_read_nothing(self, ours: Authority) -> None:
+        async with peer(over_tls(ours, quiet, mutual=True)) as address:
+            it = Client(address, tls=calling(ours))
+            assert await ask(it, b"one") == NotSent("tls: it wants a certificate")
+            await it.aclose()
 
     async def test_a_peer_that_speaks_plain_gets_nothing(self, ours: Authority) -> None:
         with socket.create_server(("127.0.0.1", 0)) as plain:

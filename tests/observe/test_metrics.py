@@ -82,6 +82,7 @@ def test_names_carry_the_product_and_the_unit() -> None:
             "channel",
             "destination",
             "endpoint",
+            "owner",
             "code",
             "state",
             "phase",

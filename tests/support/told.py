@@ -186,6 +186,7 @@ def status(**changed: Any) -> dict[str, Any]:
         "title": "Acme",
         "phase": "parallel",
         "listening": True,
+        "down": None,
         "address": "0.0.0.0:6101",
         "peers": ["10.0.0.1:5000"],
         "stored": 3,
