@@ -9,81 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-Figures = dict[str, Any]
-
-
-@contextmanager
-def process(module: str, *arguments: str) -> Iterator[tuple[Figures, Callable[[], Figures]]]:
-    """A module that prints a ready line; the line, and a function that asks it for figures."""
-    running = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert running.stdin
-    assert running.stdout
-
-    def ask() -> Figures:
-        assert running.stdin
-        assert running.stdout
-        running.stdin.write("figures\n")
-        running.stdin.flush()
-        answer: Figures = json.loads(running.stdout.readline())
-        return answer
-
-    try:
-        line = running.stdout.readline()
-        if not line:
-            raise SystemExit(f"{module} did not start")
-        yield json.loads(line), ask
-    finally:
-        running.terminate()
-        running.wait(30)
-
-
-def load(ports: str, *flags: str, **options: Any) -> Figures:
-    arguments = [*flags, *(f"--{name}={value}" for name, value in options.items())]
-    found = subprocess.run(
-        [sys.executable, "-m", "bench.load.generator", "--ports", ports, *arguments], check=True, capture_output=True
-    )
-    answer: Figures = json.loads(found.stdout)
-    return answer
-
-
-def fdatasync() -> float:
-    """1.6 KB appended and synced, times a second."""
-    with tempfile.NamedTemporaryFile(dir=".") as file:
-        block, count, began = b"x" * 1600, 0, time.perf_counter()
-        while time.perf_counter() - began < 1.5:
-            os.write(file.fileno(), block)
-            os.fdatasync(file.fileno())
-            count += 1
-        return count / (time.perf_counter() - began)
-
-
-def median(rows: list[Figures], name: str) -> float:
-    return round(statistics.median(row[name] for row in rows), 2)
-
-
-def summed(rows: list[Figures], cpu: float | None = None) -> Figures:
-    result = {
-        "msg_per_s": median(rows, "per_second"),
-        "p50_ms": median(rows, "p50_ms"),
-        "p99_ms": median(rows, "p99_ms"),
-    }
-    if lost := sum(row["lost"] + row["wrong"] + row["refused"] for row in rows):
-        result["not_accepted"] = lost
-    if cpu is not None:
-        result["engine_cpu_us_per_msg"] = round(cpu / max(1, sum(row["accepted"] for row in rows)) * 1e6, 1)
-    return result
+from bench.running import Figures, fdatasync, load, median, process, summed
 
 
 class Bench:
@@ -254,6 +185,42 @@ class Bench:
         from bench.start import figures
 
         return figures(self.rounds)
+
+    def listeners(self) -> Figures:
+        """2,000 listeners, each with a connected peer that has sent: memory, and the time to open them."""
+        from bench.listeners import figures
+
+        return figures(self.rounds)
+
+    def tls(self) -> Figures:
+        """CPU of the service for a message over TLS, against plain: windows in turn, connections that stay."""
+        from bench.tls import figures
+
+        return figures(self.rounds, self.seconds)
+
+    def reconnects(self) -> Figures:
+        """250 TLS peers reconnect at once, and another channel's acknowledgement meanwhile."""
+        from bench.reconnects import figures
+
+        return figures(self.rounds, self.seconds)
+
+    def hostile(self) -> Figures:
+        """Slow-loris, a flood of connections and garbage on one channel, and another channel's acknowledgement."""
+        from bench.hostile import figures
+
+        return figures(self.rounds, self.seconds)
+
+    def large(self) -> Figures:
+        """20 MB messages: what 200 small ones a second feel of one after the other, and 250 at the same time."""
+        from bench.large import figures
+
+        return figures(self.rounds, self.seconds)
+
+    def passthrough(self) -> Figures:
+        """Relayed pass-through at 250 channels, against the same without a store: windows in turn."""
+        from bench.passthrough import figures
+
+        return figures(self.rounds, self.seconds)
 
 
 def message() -> bytes:

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import resource
+import ssl
 import time
 from array import array
 from collections import deque
@@ -72,6 +73,7 @@ class Load:
         self.accepted = self.refused = self.wrong = self.lost = 0
         self.stopping = False
         self.outstanding = 0
+        self.late = 0.0  # seconds that this process itself was late with a message, at a fixed rate
         self.begun = 0.0
         self.ended = 0.0
         self.done = asyncio.Event()
@@ -160,9 +162,10 @@ def templates(kind: Kind, count: int, *, known_orders: bool = False) -> tuple[li
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     load = Load(options)
-    ports = _ports(options.ports)
+    ports = port_numbers(options.ports)
+    tls = ssl.create_default_context(cafile=options.ca) if options.ca else None
     connections = [
-        (await loop.create_connection(lambda: Connection(load), options.host, ports[index % len(ports)]))[1]
+        (await loop.create_connection(lambda: Connection(load), options.host, ports[index % len(ports)], ssl=tls))[1]
         for index in range(options.connections)
     ]
     cpu = _cpu()
@@ -191,7 +194,9 @@ async def _at_rate(load: Load, connections: list[Connection], rate: float) -> No
     while not load.stopping:
         now = time.perf_counter()
         while load.begun + sent / rate <= now and not load.stopping:
-            connections[sent % len(connections)].send(load.begun + sent / rate)
+            due = load.begun + sent / rate
+            load.late = max(load.late, time.perf_counter() - due)
+            connections[sent % len(connections)].send(due)
             sent += 1
         await asyncio.sleep(max(0.0, min(load.begun + sent / rate - time.perf_counter(), 0.05)))
 
@@ -215,12 +220,13 @@ def figures(load: Load, connections: int, ports: int, cpu: float) -> dict[str, A
         "p99_ms": p99,
         "p999_ms": p999,
         "max_ms": round(load.latencies.longest * 1000, 3),
+        "late_ms": round(load.late * 1000, 3),
         "generator_cpu_us": round(cpu / max(sent, 1) * 1e6, 2),
         "first": load.first,
     }
 
 
-def _ports(text: str) -> list[int]:
+def port_numbers(text: str) -> list[int]:
     """`6101`, `6101-6150`, `6101,6103`."""
     out: list[int] = []
     for part in text.split(","):
@@ -245,6 +251,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="messages a second over all connections")
     parser.add_argument("--kind", choices=["oru", "orm", "oml"], default="oru")
     parser.add_argument("--first", type=int, help="number of the first message")
+    parser.add_argument("--ca", help="over TLS; a PEM file with who is trusted")
     parser.add_argument("--known-orders", action="store_true", help="few orders, again and again, in new messages")
     print(json.dumps(uvloop.run(run(parser.parse_args()))), flush=True)
 

@@ -99,9 +99,7 @@ OPTIONS = {
 """The API's name of an option → the option. What `peers_from` reads is told as `peers`."""
 
 VERBS = {
-    "takeover": Verb(
-        "Take the vendors' ports over, the old engine behind us.", ("peers", "peers_from", "timeout_s")
-    ),
+    "takeover": Verb("Take the vendors' ports over, the old engine behind us.", ("peers", "peers_from", "timeout_s")),
     "give-back": Verb("Give the ports back to the old listener.", ("watch", "timeout_s")),
     "parallel": Verb("Do the old engine's work beside it, and compare."),
     "legacy": Verb("Back from the parallel run: the old engine alone works."),

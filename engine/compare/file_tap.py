@@ -1,11 +1,10 @@
 """A tap over files: the old engine writes its output into a folder of ours, where its real endpoint has another one.
 
-    claimed → its inputs are found and its fate decided → put where it belongs → recorded, with the claimed name → archived
+    claimed → its inputs are found and its fate decided → put where it belongs → recorded by its claimed name → archived
 
-What becomes of a file is decided as at a port, before a step of it is done; there is no answer to be relayed. A file goes
-on whole or not at all: where its messages have not all one fate, a person decides. Until it is recorded it stays claimed,
-and what follows it waits. One that is found again after a crash is put again, which changes nothing where it is there,
-and recorded once.
+What becomes of a file is decided as at a port; there is no answer to be relayed. A file goes on whole or not at all:
+where its messages have not all one fate, a person decides. Until it is recorded it stays claimed, and what follows it
+waits. One that is found again after a crash is put again, which changes nothing where it is there, and recorded once.
 """
 
 from __future__ import annotations
@@ -30,8 +29,9 @@ from engine.ledger.interface import Ledger
 from engine.ledger.model import TapOutput
 from engine.ledger.sqlite import files
 from engine.ledger.sqlite.large import LARGE
-from engine.observe import file_events, tap_events
+from engine.observe import file_events as events
 from engine.observe.events import emit
+from engine.observe.tap_events import OUTPUTS, OutputParked
 
 NO_SOCKET = 0  # where the number of a connection stands
 
@@ -84,7 +84,7 @@ class FileTap:
         self._task: asyncio.Task[None] | None = None
         destinations = channel.target.destinations if channel.target else ()
         self._destination = next((d.name for d in destinations if d.endpoint == tap.forward), None)
-        self._counts = {each: tap_events.OUTPUTS.of(channel.id, tap.name, each.value) for each in Fate}
+        self._counts = {each: OUTPUTS.of(channel.id, tap.name, each.value) for each in Fate}
         self._inbox = Inbox(tap.source, folder, channel.takes.max_bytes, self, now)
 
     @property
@@ -101,20 +101,16 @@ class FileTap:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        emit(tap_events.TapClosed(self.channel.id, self.tap.name, self.address))
+        emit(events.OutputFolderLeft(self.channel.id, self.tap.name))
 
     # -- from the inbox (engine.files.inbox.Taker)
 
     def told(self, down: str | None) -> None:
-        self.down = down
-        channel, tap = self.channel.id, self.tap.name
-        if down is None:
-            emit(tap_events.TapOpened(channel, tap, self.address))
-        else:
-            emit(tap_events.TapFailed(channel, tap, self.address, down))
+        self.down, channel, tap = down, self.channel.id, self.tap.name
+        emit(events.OutputFolderUp(channel, tap) if down is None else events.OutputFolderDown(channel, tap, down))
 
     def waits(self, count: int) -> None:
-        file_events.AT_TAP.of(self.channel.id, self.tap.name).n = count
+        events.AT_TAP.of(self.channel.id, self.tap.name).n = count
 
     async def take(self, file: Claimed, data: bytes) -> inbox.Fate:
         if not plain(file.name):
@@ -143,7 +139,7 @@ class FileTap:
     def kept(self, output: TapOutput) -> None:
         """An output is durable."""
         if output.decision == Fate.PARK.value:
-            emit(tap_events.OutputParked(self.channel.id, self.tap.name, output.reply))
+            emit(OutputParked(self.channel.id, self.tap.name, output.reply))
 
     def unkept(self, output: TapOutput) -> None:
         """Never: what could not be stored is still there as a file, and is stored as soon as that is possible."""
@@ -151,7 +147,7 @@ class FileTap:
     # -- inside
 
     def _bad(self, size: int, why: str) -> inbox.Fate:
-        emit(tap_events.TapInputBad(self.channel.id, self.tap.name, "the old engine's folder", size, why))
+        emit(events.OutputFileFailed(self.channel.id, self.tap.name, why, size))
         return inbox.Fate.FAILED
 
     def _identity(self, file: Claimed, became: inbox.Fate) -> str:
@@ -187,7 +183,7 @@ class FileTap:
         except FolderError as error:
             self._trouble = error.reason
             if error.reason != before:
-                emit(file_events.OutputFileWaits(self.channel.id, self.tap.name, error.reason))
+                emit(events.OutputFileWaits(self.channel.id, self.tap.name, error.reason))
         return self._trouble is None
 
     async def _record(self, hand: _Hand, identity: str, size: int) -> None:

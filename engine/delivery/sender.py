@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from engine.delivery.line import Final, Line
-from engine.hl7.ack import parse_ack
-from engine.mllp.replies import Answered, NotSent, Reply
+from engine.hl7.ack import Answer, parse_ack
+from engine.mllp.replies import Answered, NotSent, Reply, Written
 
 MOST_REMEMBERED = 256  # messages whose application's answer may still come
 
@@ -21,10 +22,11 @@ class Job:
     """One message to be sent. `done` is called once with the line's reply, from the event loop.
 
     final: whether a frame is the answer, where another one may come before it. expects: False where none will come.
-    later: hears the application's answer that comes after the one that ended it (enhanced mode).
+    later: hears the answer that comes after an accept acknowledgement has ended it (enhanced mode), or though none was
+    expected. control_id: MSH-10, by which that answer is known.
     """
 
-    __slots__ = ("done", "expects", "final", "later", "line", "payload", "timeout")
+    __slots__ = ("control_id", "done", "expects", "final", "later", "line", "payload", "timeout")
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class Job:
         final: Final | None = None,
         expects: bool = True,
         later: Callable[[bytes], None] | None = None,
+        control_id: str | None = None,
     ) -> None:
         self.payload = payload
         self.timeout = timeout
@@ -42,6 +45,7 @@ class Job:
         self.final = final
         self.expects = expects
         self.later = later
+        self.control_id = control_id
         self.line: Line | None = None
 
     def hang_up(self) -> None:
@@ -86,15 +90,25 @@ class Sender:
             return False
         return True
 
+    def transmit(self, payload: bytes) -> bool:
+        """Write something that gets no answer on a connection that is there; False where none is."""
+        return any(line.transmit(payload) for line in self._lines)
+
     def came(self, line: Line, payload: bytes) -> bool:
         """A frame on a line that is not the answer waited for. Whether it is welcome."""
         answer = parse_ack(payload)
         if answer is not None:
-            later = self._later.pop(answer.control_id, None)
-            if later is not None:
-                later(payload)
-            return later is not None
+            return self._belongs(answer, payload)
         return self.message is not None and self.message(line, payload)
+
+    def _belongs(self, answer: Answer, payload: bytes) -> bool:
+        """Whether it is of a message that may have one more answer. An application's ends that, and is heard after the
+        accept acknowledgement, with which it may come in one piece."""
+        later = self._later.get(answer.control_id)
+        if later is not None and not answer.code.startswith("C"):
+            del self._later[answer.control_id]
+            asyncio.get_running_loop().call_soon(later, payload)
+        return later is not None
 
     async def aclose(self) -> None:
         self._closed = True
@@ -130,20 +144,37 @@ class Sender:
         job.line = line
 
         def heard(reply: Reply) -> None:
-            if job.later is not None and isinstance(reply, Answered):
-                self._remember(reply.payload, job.later)
+            if job.later is not None and not _more_may_come(reply):
+                self._later.pop(job.control_id or "", None)
             self._idle.append(line)
             try:
                 job.done(reply)
             finally:
                 self._pump()
 
-        line.send(job.payload, job.timeout, heard, final=job.final, expects=job.expects)
+        final = partial(self._is_final, job) if self._later else job.final
+        if job.later is not None:
+            self._remember(job, job.later)
+        line.send(job.payload, job.timeout, heard, final=final, expects=job.expects)
 
-    def _remember(self, payload: bytes, later: Callable[[bytes], None]) -> None:
+    def _is_final(self, job: Job, payload: bytes) -> bool:
+        """Whether it is not the answer that an earlier message still has coming."""
         answer = parse_ack(payload)
-        if answer is None or not answer.code.startswith("C"):
-            return  # only an accept acknowledgement has another one after it
-        self._later[answer.control_id] = later
+        if answer is not None and answer.control_id in self._later and answer.control_id != job.control_id:
+            return False
+        return job.final is None or job.final(payload)
+
+    def _remember(self, job: Job, later: Callable[[bytes], None]) -> None:
+        if job.control_id:
+            self._later.pop(job.control_id, None)
+            self._later[job.control_id] = later
         while len(self._later) > MOST_REMEMBERED:
             self._later.popitem(last=False)
+
+
+def _more_may_come(reply: Reply) -> bool:
+    """Whether another answer may follow: the application's after an accept acknowledgement, or one not expected."""
+    if isinstance(reply, Answered):
+        answer = parse_ack(reply.payload)
+        return answer is not None and answer.code.startswith("C")
+    return isinstance(reply, Written)

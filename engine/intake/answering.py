@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.config.edge import Ack, Batch
-from engine.hl7.ack import AckCode, AckError, acknowledge
+from engine.hl7.ack import AckCode, AckError, acknowledge, parse_ack
 from engine.hl7.batch import acknowledge_batch, read_batch
 from engine.hl7.modes import Wanted, accept_code, wanted
 from engine.hl7.peek import Peek, peek
@@ -70,16 +70,24 @@ class Answering:
             return self._make(head, accept_code(code), error)
         return self._make(head, code, error) if asks.application.error else None
 
-    def give(self, conn: Connection, answer: bytes | None) -> bool:
-        """Send the last answer to one frame, or none. Whether it went out."""
+    def give(self, conn: Connection, answer: bytes | None, asks: Wanted) -> bool:
+        """Send the last answer to one frame, or none. Whether it went out. An accept acknowledgement always goes on the
+        sender's own connection (2.9.3); where all others go, `ack.to` says."""
         if answer is None:
             conn.waive()
             return False
-        if self._elsewhere is None:
+        if self._elsewhere is None or (asks.enhanced and _commits(answer)):
             return conn.send(answer)
         conn.waive()
         self._elsewhere.send(answer, TO_WRITE, lambda reply: None, expects=False)
         return True
+
+    def give_later(self, conn: Connection, answer: bytes) -> None:
+        """Send the application's answer to a frame whose sender has the accept acknowledgement."""
+        if self._elsewhere is None:
+            conn.transmit(answer)
+        else:
+            self._elsewhere.send(answer, TO_WRITE, lambda reply: None, expects=False)
 
     async def aclose(self) -> None:
         if self._elsewhere is not None:
@@ -89,7 +97,7 @@ class Answering:
 
     def _last(self, reply: Reply, answer: bytes | None) -> bool:
         reply.given = True
-        return self.give(reply.conn, answer)
+        return self.give(reply.conn, answer, reply.asks)
 
     def _make(self, head: Peek, code: AckCode, error: AckError | None = None) -> bytes:
         at = self._now() // 1_000_000
@@ -107,3 +115,9 @@ class Answering:
         told = batch.messages if self._batch == "each" or code != "AA" else ()
         answers = [self._make(peek(message), code, error) for message in told]
         return acknowledge_batch(reply.head, answers, control_id=self._own_id(), at=self._now() // 1_000_000)
+
+
+def _commits(answer: bytes) -> bool:
+    """Whether it is an accept acknowledgement: CA, CE or CR."""
+    read = parse_ack(answer)
+    return read is not None and read.code in ("CA", "CE", "CR")

@@ -1,13 +1,14 @@
 """A channel whose messages come as files: all messages of a file are stored in one transaction, or none of them.
 
-That transaction also holds the file's claimed name, which no other file ever has, and its digest. So a file that is found
-again after a crash is only moved away, a file that a lab sends again on purpose is stored again, and a file is moved away
-only when its messages are durable.
+That transaction also holds the file's claimed name, which no other file ever has, and its digest. So a file that is
+found again after a crash is only moved away, and one that a lab sends again on purpose is stored again. A file is moved
+away only when its messages are durable.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -86,10 +87,15 @@ class FileSource:
         """Look once, and take what is there."""
         await self._inbox.scan()
 
-    async def finish(self) -> bool:
-        """After `run` was cancelled: take what was in hand, which is hidden from whoever reads the folder next. Whether
-        none is left."""
-        return await self._inbox.finish()
+    async def finish(self, grace: float) -> None:
+        """After `run` was cancelled: take what was in hand, which is hidden from whoever reads the folder next. A place
+        that needs more than `grace` seconds for it is not waited for."""
+        finished = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                finished = await self._inbox.finish()
+        if not finished:
+            emit(events.FilesLeft(self.channel.id))
 
     # -- what the inbox asks (engine.files.inbox.Taker)
 

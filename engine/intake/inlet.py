@@ -129,7 +129,7 @@ class Inlet:
             return self._answering.relay(reply, settlement.answer)
         if settlement.course.name == LEGACY:  # the message asks for no answer, and the old engine gave none
             reply.given = True
-            return self._answering.give(reply.conn, None)
+            return self._answering.give(reply.conn, None, reply.asks)
         return self._answering.applied(reply, code, NOT_TAKEN.error if code == "AR" else None)
 
     def answered_later(self, message: Message, reply: Reply, answer: bytes) -> None:
@@ -172,7 +172,7 @@ class Inlet:
         if reply is not None and not reply.given:
             reply.given = True
             refusal = self._answering.refusal(reply.head, reply.asks, NOT_STORED.code, NOT_STORED.error)
-            self._answering.give(reply.conn, refusal)
+            self._answering.give(reply.conn, refusal, reply.asks)
             reply.port.make_room(reply.conn)
 
     def unstored(self, message: Message) -> None:
@@ -191,6 +191,13 @@ class Inlet:
         message.relayed = False
         self._ledger.release(self.book, message.seq)
 
+    def _say_late(self, reply: Reply) -> None:
+        if self.book.epoch.routing.answer_from != LEGACY:  # its sender may have an accept acknowledgement
+            self._answering.applied(reply, LATE.code, LATE.error)
+            return
+        refusal = self._answering.refusal(reply.head, reply.asks, LATE.code, LATE.error)
+        self._answering.give(reply.conn, refusal, reply.asks)
+
     def _late(self, message: Message, reply: Reply, seconds: float) -> None:
         emit(RelayLate(self.channel.id, message.seq, seconds))
         self._no_longer_awaited(message)
@@ -200,7 +207,7 @@ class Inlet:
         if self._ack.on_relay_timeout == "close":
             reply.conn.close()
         elif self._ack.on_relay_timeout == "ae":
-            self._answering.give(reply.conn, self._answering.refusal(reply.head, reply.asks, LATE.code, LATE.error))
+            self._say_late(reply)
         else:
             reply.conn.waive()
         reply.port.make_room(reply.conn)

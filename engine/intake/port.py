@@ -23,8 +23,8 @@ from engine.ledger.interface import Ledger
 from engine.ledger.model import IntakeEvent, Message, Together
 from engine.ledger.sqlite.large import LARGE
 from engine.mllp.back import Back
+from engine.mllp.budget import Budget
 from engine.mllp.connection import Connection
-
 from engine.mllp.connector import Connector
 from engine.mllp.server import Listener
 from engine.mllp.tls import ClientTls, ServerTls
@@ -53,6 +53,7 @@ class Port:
         *,
         router: Router | None = None,
         tls: ServerTls | ClientTls | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """`name`: of the channel, or of the feed, whose first inlet is its default's. `router`: of a feed. `number`
         gives each connection a number that is never used again."""
@@ -60,6 +61,7 @@ class Port:
         self.inlets = {inlet.channel.id: inlet for inlet in inlets}
         self.down: str | None = "not opened yet"  # why nobody can connect
         self.sent: Counter[str] = Counter()  # address → connections of it with at least one message answered
+        self.pass_on: Callable[[bytes], bool] | None = None  # to the old engine, which does not answer it
         self.back: Back | None = None  # where our own messages go back on a sender's connection
         self._default = inlets[0]
         self._takes = takes
@@ -81,10 +83,11 @@ class Port:
             self.listener = Listener(
                 source.address, lambda: self, max_bytes=takes.max_bytes, frame_timeout=source.frame_timeout,
                 framing=source.framing, sockets=source.sockets, allow=source.allow, probes=source.probes, tls=tls,
+                budget=budget,
             )  # fmt: skip
         else:
             assert not isinstance(tls, ServerTls)
-            self.listener = Connector(source, lambda: self, max_bytes=takes.max_bytes, tls=tls)
+            self.listener = Connector(source, lambda: self, max_bytes=takes.max_bytes, tls=tls, budget=budget)
 
     async def open(self) -> None:
         """Listen, or begin to connect. OSError where the port cannot be had; `down` says why."""
@@ -157,8 +160,9 @@ class Port:
     def too_large(self, conn: Connection, head: bytes, size: int) -> None:
         emit(events.FrameTooLarge(self.name, conn.peer, size))
         header = peek(head)
-        answer = self._answering.refusal(header, self._answering.asks(header), TOO_LARGE.code, TOO_LARGE.error)
-        self._answering.give(conn, answer)
+        asks = self._answering.asks(header)
+        answer = self._answering.refusal(header, asks, TOO_LARGE.code, TOO_LARGE.error)
+        self._answering.give(conn, answer, asks)
         self._keep(conn, "too_large", TOO_LARGE.reason, head, size, answer)
 
     def unfinished(self, conn: Connection, head: bytes, why: str) -> None:
@@ -245,16 +249,20 @@ class Port:
     def _stray(self, conn: Connection, payload: bytes) -> None:
         """An acknowledgement that nobody waits for: it is never acknowledged itself."""
         conn.waive()
+        conn.done_with()
         emit(events.StrayAcknowledgement(self.name, conn.peer, len(payload)))
-        self._keep_some(conn, "stray_acknowledgement", "nothing was sent that it could answer", payload, len(payload))
+        why = "nothing was sent that it could answer"
+        if self._default.transparent and self.pass_on is not None and self.pass_on(payload):
+            why = "passed on to the old engine, which may wait for it"
+        self._keep_some(conn, "stray_acknowledgement", why, payload, len(payload))
 
     def _refuse(self, inlet: Inlet, reply: Reply, payload: bytes, flaw: Flaw, now: int) -> None:
         conn = reply.conn
         emit(events.FrameRefused(inlet.channel.id, conn.peer, flaw.code, flaw.reason, len(payload)))
         reply.given = True
         answer = self._answering.refusal(reply.head, reply.asks, flaw.code, flaw.error)
-        event = IntakeEvent(inlet.book, "refused", flaw.reason, now, conn.peer, conn.number, payload, len(payload),
-                            answer, reply=reply)  # fmt: skip
+        event = IntakeEvent(inlet.book, "refused", flaw.reason, now, conn.peer, conn.number, payload[:LARGE],
+                            len(payload), answer, reply=reply)  # fmt: skip
         self._ledger.event(event)
 
     # -- from the ledger
@@ -264,9 +272,9 @@ class Port:
         conn: Connection = event.reply.conn
         if event.kind == LATER:
             assert event.answer is not None
-            conn.transmit(event.answer)
+            self._answering.give_later(conn, event.answer)
             return
-        if self._answering.give(conn, event.answer):
+        if self._answering.give(conn, event.answer, event.reply.asks):
             events.ACKNOWLEDGED.of(event.channel.name, "refused").n += 1
         self.make_room(conn)
 
@@ -289,11 +297,13 @@ class Port:
     # -- where connections wait (engine.intake.reply.Room)
 
     def stall(self, conn: Connection) -> None:
+        conn.done_with()
         if conn not in self._stalled:
             self._stalled.add(conn)
             conn.pause()
 
     def make_room(self, conn: Connection) -> None:
+        conn.done_with()
         if self._fresh and conn in self._fresh:
             self._fresh.discard(conn)
             self.sent[host_of(conn.peer)] += 1
@@ -323,7 +333,7 @@ class Port:
         book: ChannelBook | None = None,
     ) -> None:
         where, now = book or self._default.book, self._clocks.now()
-        self._ledger.event(IntakeEvent(where, kind, reason, now, conn.peer, conn.number, raw, size, answer))
+        self._ledger.event(IntakeEvent(where, kind, reason, now, conn.peer, conn.number, raw[:LARGE], size, answer))
 
 
 def host_of(peer: str) -> str:

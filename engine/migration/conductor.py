@@ -1,5 +1,5 @@
-"""Drives the runs: a drain, a cutover and a rollback, from their first step to their end, over restarts. Those that
-hand a port over stand in `handover`.
+"""The runs of a service, from their first step to their end, over restarts. What each waits for stands in `barriers`
+(drain, cutover, rollback) and `handover` (takeover, give-back).
 
 Each step that changes anything is one transaction over all channels of the connection, which looks again at what it
 rests on: no freeze, its own barrier, nothing on the way, the checks that count at the switch (`switching`). So whatever
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -20,18 +19,14 @@ from engine.config.model import Replay as Policy
 from engine.ledger.audit import Entry
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook
-from engine.ledger.routing import LEGACY
 from engine.ledger.sqlite import journal
 from engine.ledger.sqlite.journal import RunRow
 from engine.ledger.sqlite.loading import LedgerError
-from engine.migration import drain
-from engine.migration.drain import NOBODY, Carried, Left
+from engine.migration.barriers import Barriers
 from engine.migration.gate.check import Fact, Subject, Waiver
-from engine.migration.gate.words import SECOND
 from engine.migration.handover import Handover
 from engine.migration.phases import Phase
 from engine.migration.runs import (
-    DONE,
     FAILED,
     GIVE_BACK,
     HANDOVERS,
@@ -44,14 +39,12 @@ from engine.migration.runs import (
     end,
     owns,
 )  # fmt: skip
-from engine.migration.switching import Ready, Switching, replayed
+from engine.migration.switching import Ready, Switching
 from engine.migration.world import World
 from engine.observe import migration_events as events
 from engine.observe.events import emit
 from engine.observe.service_events import Fault
 
-POLL = 0.05  # seconds between looks at what a run waits for
-WHAT_NOW = "to give up: interlock abort --run {id}"
 UNCHANGED = "the barrier is lifted, and nothing has changed"
 
 COMES_FROM = {
@@ -69,6 +62,7 @@ class Conductor:
         self.waivers: dict[str, dict[str, Waiver]] = {}
         self.switching = Switching(self)
         self.handover = Handover(self)
+        self._barriers = Barriers(self)
         self._ledger = world.ledger
         self._channels = {channel.id: channel for channel in world.channels}
 
@@ -150,7 +144,7 @@ class Conductor:
             return [f"{channel} is held by {mine.hold.who} ({mine.hold.why}): release it first"]
         if mine.barrier is not None:
             return [f"{channel} belongs to run {mine.barrier.run}, which goes on: abort it first"]
-        if others := []:
+        if others := [run for run in self.handing(book, channel) if run < row.id]:
             return [f"{channel} belongs to run {others[0]}, which goes on: abort it first"]
         comes_from = COMES_FROM.get(row.verb)
         if comes_from is not None and mine.epoch.phase != comes_from.value:
@@ -222,93 +216,12 @@ class Conductor:
             emit(Fault.of(error))
             await self.end(id, FAILED, f"a defect of the product ended it{self._so(id)}")
 
-    def _runs(self, verb: str) -> Callable[[int], Coroutine[Any, Any, None]]:
-        barred = {"drain": self._drain, "cutover": self._cutover, "rollback": self._rollback}
-        return barred.get(verb, self.handover.drive)
+    def _runs(self, verb: str) -> Callable[[int], Awaitable[None]]:
+        return self._barriers.runs.get(verb, self.handover.drive)
 
     def _so(self, id: int) -> str:
         """What a run leaves behind that cannot go on."""
         return "; it stays as it is" if self.runs.row(id).verb in HANDOVERS else f"; {UNCHANGED}"
-
-    async def _drain(self, id: int) -> None:
-        if self.runs.row(id).step != "drained":
-            await self._wait(id, lambda row: self._left(row, NOBODY))
-            await self._step(id, "drained")
-        row = self.runs.row(id)
-        at = ", ".join(f"{name} up to {barrier.at}" for name in row.channels if (barrier := self.book(name).barrier))
-        self.runs.say(id, f"drained: {at} is settled; new messages are stored, acknowledged and wait"
-                          f" (go on: interlock release --connection {row.connection})")  # fmt: skip
-        while self.alive(id).deadline > self.world.now():  # noqa: ASYNC110 - the clock announces nothing
-            await asyncio.sleep(POLL)
-        await self.end(id, DONE, "its time was over: lifted, delivery goes on")
-
-    async def _cutover(self, id: int) -> None:
-        carried = Carried(frozenset(self.runs.row(id).options.get("carry", ())))
-        await self._wait(id, lambda row: self._left(row, carried))
-        await self._step(id, "settle")
-        await self._quiet(id)
-        for channel in self.of(self.runs.row(id)):
-            await self.gather(channel)
-        to_live = self.switching.to_live
-        await self.switching.switch(id, Phase.LIVE, lambda book, row, ready: to_live(book, row, ready, carried))
-
-    async def _rollback(self, id: int) -> None:
-        if self.runs.row(id).step != "replay":
-            await self._wait(id, lambda row: [
-                (name, found) for name in row.channels for found in drain.at_real_endpoints(self.book(name))
-            ])  # fmt: skip
-            await self.switching.switch(id, Phase.PARALLEL, self.switching.to_parallel)
-        await self._replayed(id)
-
-    async def _wait(self, id: int, still: Callable[[RunRow], list[tuple[str, Left]]]) -> None:
-        """Until nothing of it is left. Raises Ended, Failed."""
-        began = self.world.now()
-        while True:
-            row = self.alive(id)
-            waiting = still(row)
-            if not waiting:
-                return
-            self.runs.say(id, self._waits_for(row, waiting, began))
-            if row.deadline <= self.world.now():
-                raise Failed(f"the time is over: {_listed(waiting)} did not settle")
-            await asyncio.sleep(POLL)
-
-    async def _quiet(self, id: int) -> None:
-        """Until nothing has come from the old engine for as long as its taps (or its queue) need to be quiet."""
-        while True:
-            row = self.alive(id)
-            loud = [(channel, seconds) for channel in self.of(row) if (seconds := self._yet(channel)) > 0]
-            if not loud:
-                return
-            channel, seconds = max(loud, key=lambda each: each[1])
-            unpaired = sum(self.world.unpaired(channel) for channel in self.of(row))
-            open_pairs = f"; {unpaired} inputs without an output are listed, not waited for" if unpaired else ""
-            self.runs.say(id, f"settle: {channel.id} must be quiet for {seconds:.1f} s more{open_pairs}"
-                              f" ({WHAT_NOW.format(id=id)})")  # fmt: skip
-            if row.deadline <= self.world.now():
-                raise Failed(f"the time is over: {channel.id} was not quiet")
-            await asyncio.sleep(min(POLL, seconds))
-
-    def _yet(self, channel: Channel) -> float:
-        return self.world.settle_time(channel) - self.world.quiet_for(channel) if channel.legacy else 0.0
-
-    async def _replayed(self, id: int) -> None:
-        """Until the old engine has what the rollback granted it. Nothing is barred any more."""
-        counts: Counter[str] = Counter(self.runs.row(id).options.get("counts", {}))
-        while True:
-            row = self.alive(id)
-            lasts = row.options.get("lasts", {})
-            left = [
-                (name, found)
-                for name in row.channels
-                if (old := self.book(name).course(LEGACY)) is not None
-                and (found := drain.left(old, lasts.get(name, 0))).count > len(found.stuck)
-            ]
-            if not left:
-                break
-            self.runs.say(id, f"replay: {_listed(left)}; the old engine is the one to send again")
-            await asyncio.sleep(POLL)
-        await self.end(id, DONE, f"parallel; {replayed(counts)}")
 
     def alive(self, id: int) -> RunRow:
         row = self.runs.row(id)
@@ -316,7 +229,7 @@ class Conductor:
             raise Ended
         return row
 
-    async def _step(self, id: int, step: str) -> None:
+    async def step(self, id: int, step: str) -> None:
         def act(book: Book) -> RunRow | None:
             row = replace(self.runs.row(id), step=step)
             if not all(owns(self.book(name), id) for name in row.channels):
@@ -368,37 +281,6 @@ class Conductor:
             book.compared,
         )  # fmt: skip
 
-    # -- words
-
-    def _left(self, row: RunRow, carried: Carried) -> list[tuple[str, Left]]:
-        found = []
-        for name in row.channels:
-            book = self.book(name)
-            if book.barrier is None:
-                raise Ended
-            for each in drain.before_cutover(book, book.barrier.at, carried):
-                if row.verb != "drain" or each.count > len(each.stuck):
-                    found.append((name, each))
-        return found
-
-    def _waits_for(self, row: RunRow, waiting: list[tuple[str, Left]], began: int) -> str:
-        now = self.world.now()
-        spent, limit = (now - began) / SECOND, max(0.0, (row.deadline - began) / SECOND)
-        stuck = [f"{name}/{seq}" for name, each in waiting for seq in each.stuck][:5]
-        person = f"; {', '.join(stuck)} want a person, or --carry" if stuck else ""
-        return (
-            f"{row.step} {spent:.0f} s of {limit:.0f} s: waits for {_listed(waiting)}{self._at_pace(waiting)}{person}"
-            f" ({WHAT_NOW.format(id=row.id)})"
-        )
-
-    def _at_pace(self, waiting: list[tuple[str, Left]]) -> str:
-        times = [
-            pace * each.count
-            for name, each in waiting
-            if (pace := self.world.pace(self._channels[name], each.destination)) is not None
-        ]
-        return f", about {max(times):.0f} s at the measured pace" if times and max(times) >= 1 else ""
-
     def _phases(self, row: RunRow) -> str:
         return json.dumps({name: self.book(name).epoch.phase for name in row.channels})
 
@@ -408,11 +290,6 @@ class Conductor:
 
 def _subject(row: RunRow) -> str:
     return f"{row.connection}: {', '.join(row.channels)}"
-
-
-def _listed(waiting: list[tuple[str, Left]]) -> str:
-    first = "; ".join(each.said(name) for name, each in waiting[:4])
-    return first + (f"; and {len(waiting) - 4} more" if len(waiting) > 4 else "")
 
 
 def _plain(said: str) -> str:

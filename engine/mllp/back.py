@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from engine.mllp.replies import Answered, Lost, NotSent, Reply, Written
 from engine.mllp.connection import Connection
+from engine.mllp.replies import Answered, Lost, NotSent, Reply, Written
 
 Final = Callable[[bytes], bool]
 
@@ -89,10 +89,9 @@ class Back:
                 self._timer = asyncio.get_running_loop().call_later(timeout, self._timed_out)
 
     def _timed_out(self) -> None:
-        conn = self._conn
+        if self._conn is not None:
+            self._conn.close()  # a late answer must not be taken for the next message's
         self._settle(Lost("answer timed out"))
-        if conn is not None:
-            conn.close()  # a late answer must not be taken for the next message's
 
     def _settle(self, reply: Reply) -> None:
         done, self._done, self._conn, self._final = self._done, None, None, None

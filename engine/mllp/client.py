@@ -18,11 +18,11 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 from engine.config.address import Address
 from engine.config.edge import MLLP, Framing
 from engine.mllp.dial import GOODBYE, why
+from engine.mllp.exchange import Exchange, tell
 from engine.mllp.framing import FILLER, MAX_BYTES, Decoder, Event, Frame, Noise, TooLarge, check, encode
 from engine.mllp.handshake import refused_us, why_not
 from engine.mllp.link import Link, Sight
@@ -39,14 +39,6 @@ RECHECK = 0.01
 """Seconds between looks whether the kernel has taken the rest of a message that nobody answers."""
 DECRYPT = 0.001
 """Seconds until bytes that were in the kernel have gone through TLS."""
-
-
-class _Exchange(NamedTuple):
-    payload: bytes
-    timeout: float
-    done: Callable[[Reply], None]
-    final: Callable[[bytes], bool] | None
-    expects: bool
 
 
 class Client:
@@ -89,8 +81,8 @@ class Client:
         self._keepalive = keepalive
         self._elsewhere = elsewhere
         self._state = State.CLOSED
-        self._queue: deque[_Exchange] = deque()
-        self._current: _Exchange | None = None
+        self._queue: deque[Exchange] = deque()
+        self._current: Exchange | None = None
         self._first_counts = True  # whether the first frame is the answer to the present message
         self._timer: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
@@ -122,9 +114,9 @@ class Client:
 
         final: asked of each frame that comes while the answer is due; False = it is another one, the wait goes on.
         expects: False = the peer does not answer; then `Written` is the end."""
-        exchange = _Exchange(payload, timeout, done, final, expects)
+        exchange = Exchange(payload, timeout, done, final, expects)
         if self._state is State.ENDED:
-            asyncio.get_running_loop().call_soon(_tell, exchange, NotSent("client closed"))
+            asyncio.get_running_loop().call_soon(tell, exchange, NotSent("client closed"))
             return
         self._queue.append(exchange)
         if self._state is State.CLOSED or self._state is State.IDLE:
@@ -186,7 +178,7 @@ class Client:
         sight = self._look(link)
         if self._state is not State.IDLE or not self._queue:
             return  # what was read has led on
-        if sight is Sight.UNREAD:
+        if sight is not Sight.QUIET and link.secured:  # what the peer has said, or its reason to close
             asyncio.get_running_loop().call_later(DECRYPT, self._pump)
         elif sight is Sight.GONE or self._mistakable(link) or not link.write(self._block()):
             self._drop(link)
@@ -198,7 +190,7 @@ class Client:
     def _block(self) -> bytes:
         return encode(self._queue[0].payload, self._framing)
 
-    def _begin(self, link: Link, exchange: _Exchange) -> None:
+    def _begin(self, link: Link, exchange: Exchange) -> None:
         """A message has been written."""
         link.used = True
         self._current = exchange
@@ -223,7 +215,7 @@ class Client:
         """Whether a frame that has begun could be taken for the next message's answer."""
         return link.decoder.inside and self._queue[0].final is None
 
-    def _check_written(self, link: Link, exchange: _Exchange) -> None:
+    def _check_written(self, link: Link, exchange: Exchange) -> None:
         if self._current is not exchange or self._link is not link:
             return
         if link.unsent:
@@ -259,7 +251,7 @@ class Client:
         """Nothing of what is queued can be sent: say so now, to all, rather than after one time-out each."""
         waiting, self._queue = self._queue, deque()
         for exchange in waiting:
-            _tell(exchange, NotSent(reason))
+            tell(exchange, NotSent(reason))
 
     # -- coming in (engine.mllp.link.Hearer)
 
@@ -330,7 +322,7 @@ class Client:
         if self._stray is not None:
             self._stray(data)
 
-    def _timed_out(self, exchange: _Exchange) -> None:
+    def _timed_out(self, exchange: Exchange) -> None:
         if self._current is exchange:
             self._drop(self._link)
             self._settle(Lost(TIMED_OUT if exchange.expects else "could not be written in time"))
@@ -374,7 +366,7 @@ class Client:
             self._timer.cancel()
             self._timer = None
         if exchange is not None:
-            _tell(exchange, reply)
+            tell(exchange, reply)
         self._pump()
 
     def _drop(self, link: Link | None, end: Callable[[], None] | None = None) -> None:
@@ -411,15 +403,6 @@ class Client:
             self._resting = loop.call_later(left, self._check_idle, idle)
         else:
             self._drop(link, link.close)
-
-
-def _tell(exchange: _Exchange, reply: Reply) -> None:
-    """Call back. What goes wrong there is the owner's, and must not stop the exchange after it."""
-    try:
-        exchange.done(reply)
-    except Exception as error:
-        loop = asyncio.get_running_loop()
-        loop.call_exception_handler({"message": "an MLLP reply's callback failed", "exception": error})
 
 
 def _alarming(event: Event) -> bool:

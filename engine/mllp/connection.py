@@ -6,8 +6,9 @@ handler: a send on a connection that is gone says False.
 A load balancer that only looks whether the port is open is no peer. So a connection is announced (`connected`) with
 its first byte, or when it has been open for a while; one that goes before that was a probe.
 
-Back pressure has two sources, and a connection is read only while neither asks for quiet: the handler (`pause`), and
-the peer itself, when it sends but does not read its answers (its write buffer is above `WRITE_HIGH`).
+Back pressure has three sources, and a connection is read only while none of them asks for quiet: the handler (`pause`),
+the peer itself, when it sends but does not read its answers (its write buffer is above `WRITE_HIGH`), and the memory
+budget of all connections (`ration`).
 
 A handler that raises costs its connection: closed, with no answer, so that the sender repeats.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from engine.mllp.budget import WEIGHTY
 from engine.mllp.framing import Decoder, Event, Frame, Noise, TooLarge, Unfinished, encode
 from engine.mllp.handler import Handler, Owner
 from engine.mllp.sockets import host_of, tune
@@ -44,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_owed",
         "_owner",
         "_pulse",
+        "_rationed",
         "_serial",
         "_since",
         "_timer",
@@ -75,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._owed = 0  # messages handed over and not answered yet
         self._held = False  # the handler wants quiet
         self._clogged = False  # the peer does not read
+        self._rationed = False  # others come first with their large messages
         self._finishing = False  # to be closed when nothing is owed
         self._deaf = False  # what still comes is not read; to be closed when nothing is owed
         self._closing = False
@@ -132,6 +136,16 @@ class Connection(asyncio.Protocol):
         self._held = False
         self._steer()
 
+    def done_with(self) -> None:
+        """What came in is not needed in memory any more. Counts only where there is a budget."""
+        if self._manner.budget is not None:
+            self._manner.budget.done(self)
+
+    def ration(self, wait: bool) -> None:
+        """Whether others come first (engine.mllp.budget)."""
+        self._rationed = wait
+        self._steer()
+
     @property
     def owed(self) -> int:
         """Messages that came in and have no answer yet."""
@@ -180,11 +194,15 @@ class Connection(asyncio.Protocol):
                 return
             if type(event) is Frame:
                 self._owed += 1
+                if len(event.payload) > WEIGHTY and self._manner.budget is not None:
+                    self._manner.budget.came(self, len(event.payload))
                 self._handler.frame(self, event.payload)
             else:
                 self._report(event)
         if self._decoder.inside and not self._closing and not self._deaf:
             self._watch()
+            if self._decoder.size > WEIGHTY and self._manner.budget is not None:
+                self._manner.budget.coming(self, self._decoder.size)
         self._finish_if_done()
 
     def _report(self, event: Event) -> None:
@@ -193,6 +211,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(event, Unfinished):
             self._handler.unfinished(self, event.head, "restarted")
         elif isinstance(event, TooLarge):
+            self._let_go()
             self._turn_away(event)
 
     def eof_received(self) -> bool:
@@ -209,6 +228,7 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self._drop_timers()
         self._report_unfinished("closed")
+        self._let_go()
         self._owner.forget(self)
         if self.announced:
             self._handler.closed(self)
@@ -224,6 +244,11 @@ class Connection(asyncio.Protocol):
         self._steer()
 
     # -- inside
+
+    def _let_go(self) -> None:
+        """The message that was coming in will not be one."""
+        if self._manner.budget is not None:
+            self._manner.budget.broken(self)
 
     def _write(self, payload: bytes) -> bool:
         transport = self._transport
@@ -259,7 +284,7 @@ class Connection(asyncio.Protocol):
         idle, now = self._manner.idle, self._loop.time()
         if idle is None or self._transport is None or self.leaving:
             return
-        if not self._transport.is_reading():
+        if self._owed or self._decoder.inside or not self._transport.is_reading():
             self._last = now
         left = self._last + idle - now
         if left > 0:
@@ -272,7 +297,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._held or self._clogged:
+        if self._held or self._clogged or self._rationed:
             if transport.is_reading():
                 transport.pause_reading()
         elif not transport.is_reading():
@@ -304,6 +329,7 @@ class Connection(asyncio.Protocol):
     def _report_unfinished(self, why: str) -> None:
         if self._decoder.inside and not self._decoder.stopped:
             head = self._decoder.pending
+            self._let_go()
             self._decoder = Decoder(self._manner.max_bytes, self._manner.framing)
             self._handler.unfinished(self, head, why)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from engine.config.edge import Connect
+from engine.mllp.budget import Budget
 from engine.mllp.connection import LINGER, Connection
 from engine.mllp.dial import connect, dial, why
 from engine.mllp.framing import MAX_BYTES
@@ -30,11 +31,14 @@ class Connector(Peers):
         *,
         max_bytes: int = MAX_BYTES,
         tls: ClientTls | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """`max_bytes`: limit of one message. `tls`: made from `connect.tls` unless given; then TlsError where a file
         cannot be used. The handler's `refused` hears why there is no connection, once for each reason in a row."""
         sockets = connect.sockets
-        manner = Manner(connect.framing, max_bytes, connect.frame_timeout, sockets.idle, sockets.keepalive)
+        manner = Manner(
+            connect.framing, max_bytes, connect.frame_timeout, sockets.idle, sockets.keepalive, budget=budget
+        )  # fmt: skip
         super().__init__(handler_factory, manner)
         self.address = connect.address
         self._connect = connect

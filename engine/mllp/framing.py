@@ -158,6 +158,11 @@ class Decoder:
         """True after `TooLarge`: whatever is fed from then on is ignored, the connection is to be closed."""
 
     @property
+    def size(self) -> int:
+        """Bytes that have come of the block that has not ended yet."""
+        return self._size
+
+    @property
     def pending(self) -> bytes:
         """What has come of the block that has not ended yet."""
         return b"".join((*self._parts, self._tail, self._held))

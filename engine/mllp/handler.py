@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from engine.config.edge import MLLP, Framing
+from engine.mllp.budget import Budget
 from engine.mllp.framing import MAX_BYTES
 from engine.mllp.sockets import KEEPALIVE
 
@@ -51,6 +52,7 @@ class Manner:
     idle: float | None = None
     keepalive: float = KEEPALIVE
     one_message: bool = False
+    budget: Budget | None = None  # who has one says `done_with` of each message
 
 
 class Owner(Protocol):

@@ -17,6 +17,7 @@ from functools import partial
 from engine.config.address import Address
 from engine.config.edge import MLLP, Framing, Sockets
 from engine.mllp.allow import Allowed, Networks
+from engine.mllp.budget import Budget
 from engine.mllp.connection import LINGER, Connection
 from engine.mllp.decrypted import Decrypted
 from engine.mllp.framing import MAX_BYTES
@@ -54,11 +55,12 @@ class Listener(Peers):
         allow: Iterable[str] = (),
         probes: Iterable[str] = (),
         tls: ServerTls | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """`handler_factory` gives each new connection its handler; it may give the same one to all.
         `max_bytes`: limit of one message. `frame_timeout`: seconds from a message's first byte to its last.
         `allow`, `probes`: networks (CIDR); see engine.config.edge.Listen. ValueError where `framing` cannot work."""
-        manner = Manner(framing, max_bytes, frame_timeout, sockets.idle, sockets.keepalive, sockets.one_message)
+        manner = Manner(framing, max_bytes, frame_timeout, sockets.idle, sockets.keepalive, sockets.one_message, budget)
         super().__init__(handler_factory, manner)
         self.address = address
         self._sockets = sockets

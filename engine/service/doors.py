@@ -26,6 +26,7 @@ from engine.ledger.model import IntakeEvent, Message, Settlement
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.migration.phases import Phase, transparent
 from engine.mllp.back import Back
+from engine.mllp.budget import Budget
 from engine.observe.events import emit
 from engine.observe.intake_events import EVIDENCE_LOST
 from engine.observe.service_events import Fault
@@ -60,6 +61,7 @@ class Doors:
         self._spawn = spawn
         self._backs: dict[str, Back] = {}  # lines back to a channel's senders
         self._answers = 0
+        self.budget = Budget()
         self._opening: dict[str, asyncio.Task[Any]] = {}
         self._looked: set[str] = set()  # folders that were looked at since they were opened
 
@@ -119,10 +121,17 @@ class Doors:
         listens = isinstance(source, Listen)
         tls = self._certificates.server(name, source.tls) if listens else self._certificates.client(name, source.tls)
         port = Port(
-            name, source, takes, inlets, answering, self._ledger, self._clocks, self._number, router=router, tls=tls
-        )
+            name, source, takes, inlets, answering, self._ledger, self._clocks, self._number, router=router, tls=tls,
+            budget=self.budget,
+        )  # fmt: skip
+        port.pass_on = lambda payload: self._pass_on(name, payload)
         port.back = self._backs.get(name)
         self.ports[name] = port
+
+    def _pass_on(self, name: str, payload: bytes) -> bool:
+        """To the old engine, on the connection on which it answers."""
+        link = self._ways.links.get(name)
+        return link is not None and link.transmit(payload)
 
     def _answering(self, name: str, ack: Ack, takes: Takes) -> Answering:
         return Answering(ack, takes.batch, lambda: self._own_id(name), self._clocks.now)
@@ -202,16 +211,15 @@ class Doors:
 
     async def close_door(self, name: str, grace: float) -> None:
         """Close one port, once what its connections began is answered, or read one folder no longer."""
-        if task := self._opening.pop(name, None):
+        task = self._opening.pop(name, None)
+        if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if name in self.files:
-            await self.files[name].finish()
         if port := self.ports.get(name):
             await port.close(grace)
-        elif name in self._looked:
+        elif task is not None:
             self._looked.discard(name)
-            await self.files[name].scan()  # what it had in hand is hidden from whoever reads there next
+            await self.files[name].finish(grace)
 
     async def end(self) -> None:
         """After `shut`, when nothing will be answered any more."""

@@ -85,6 +85,7 @@ class Service:
             self.spawn,
         )  # fmt: skip
         self.ways.back, self.ways.later, self.ways.answered = self.doors.back, self._answered_later, self._answered
+        self.ways.books = self._books
         self.comparisons = Comparisons(self.ledger, self.ways, now_us, self._number, self.spawn)
         await self.conductor.load()
         await asyncio.gather(*(self._open_epoch(channel) for channel in self.configuration.channels))
@@ -214,8 +215,14 @@ class Service:
         """The old engine's application has answered, after the accept acknowledgement that its sender has."""
         self.doors.inlets[message.channel.name].answered_later(message, reply, answer)
 
+    def _books(self, feed: str) -> list[ChannelBook]:
+        """Of a feed's channels."""
+        names = self.doors.feeds[feed].channels
+        return [self.ledger.channels[name] for name in names if name in self.ledger.channels]
+
     async def _answered(self, message: Message) -> Outcome | None:
         """What became of another copy of a frame at the old engine."""
+        await self.ledger.transaction(lambda book: None)  # what is known already is durable
         found = await self.ledger.read(lambda reader: copies.answered(reader.connection, message.id, LEGACY))
         if found is None:
             return None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
-from engine.config.edge import FromFeed, Place
+from engine.config.edge import Ack, AckMode, FromFeed, Place
 from engine.config.endpoint import Endpoint
 from engine.config.model import Channel, Configuration, Destination
 from engine.config.shipped import shipped_mappings
@@ -29,6 +30,7 @@ from engine.files.folder import Folder
 from engine.files.places import folder_of
 from engine.hl7.batch import read_batch
 from engine.hl7.peek import Peek, peek
+from engine.ledger.course import ChannelBook
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome
 from engine.ledger.routing import LEGACY
@@ -52,6 +54,10 @@ async def _unknown(message: Message) -> Outcome | None:
     return None
 
 
+def _no_books(feed: str) -> Iterable[ChannelBook]:
+    return ()
+
+
 class Ways:
     """Builds the destinations of a configuration. `prepare` first: it loads the mappings."""
 
@@ -65,6 +71,7 @@ class Ways:
         self.back: Callable[[str], Line] = _nowhere
         self.later: Callable[[Message, Any, bytes], None] | None = None
         self.answered: Callable[[Message], Awaitable[Outcome | None]] = _unknown
+        self.books: Callable[[str], Iterable[ChannelBook]] = _no_books
         self._configuration = configuration
         self._breakers: dict[str, Breaker] = {}
         self._schedules: list[Schedule] = []
@@ -132,18 +139,24 @@ class Ways:
         if endpoint.place is not None:
             return self._file(channel, endpoint, LEGACY_MANNER)
         if isinstance(channel.source, FromFeed):
-            carrier = self._feeds.get(channel.source.name)
+            feed = channel.source.name
+            carrier = self._feeds.get(feed)
             if carrier is None:
-                carrier = self._feeds[channel.source.name] = self._old_engine(channel.source.name, endpoint)
-                self.feeds[channel.source.name] = FeedLink(carrier, self.answered, asyncio.get_running_loop().time)
-            return FeedDestination(self.feeds[channel.source.name], carrier)
-        return self._old_engine(channel.id, endpoint)
+                carrier = self._feeds[feed] = self._old_engine(feed, endpoint, self._mode(feed, channel.ack))
+                tick = asyncio.get_running_loop().time
+                self.feeds[feed] = FeedLink(carrier, partial(self.books, feed), self.answered, tick)
+            return FeedDestination(self.feeds[feed], carrier)
+        return self._old_engine(channel.id, endpoint, channel.ack.mode)
 
-    def _old_engine(self, owner: str, endpoint: Endpoint) -> MllpDestination:
+    def _mode(self, feed: str, ack: Ack) -> AckMode:
+        """How a feed answers; as its channel does where there is no such feed."""
+        return next((each.ack.mode for each in self._configuration.feeds if each.id == feed), ack.mode)
+
+    def _old_engine(self, owner: str, endpoint: Endpoint, mode: AckMode) -> MllpDestination:
         sender = self.links.get(owner)
         if sender is None:
             sender = self.links[owner] = self._sender(endpoint, 1)
-        return MllpDestination(endpoint, sender, self.breaker(endpoint), LEGACY_MANNER, self.later)
+        return MllpDestination(endpoint, sender, self.breaker(endpoint), LEGACY_MANNER, self.later, mode)
 
     def link(self, channel: Channel) -> Sender | None:
         """The connection to the old engine on which it answers a channel's messages."""
@@ -191,6 +204,7 @@ class Ways:
             persistent=endpoint.persistent,
             idle=endpoint.idle,
             keepalive=endpoint.keepalive,
+            elsewhere=endpoint.answers.listen is not None,
             unasked=lambda payload: sender.came(line, payload),
             stray=lambda data: emit(StrayAnswer(endpoint.name, len(data))),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from engine.delivery.line import Final
 from engine.delivery.sender import Job, Sender
@@ -113,13 +114,45 @@ async def test_the_applications_answer_after_the_accept_acknowledgement() -> Non
     sender.use([wire])
     heard: list[Reply] = []
     later: list[bytes] = []
-    sender.send(job(b"1", heard, later=later.append))
-    assert not sender.came(wire, ack("AA", "1"))  # nothing of it is known yet
+    sender.send(job(b"1", heard, later=later.append, control_id="1"))
     wire.answer(Answered(ack("CA", "1")))
     assert not sender.came(wire, ack("AA", "2"))  # another message's
     assert sender.came(wire, ack("AA", "1"))
+    await asyncio.sleep(0)
     assert later == [ack("AA", "1")]
     assert not sender.came(wire, ack("AA", "1"))  # once
+
+
+async def test_an_applications_answer_in_one_piece_with_the_accept_acknowledgement_is_heard_after_it() -> None:
+    wire = Wire()
+    sender = Sender()
+    sender.use([wire])
+    said: list[object] = []
+    sender.send(Job(b"1", 1.0, said.append, later=said.append, control_id="1"))
+    assert sender.came(wire, ack("AA", "1"))  # a line tells of what is beside the answer before it ends the exchange
+    wire.answer(Answered(ack("CA", "1")))
+    await asyncio.sleep(0)
+    assert said == [Answered(ack("CA", "1")), ack("AA", "1")]
+
+
+async def test_what_an_earlier_message_still_has_coming_is_no_answer_to_the_next_one() -> None:
+    wire = Wire()
+    sender = Sender()
+    sender.use([wire])
+    finals: list[Final | None] = []
+    send = wire.send
+
+    def sending(*given: Any, final: Final | None = None, expects: bool = True) -> None:
+        finals.append(final)
+        send(*given, final=final, expects=expects)
+
+    wire.send = sending  # type: ignore[method-assign]
+    sender.send(job(b"1", [], later=lambda payload: None, control_id="1"))
+    wire.answer(Answered(ack("CA", "1")))
+    sender.send(job(b"2", [], control_id="2"))
+    assert finals[0] is None
+    assert finals[1] is not None
+    assert [finals[1](ack("AA", id)) for id in ("1", "2", "3")] == [False, True, True]
 
 
 async def test_after_an_application_answer_nothing_more_is_welcome() -> None:
@@ -127,7 +160,7 @@ async def test_after_an_application_answer_nothing_more_is_welcome() -> None:
     sender = Sender()
     sender.use([wire])
     later: list[bytes] = []
-    sender.send(job(b"1", [], later=later.append))
+    sender.send(job(b"1", [], later=later.append, control_id="1"))
     wire.answer(Answered(ack("AA", "1")))
     assert not sender.came(wire, ack("AA", "1"))
     assert later == []

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from engine.config.edge import Directory, Files
+from engine.files import local
 from engine.files.folder import FolderError
-from engine.files.inbox import Fate, Inbox
+from engine.files.inbox import Claimed, Fate, Inbox
 from engine.files.local import LocalFolder
-from engine.observe import file_events as events
 
 NOON = 1_760_000_000_000_000  # microseconds since 1970
+TOKEN = f"{NOON:014x}"
 
 
 class Takes:
@@ -25,14 +26,24 @@ class Takes:
         self.got: list[tuple[str, bytes]] = []
         self.fates: dict[str, Fate] = {}
         self.large: list[tuple[str, int, int]] = []
+        self.ids: list[str] = []
+        self.news: list[str | None] = []
+        self.waiting = 0
 
-    async def take(self, name: str, data: bytes) -> Fate:
-        self.got.append((name, data))
-        return self.fates.get(name, Fate.STORED)
+    async def take(self, file: Claimed, data: bytes) -> Fate:
+        self.got.append((file.name, data))
+        self.ids.append(file.id)
+        return self.fates.get(file.name, Fate.STORED)
 
-    async def too_large(self, name: str, head: bytes, size: int) -> Fate:
-        self.large.append((name, len(head), size))
+    async def too_large(self, file: Claimed, head: bytes, size: int) -> Fate:
+        self.large.append((file.name, len(head), size))
         return Fate.FAILED
+
+    def told(self, down: str | None) -> None:
+        self.news.append(down)
+
+    def waits(self, count: int) -> None:
+        self.waiting = count
 
     @property
     def names(self) -> list[str]:
@@ -50,7 +61,7 @@ class Place:
         self.restart()
 
     def restart(self) -> None:
-        self.inbox = Inbox("acme", self.files, self.folder, 1000, self.takes, lambda: NOON)
+        self.inbox = Inbox(self.files, self.folder, 1000, self.takes, lambda: NOON)
 
     def drop(self, name: str, data: bytes = b"x", modified: float = 1.0) -> None:
         (self.path / name).write_bytes(data)
@@ -144,8 +155,8 @@ async def test_a_file_that_grows_while_it_is_claimed_is_read_when_it_has_ended(
 async def test_a_new_file_of_the_same_name_is_never_taken_for_the_one_that_was_read(place: Place) -> None:
     place.drop("a.hl7", b"first")
 
-    async def meanwhile(name: str, data: bytes) -> Fate:
-        place.takes.got.append((name, data))
+    async def meanwhile(file: Claimed, data: bytes) -> Fate:
+        place.takes.got.append((file.name, data))
         if data == b"first":
             place.drop("a.hl7", b"second")
         return Fate.STORED
@@ -194,19 +205,57 @@ async def test_what_cannot_be_stored_now_is_tried_again_and_the_rest_waits(place
     place.drop("b.hl7", modified=2)
     await place.inbox.scan()
     assert place.takes.names == ["a.hl7"]
-    assert place.inbox.waiting == events.WAITING.of("acme").n == 2
+    assert place.inbox.waiting == place.takes.waiting == 2
     place.takes.fates.clear()
     await place.inbox.scan()
     assert place.takes.names == ["a.hl7", "a.hl7", "b.hl7"]
-    assert place.inbox.waiting == events.WAITING.of("acme").n == 0
+    assert place.inbox.waiting == place.takes.waiting == 0
 
 
 async def test_what_an_ended_process_had_claimed_is_read_first(place: Place) -> None:
-    place.drop(".z.hl7.taking", modified=9)
+    place.drop(f".z.hl7~{TOKEN}.taking", modified=9)
     place.drop("a.hl7", modified=1)
     await place.inbox.scan()
     assert place.takes.names == ["z.hl7", "a.hl7"]
     assert place.names == ["archive/a.hl7", "archive/z.hl7"]
+
+
+async def test_a_claim_without_a_token_is_understood(place: Place) -> None:
+    place.drop(".a~0.hl7.taking")
+    await place.inbox.scan()
+    assert (place.takes.names, place.takes.ids) == (["a~0.hl7"], [".a~0.hl7.taking"])
+    assert place.names == ["archive/a~0.hl7"]
+
+
+async def test_every_claim_has_a_name_that_no_other_file_has(place: Place) -> None:
+    place.takes.fates["a.hl7"] = Fate.LATER
+    place.drop("a.hl7")
+    await place.inbox.scan()
+    place.drop("a.hl7")  # the same once more, while the first is in hand, at the same moment
+    place.takes.fates.clear()
+    await place.inbox.scan()
+    first, again, second = place.takes.ids
+    assert first == again == f".a.hl7~{TOKEN}.taking"
+    assert second == f".a.hl7~{NOON + 1:014x}.taking"
+
+
+async def test_a_claim_is_on_disk_before_the_file_is_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    sync, read = local._sync, local._read
+    monkeypatch.setattr(local, "_sync", lambda path: (steps.append(f"sync {path.name}"), sync(path)))
+    monkeypatch.setattr(local, "_read", lambda path, most: (steps.append("read"), read(path, most))[1])
+    place.drop("a.hl7")
+    await place.inbox.scan()
+    assert steps == [f"sync {place.path.name}", "read"]
+
+
+async def test_what_waits_for_a_person_is_kept_even_where_files_are_removed(tmp_path: Path) -> None:
+    place = Place(tmp_path, after="delete")
+    place.takes.fates["a.hl7"] = Fate.PARKED
+    place.drop("a.hl7")
+    await place.inbox.scan()
+    assert place.names == ["parked/a.hl7"]
+    await place.folder.close()
 
 
 async def test_at_the_end_what_is_in_hand_is_taken_at_once_and_nothing_new(tmp_path: Path) -> None:
@@ -218,7 +267,7 @@ async def test_at_the_end_what_is_in_hand_is_taken_at_once_and_nothing_new(tmp_p
         place.inbox._seen[name] = (entry, -1000.0)  # seen long ago
     place.takes.fates["a.hl7"] = Fate.LATER
     await place.inbox.scan()
-    assert place.names == [".a.hl7.taking", "b.hl7"]
+    assert place.names == [f".a.hl7~{TOKEN}.taking", "b.hl7"]
     assert await place.inbox.finish() is False
     place.takes.fates.clear()
     assert await place.inbox.finish() is True
@@ -236,8 +285,6 @@ async def test_at_the_end_a_place_that_is_down_is_not_finished(place: Place) -> 
 async def test_a_file_that_only_has_to_be_moved_is_not_read_again(
     place: Place, monkeypatch: pytest.MonkeyPatch, fate: Fate
 ) -> None:
-    told: list[str] = []
-    monkeypatch.setattr("engine.files.inbox.emit", lambda event: told.append(event.name()))
     place.takes.fates["a.hl7"] = fate
     place.drop("a.hl7")
     move = place.folder.move
@@ -254,33 +301,29 @@ async def test_a_file_that_only_has_to_be_moved_is_not_read_again(
             assert place.inbox.down == "permission denied"
     await place.inbox.scan()
     assert place.inbox.down is None
-    assert told == ["place_down", "place_up"]
+    assert place.takes.news == ["permission denied", None]
     assert place.takes.names == ["a.hl7"]
     assert not any(name.startswith(".") for name in place.names)
 
 
-async def test_a_place_that_goes_down_and_comes_back_is_told_once_each(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[str] = []
-    monkeypatch.setattr("engine.files.inbox.emit", lambda event: (told.append(event.name()), event.count()))
+async def test_a_place_that_goes_down_and_comes_back_is_told_once_each(place: Place) -> None:
     await place.inbox.scan()
     await place.inbox.scan()
-    assert (told, events.PLACE_UP.of("acme").n) == (["place_up"], 1)
+    assert place.takes.news == [None]
     place.path.rename(place.path.with_name("elsewhere"))
     await place.inbox.scan()
     await place.inbox.scan()
     assert place.inbox.down == "the folder is not there"
-    assert (told[1:], events.PLACE_UP.of("acme").n) == (["place_down"], 0)
+    assert place.takes.news == [None, "the folder is not there"]
     place.path.with_name("elsewhere").rename(place.path)
     await place.inbox.scan()
-    assert (told[2:], place.inbox.down) == (["place_up"], None)
+    assert (place.takes.news[2:], place.inbox.down) == ([None], None)
 
 
 async def test_a_place_that_is_down_at_first_is_told(place: Place) -> None:
     place.path.rmdir()
     await place.inbox.scan()
-    assert place.inbox.down == "the folder is not there"
+    assert place.takes.news == [place.inbox.down] == ["the folder is not there"]
 
 
 @pytest.mark.parametrize("when", ["before the claim", "before it is read", "before it is moved"])
@@ -297,7 +340,7 @@ async def test_a_file_that_somebody_takes_away_stops_nobody(
         await move(name, to)
 
     async def reading(name: str, most: int) -> bytes:
-        if name == ".a.hl7.taking" and when == "before it is read":
+        if name.startswith(".a.hl7~") and when == "before it is read":
             (place.path / name).unlink()
         return await read(name, most)
 
@@ -313,9 +356,9 @@ async def test_it_goes_on_by_itself(tmp_path: Path) -> None:
     came = asyncio.Event()
     take = place.takes.take
 
-    async def taking(name: str, data: bytes) -> Fate:
+    async def taking(file: Claimed, data: bytes) -> Fate:
         came.set()
-        return await take(name, data)
+        return await take(file, data)
 
     place.takes.take = taking  # type: ignore[method-assign]
     task = asyncio.create_task(place.inbox.run())
@@ -326,4 +369,28 @@ async def test_it_goes_on_by_itself(tmp_path: Path) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert place.takes.names == ["a.hl7", "b.hl7"]
+    await place.folder.close()
+
+
+async def test_a_defect_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("engine.files.inbox.emit", lambda event: told.append(event.name()))
+    monkeypatch.setattr("engine.files.inbox.AGAIN", 0.0)
+    place = Place(tmp_path)
+    taken = asyncio.Event()
+
+    async def fails_once(file: Claimed, data: bytes) -> Fate:
+        place.takes.got.append((file.name, data))
+        if len(place.takes.got) == 1:
+            raise RuntimeError("a defect")
+        taken.set()
+        return Fate.STORED
+
+    place.takes.take = fails_once  # type: ignore[method-assign]
+    place.drop("a.hl7")
+    task = asyncio.create_task(place.inbox.run())
+    await asyncio.wait_for(taken.wait(), 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (place.takes.names, told) == (["a.hl7"] * 2, ["fault"])
     await place.folder.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,19 +25,15 @@ from engine.intake.files import FileSource
 from engine.intake.judge import Rules
 from engine.ledger.course import ChannelBook
 from engine.ledger.model import Message
-from engine.ledger.sqlite import files
+from engine.ledger.sqlite import schema
 from engine.ledger.sqlite.large import LARGE
+from engine.ledger.sqlite.statements import STATEMENTS
 from engine.mllp.framing import encode
 from engine.observe import file_events as events
 from engine.observe.intake_events import STORED
 from tests.support.sshd import Sshd
 
-TABLE = """
-create table file (                    -- a file whose messages are stored; append only
-  channel integer, name text, size integer not null, digest blob not null, at integer not null,
-  primary key (channel, name, digest)) without rowid;
-"""
-NOON = 1_760_000_000_000_000  # microseconds since 1970
+MOMENTS = count(1_760_000_000_000_000)  # microseconds since 1970; they go on from one process to the next
 
 
 def hl7(id: str, kind: str = "ORU^R01", rest: str = "") -> bytes:
@@ -65,7 +62,7 @@ class FakeLedger:
 
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", check_same_thread=False)
-        self.connection.executescript(TABLE)
+        schema.create(self.connection, "test")
         self.messages: list[Message] = []
         self.laid_down: list[Message] = []
         self.events: list[Any] = []
@@ -80,7 +77,7 @@ class FakeLedger:
             return False
         with self.connection:
             for name, values in rows:
-                self.connection.execute(files.STATEMENTS[name], values)
+                self.connection.execute(STATEMENTS[name], values)
         for message in messages:
             message.seq = len(self.messages) + 1
             self.messages.append(message)
@@ -123,7 +120,7 @@ class Lab:
         channel = SimpleNamespace(id="acme", source=self.files, takes=self.takes)
         self.book = ChannelBook(1, "acme", 0)
         self.source = FileSource(
-            channel, self.book, self.ledger, self.rules, folder, lambda: NOON, lambda: not self.live  # type: ignore[arg-type]
+            channel, self.book, self.ledger, self.rules, folder, lambda: next(MOMENTS), lambda: not self.live  # type: ignore[arg-type]
         )  # fmt: skip
 
     def drop(self, name: str, data: bytes, modified: float = 1.0) -> None:
@@ -157,20 +154,19 @@ async def test_all_messages_of_a_file_are_stored_in_their_order_as_they_came(lab
     lab.drop("a.hl7", hl7("1") + hl7("2") + hl7("3"))
     await lab.source.scan()
     assert lab.ledger.raw == [hl7("1"), hl7("2"), hl7("3")]
-    assert [(m.control_id, m.received, m.channel, m.flaw) for m in lab.ledger.messages] == [
-        (id, NOON, lab.book, None) for id in "123"
-    ]
+    assert [(m.control_id, m.channel, m.flaw) for m in lab.ledger.messages] == [(id, lab.book, None) for id in "123"]
+    assert {message.received for message in lab.ledger.messages} == {lab.source.last_received}
     assert lab.names == ["archive/a.hl7"]
-    assert told == ["file_read"]
+    assert told == ["file_read", "place_up"]
     assert STORED.of("acme").n - stored == 3
-    assert lab.source.last_received == NOON
 
 
-async def test_the_files_identity_is_stored_with_its_messages(lab: Lab) -> None:
+async def test_the_files_claimed_name_and_digest_are_stored_with_its_messages(lab: Lab) -> None:
     lab.drop("a.hl7", hl7("1"))
     await lab.source.scan()
-    rows = lab.ledger.connection.execute("select * from file").fetchall()
-    assert rows == [(1, "a.hl7", len(hl7("1")), hashlib.sha256(hl7("1")).digest(), NOON)]
+    ((channel, name, *rest),) = lab.ledger.connection.execute("select * from file").fetchall()
+    assert re.fullmatch(r"\.a\.hl7~[0-9a-f]{14}\.taking", name)
+    assert [channel, *rest] == [1, len(hl7("1")), hashlib.sha256(hl7("1")).digest(), lab.source.last_received]
 
 
 async def test_a_batch_is_one_message(lab: Lab) -> None:
@@ -178,7 +174,7 @@ async def test_a_batch_is_one_message(lab: Lab) -> None:
     lab.drop("a.hl7", batch)
     await lab.source.scan()
     assert lab.ledger.raw == [batch]
-    assert lab.ledger.messages[0].flaw is None
+    assert (lab.ledger.messages[0].control_id, lab.ledger.messages[0].flaw) == ("F1", None)
 
 
 async def test_mllp_blocks_lose_their_framing_bytes(lab: Lab) -> None:
@@ -214,7 +210,7 @@ async def test_a_flaw_is_recorded_while_the_old_engine_judges(lab: Lab, told: li
     lab.drop("a.hl7", hl7("1") + hl7("2", "ADT^A01"))
     await lab.source.scan()
     assert [message.flaw is not None for message in lab.ledger.messages] == [False, True]
-    assert told == ["would_refuse", "file_read"]
+    assert told == ["would_refuse", "file_read", "place_up"]
 
 
 async def test_in_live_one_flaw_refuses_the_whole_file_and_is_named(lab: Lab, told: list[str]) -> None:
@@ -227,7 +223,7 @@ async def test_in_live_one_flaw_refuses_the_whole_file_and_is_named(lab: Lab, to
     (event,) = lab.ledger.events
     assert (event.kind, event.peer, event.size) == ("failed_file", "a.hl7", 3 * len(hl7("1")))
     assert event.reason.startswith("message 2 of 3: a message type that this channel does not take")
-    assert told == ["file_failed", "file_read"]
+    assert told == ["file_failed", "file_read", "place_up"]
 
 
 @pytest.mark.parametrize("live", [True, False])
@@ -272,13 +268,28 @@ async def test_while_the_ledger_cannot_be_written_files_stay_and_nothing_is_lost
 # -- once
 
 
-async def test_the_same_file_again_is_archived_and_told_and_not_stored(lab: Lab, told: list[str]) -> None:
-    for modified in (1.0, 2.0):
+async def test_the_same_file_put_again_is_a_new_one(lab: Lab, told: list[str]) -> None:
+    for modified in (1.0, 1.0, 2.0):
         lab.drop("a.hl7", hl7("1"), modified)
         await lab.source.scan()
+        lab.start(lab.folder)  # also by another process
+    assert lab.ledger.raw == [hl7("1")] * 3
+    assert told.count("file_read") == 3
+    assert len(lab.names) == 3
+
+
+async def test_what_was_stored_before_a_crash_is_archived_and_not_stored_again(lab: Lab, told: list[str]) -> None:
+    lab.drop("a.hl7", hl7("1"))
+    lab.ledger.steps = Steps(3)  # asked whether it is known, then stored
+    with pytest.raises(Crash):
+        await lab.source.scan()
     assert lab.ledger.raw == [hl7("1")]
-    assert told == ["file_read", "file_repeated"]
-    assert [event.kind for event in lab.ledger.events] == ["repeated_file"]
+    lab.ledger.steps = Steps()
+    lab.drop("a.hl7", hl7("1"), modified=2)  # and the lab sends it again
+    lab.start(lab.folder)
+    await lab.source.scan()
+    assert lab.ledger.raw == [hl7("1")] * 2
+    assert [name for name in told if name.startswith("file")] == ["file_found_again", "file_read"]
     assert len(lab.names) == 2
 
 
@@ -390,31 +401,31 @@ def test_killed_again_and_again_every_message_is_stored_once_and_no_file_lost(
     assert_each_once(lab)
 
 
-async def test_a_defect_does_not_end_the_channel(lab: Lab, monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
-    monkeypatch.setattr("engine.intake.files.AGAIN", 0.0)
-    lab.files = replace(lab.files, poll=0.001)
-    lab.start(lab.folder)
-    stored = asyncio.Event()
-    store = lab.ledger.store_together
-    calls = 0
+# -- at the end
 
-    async def fails_once(*what: Any) -> bool:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            raise RuntimeError("a defect")
-        written = await store(*what)
-        stored.set()
-        return written
 
-    lab.ledger.store_together = fails_once  # type: ignore[method-assign]
+async def test_what_was_in_hand_is_taken_at_the_end_and_nothing_new(lab: Lab, told: list[str]) -> None:
+    lab.ledger.full = True
     lab.drop("a.hl7", hl7("1"))
-    task = asyncio.create_task(lab.source.run())
-    await asyncio.wait_for(stored.wait(), 10)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await lab.source.scan()
+    lab.drop("b.hl7", hl7("2"))
+    lab.ledger.full = False
+    await lab.source.finish(10.0)
     assert lab.ledger.raw == [hl7("1")]
-    assert told[0] == "fault"
+    assert lab.names == ["archive/a.hl7", "b.hl7"]
+    assert "files_left" not in told
+
+
+async def test_at_the_end_a_place_that_hangs_is_not_waited_for_and_that_is_told(
+    lab: Lab, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs() -> list[Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(lab.folder, "entries", hangs)
+    await asyncio.wait_for(lab.source.finish(0.01), 10)
+    assert told == ["files_left"]
 
 
 # -- from a server
@@ -448,7 +459,6 @@ async def test_no_event_and_no_reason_holds_what_is_in_a_file_or_its_name(
 ) -> None:
     lines: list[str] = []
     monkeypatch.setattr("engine.intake.files.emit", lambda event: lines.append(str(event)))
-    monkeypatch.setattr("engine.files.inbox.emit", lambda event: lines.append(str(event)))
     lab.live = True
     lab.drop("DOE_JANE.hl7", hl7("1"))
     await lab.source.scan()

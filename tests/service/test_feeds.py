@@ -293,12 +293,12 @@ async def test_one_channel_may_be_live_while_another_one_runs_in_parallel(tmp_pa
         port = free_port()
         source = feed("lis", "east", "west", port=port, old_engine=engine.port, rules=BOTH)
         options: dict[str, Any] = {"rollback": "none", "accepts": ("ORU^R01",), "takes": Takes(("ORU^R01",))}
-        east = fed("east", source, phase="parallel", destinations=(emr(clinic.port),), **options)
+        east = fed("east", source, phase="parallel", destinations=(emr(clinic.port, sink=True),), **options)
         west = fed("west", source, phase="parallel", destinations=(emr(1),), **options)
         async with running(configuration(tmp_path, east, west, feeds=(source,))) as service:
             operator = Operator(service)
             await operator.waive_all("east")
-            run = await operator.run("cutover", "east", override=True)
+            run = await operator.run("cutover", "east")
             assert run["state"] == "done", run
             peer = await Peer.connect(port)
             assert await peer.exchange(both(1)) == ack(both(1)), "the old engine's, which still answers for west"

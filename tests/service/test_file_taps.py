@@ -6,7 +6,6 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from engine.config.edge import Directory, Files
 from engine.config.endpoint import Endpoint
 from engine.config.model import Compare, Destination, Tap
-from engine.files.folder import FolderError
 from engine.hl7.ack import parse_ack
 from engine.service.service import Service
 from engine.service.view import View
@@ -63,8 +61,7 @@ class Bench:
     async def send(self, *numbers: int) -> None:
         peer = await Peer.connect(self.port)
         for number in numbers:
-            answer = parse_ack(await peer.exchange(MESSAGES.message(number)))
-            assert answer is not None and answer.code == "AA"
+            assert parse_ack(await peer.exchange(MESSAGES.message(number))).code == "AA"  # type: ignore[union-attr]
         await peer.close()
 
     def output(self, *numbers: int, name: str = "", messages: Messages = MESSAGES) -> bytes:
@@ -312,9 +309,7 @@ async def test_a_folder_that_cannot_be_read_shows_as_down_and_why(bench: Bench) 
         await until(lambda: bench.tap._inbox._told)
         view = View(bench.service, "0")
         (tap,) = (await view.status())["channels"][0]["taps"]
-        assert tap == {
-            "name": "clinic", "listening": True, "address": str(bench.drop), "forward": "clinic", "peers": [],
-        }  # fmt: skip
+        assert (tap["listening"], tap["address"], tap["peers"]) == (True, str(bench.drop), [])
         bench.drop.rename(bench.path / "away")
         await until(lambda: bench.tap.down is not None)
         ready = await view.readiness()

@@ -326,7 +326,7 @@ async def test_a_run_that_is_ended_while_it_takes_a_step_stays_ended(tmp_path: P
         await bench.operator.verb("parallel", "acme-results")
         await bench.operator.waive_all("acme-results")
         conductor = bench.service.conductor
-        step, other = conductor._step, []
+        step, other = conductor.step, []
 
         async def slow(id: int, name: str) -> None:
             """The disk is slow; an order of somebody else is queued before the run's own step."""
@@ -337,7 +337,7 @@ async def test_a_run_that_is_ended_while_it_takes_a_step_stays_ended(tmp_path: P
             asyncio.get_running_loop().call_later(0.1, gate.set)
             await step(id, name)
 
-        conductor._step = slow  # type: ignore[method-assign]
+        conductor.step = slow  # type: ignore[method-assign]
         started = await bench.operator.verb("cutover", "acme-results")
         run = await bench.operator.ended(started["runs"][0]["id"])
         await asyncio.gather(*other)

@@ -1,4 +1,4 @@
-"""A peer whose answers are the test's: it listens, keeps what comes and on which connection, and says what it is told."""
+"""A peer whose answers are the test's: it listens, keeps what comes and on which connection, says what it is told."""
 
 from __future__ import annotations
 

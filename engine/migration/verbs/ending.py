@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from engine.ledger.sqlite.journal import RunRow
 from engine.migration.conductor import Conductor
-from engine.migration.handover import BACK, Ends
 from engine.migration.runs import ABORTED, HANDOVERS, TAKEOVER
 from engine.migration.selection import Group
+from engine.migration.steps import BACK, Ends
 from engine.migration.verbs.verb import Acted, Asked, Plan
 
 

@@ -16,11 +16,11 @@ from engine.ledger.sqlite.journal import RunRow
 from engine.migration.conductor import Conductor
 from engine.migration.doors import Door, doors, expected, not_probes, shut_out
 from engine.migration.gate.words import SECOND, count, listed
-from engine.migration.handover import FIRST
 from engine.migration.phases import Phase
 from engine.migration.refused import Refused
 from engine.migration.runs import GIVE_BACK, TAKEOVER, Failed
 from engine.migration.selection import Group
+from engine.migration.steps import FIRST
 from engine.migration.verbs.verb import Acted, Asked, Plan, begun, books, new_run, span, standing_against, until
 
 TIME = 600.0  # seconds until the ports are handed back

@@ -1,0 +1,96 @@
+"""The three ways out of a service on which a peer's server is reached: a destination, the legacy path, a tap.
+
+On each the test is the vendor, or the old engine that sends on, and `send` gives the answer that it gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.config.edge import Listen, Takes
+from engine.config.endpoint import Endpoint
+from engine.config.model import Tap
+from engine.hl7.ack import Answer, parse_ack
+from engine.service.service import Service
+from engine.simulate.old_engine import OldEngine
+from tests.peers.texts import ACCEPTS
+from tests.support.house import Peer, channel, configuration, free_port, old, running, settled, states, to
+
+CHANNEL = "acme-results"
+
+
+class Way:
+    """A running service, and a sender at the port that leads to the peer."""
+
+    def __init__(self, service: Service, sender: Peer, destination: str | None) -> None:
+        """`destination`: as the ledger has it; None where the ledger counts nothing."""
+        self.service = service
+        self._sender = sender
+        self._destination = destination
+
+    async def send(self, text: str, encoding: str = "utf-8") -> Answer:
+        answer = parse_ack(await self._sender.exchange(text.encode(encoding)))
+        assert answer is not None
+        return answer
+
+    async def settled(self, count: int) -> dict[str, int]:
+        """What became of the first `count` messages, when that is known of all of them."""
+        if self._destination is None:
+            return {"delivered": count}
+        await settled(self.service, CHANNEL, self._destination, count)
+        return await states(self.service, CHANNEL, self._destination)
+
+
+def endpoint(port: int, **options: Any) -> Endpoint:
+    """A peer's server. @medplum/hl7 and others resend what may not have arrived, and so do we."""
+    return replace(old(port, **options), on_unknown="resend")
+
+
+@asynccontextmanager
+async def destination(tmp_path: Path, at: Endpoint) -> AsyncIterator[Way]:
+    """A live channel: we answer the vendor, and deliver."""
+    port = free_port()
+    chan = channel(CHANNEL, port=port, destinations=(to(at),), takes=Takes(ACCEPTS))
+    async with _way(tmp_path, chan, port, at.name) as way:
+        yield way
+
+
+@asynccontextmanager
+async def legacy_path(tmp_path: Path, at: Endpoint) -> AsyncIterator[Way]:
+    """The peer is the old engine, and its answer is relayed."""
+    port = free_port()
+    chan = channel(CHANNEL, port=port, old_engine=at, takes=Takes(ACCEPTS))
+    async with _way(tmp_path, chan, port, "legacy") as way:
+        yield way
+
+
+@asynccontextmanager
+async def tap(tmp_path: Path, at: Endpoint) -> AsyncIterator[Way]:
+    """The old engine sends at the tap what is for the peer, and the peer's answer goes back to it."""
+    engine, port = OldEngine(), free_port()
+    await engine.start()
+    between = Tap("peer", Listen(port, "127.0.0.1"), at, settle=0.2)
+    chan = channel(CHANNEL, port=free_port(), old_engine=engine.port, taps=(between,), destinations=(to(at),))
+    try:
+        async with _way(tmp_path, chan, port, None) as way:
+            yield way
+    finally:
+        await engine.stop()
+
+
+@asynccontextmanager
+async def _way(tmp_path: Path, chan: Any, port: int, name: str | None) -> AsyncIterator[Way]:
+    async with running(configuration(tmp_path, chan)) as service:
+        sender = await Peer.connect(port)
+        try:
+            yield Way(service, sender, name)
+        finally:
+            await sender.close()
+
+
+Open = Callable[[Path, Endpoint], AbstractAsyncContextManager[Way]]
+WAYS: dict[str, Open] = {"a destination": destination, "the legacy path": legacy_path, "a tap": tap}
