@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SANDBOX := deploy/sandbox/node_modules/.installed
+PEERS := deploy/peers/node_modules/.installed
 FUZZ := $(patsubst %.py,%,$(filter-out %/__init__.py,$(wildcard tests/fuzz/*.py)))
 
 .PHONY: help setup run test lint format lock bench soak fuzz clean
@@ -12,7 +13,7 @@ FUZZ := $(patsubst %.py,%,$(filter-out %/__init__.py,$(wildcard tests/fuzz/*.py)
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-setup: $(INSTALLED) $(SANDBOX)  ## virtual environment and the sandbox's packages; run and test do it by themselves
+setup: $(INSTALLED) $(SANDBOX) $(PEERS)  ## virtual environment and Node packages; run and test do it by themselves
 
 $(INSTALLED): requirements-dev.lock pyproject.toml setup.py
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is wanted; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -21,11 +22,11 @@ $(INSTALLED): requirements-dev.lock pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(SANDBOX): $(INSTALLED) deploy/sandbox/package-lock.json
-	$(BIN)/python deploy/local/install_sandbox.py
+deploy/%/node_modules/.installed: deploy/%/package-lock.json $(INSTALLED)
+	$(BIN)/python deploy/local/install_packages.py deploy/$*
 	@touch $@
 
-run: setup  ## the service on the sample channels, with a sandbox and a stand-in old engine
+run: $(INSTALLED) $(SANDBOX)  ## the service on the sample channels, with a sandbox and a stand-in old engine
 	@exec $(BIN)/python deploy/local/run.py
 
 test: setup  ## every test but the soak
@@ -54,4 +55,4 @@ lock:  ## resolve the dependencies anew (wants uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean:  ## what can be made again; the ledger in var/ stays
-	rm -rf $(VENV) build dist *.egg-info deploy/sandbox/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info deploy/*/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

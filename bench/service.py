@@ -123,7 +123,7 @@ def channels(count: int, out: str, sink: int, first_port: int, secured: int, tls
     assert isinstance(plain, Listen)
     made = (
         replace(template, id=f"c{n:04}", source=replace(
-            plain, port=first_port + n if first_port else 0, tls=tls if n > count - secured else None
+            plain, port=first_port + n if first_port else 0, tls=tls if n >= count - secured else None
         ))
         for n in range(count)
     )  # fmt: skip

@@ -1,5 +1,5 @@
-// A server that others wrote. `listen` {peer, port, encoding, enhanced, tls} · `answer` CODE, of what comes from then on ·
-// `stop`. Each message that comes is told as ["received", TEXT], as the peer itself would print it.
+// A server that others wrote. `listen` {peer, port, encoding, enhanced, tls} → its port · `answer` CODE, of what comes from
+// then on · `stop`. Each message that comes is told as ["received", TEXT], as the peer itself would print it.
 
 import { once } from "node:events";
 import { Hl7Server } from "@medplum/hl7";
@@ -16,7 +16,7 @@ async function medplum({ port, encoding, enhanced }) {
     });
   });
   await server.start(port, encoding, enhanced ?? false);
-  return () => server.stop({ forceDrainTimeoutMs: 0 });
+  return [server.server, () => server.stop({ forceDrainTimeoutMs: 0 })];
 }
 
 async function nodeHl7({ port, encoding, tls }) {
@@ -27,17 +27,19 @@ async function nodeHl7({ port, encoding, tls }) {
   });
   inbound.on("client.error", () => {}); // unheard, it would end the process
   await once(inbound, "listen");
-  return async () => {
+  const stop = async () => {
     const closed = once(inbound._socket, "close"); // close() does not wait for it
     await inbound.close();
     await closed;
   };
+  return [inbound._socket, stop];
 }
 
-let stop;
+let [server, stop] = [];
 await obey({
   listen: async (options) => {
-    stop = await { "@medplum/hl7": medplum, "node-hl7-server": nodeHl7 }[options.peer](options);
+    [server, stop] = await { "@medplum/hl7": medplum, "node-hl7-server": nodeHl7 }[options.peer](options);
+    return server.address().port;
   },
   answer: (wanted) => {
     code = wanted;

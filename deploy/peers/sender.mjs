@@ -2,7 +2,7 @@
 
 import { Hl7Message } from "@medplum/core";
 import { Hl7Client } from "@medplum/hl7";
-import Client, { Message } from "node-hl7-client";
+import Client, { Batch, Message } from "node-hl7-client";
 import { obey, pem } from "./lines.mjs";
 
 const HOST = "127.0.0.1";
@@ -48,7 +48,7 @@ function nodeHl7({ port, encoding, version, wait, tls }) {
       const late = setTimeout(() => reject(new Error("no answer")), PATIENCE_MS);
       heard = () => answers.length >= wanted && (clearTimeout(late), resolve());
     });
-    await connection.sendMessage(new Message({ text }));
+    await connection.sendMessage(text.startsWith("BHS") ? new Batch({ text }) : new Message({ text }));
     await answered;
     return answers;
   };

@@ -23,8 +23,8 @@ from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
 from engine.ledger.model import TapOutput
 from engine.ledger.sqlite.large import LARGE
-from engine.mllp.replies import Answered, NotSent, Reply, Written
 from engine.mllp.connection import Connection
+from engine.mllp.replies import Answered, NotSent, Reply, Written
 from engine.mllp.server import Listener
 from engine.mllp.tls import ServerTls
 from engine.observe import tap_events as events

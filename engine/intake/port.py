@@ -7,7 +7,7 @@ is acknowledged: the sender still has its message, and its connection is not rea
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from engine.config.edge import Connect, Listen, Takes
@@ -16,6 +16,7 @@ from engine.hl7.peek import Peek, peek
 from engine.intake.answering import Answering
 from engine.intake.inlet import LATER, Clocks, Inlet
 from engine.intake.judge import BATCH_ENVELOPE, TOO_LARGE, Flaw
+from engine.intake.quiet import Quiet, Why
 from engine.intake.reply import Reply
 from engine.intake.router import Router
 from engine.ledger.course import ChannelBook
@@ -30,9 +31,12 @@ from engine.mllp.server import Listener
 from engine.mllp.tls import ClientTls, ServerTls
 from engine.observe import intake_events as events
 from engine.observe.events import emit
+from engine.observe.service_events import Fault
 
 ACKNOWLEDGEMENTS = frozenset({"ACK", "MCF"})  # they are never acknowledged themselves (2.9.2.2)
 MOST_UNANSWERED = 256  # of one connection; then it is read no further until half of them are answered
+MOST_BAD = 32  # refused frames and stretches of noise in a row; then the connection is not read for SLOWLY
+SLOWLY = 0.25  # seconds
 NOISE_KEPT = 4096  # bytes of each stretch of noise
 NOISE_EVENTS = 16  # stretches of noise, or frames without an end, kept of one connection
 
@@ -71,10 +75,9 @@ class Port:
         self._clocks = clocks
         self._number = number
         self._fresh: set[Connection] = set()  # connected, and nothing answered yet
-        self._stalled: set[Connection] = set()
-        self._full: set[Connection] = set()
+        self._quiet = Quiet()
         self._noisy: dict[Connection, int] = {}
-        self._behind: dict[Connection, deque[bytes]] = {}  # frames behind a large one that is being written
+        self._bad: dict[Connection, int] = {}  # what came in a row that is no message
         self._tasks: set[asyncio.Task[None]] = set()
         self._last = 0
         self.listener: Listener | Connector
@@ -123,10 +126,10 @@ class Port:
         emit(events.PeerConnected(self.name, conn.peer, conn.number))
 
     def closed(self, conn: Connection) -> None:
-        self._stalled.discard(conn)
+        self._quiet.forget(conn)
         self._fresh.discard(conn)
-        self._full.discard(conn)
         self._noisy.pop(conn, None)
+        self._bad.pop(conn, None)
         if self.back is not None:
             self.back.gone(conn)
         emit(events.PeerClosed(self.name, conn.peer, conn.number))
@@ -138,8 +141,8 @@ class Port:
         events.PROBED.of(self.name).n += 1
 
     def frame(self, conn: Connection, payload: bytes) -> None:
-        if conn in self._behind:
-            self._behind[conn].append(payload)
+        if self._quiet.has(conn, Why.LARGE):  # it is gone, and what it sent behind a large message was not answered
+            self.unfinished(conn, payload, "behind a message that was not stored yet")
             return
         if self.back is not None and self.back.offer(conn, payload):
             conn.waive()
@@ -148,13 +151,13 @@ class Port:
         if head.type in ACKNOWLEDGEMENTS:
             self._stray(conn, payload)
             return
-        if conn.owed >= MOST_UNANSWERED and conn not in self._full:
-            self._full.add(conn)
-            conn.pause()
+        if conn.owed >= MOST_UNANSWERED:
+            self._quiet.hush(conn, Why.FULL)
         self._take(conn, payload, head)
 
     def noise(self, conn: Connection, data: bytes) -> None:
         emit(events.Noise(self.name, conn.peer, len(data)))
+        self._one_bad(conn)
         self._keep_some(conn, "noise", "bytes outside of a frame", data[:NOISE_KEPT], len(data))
 
     def too_large(self, conn: Connection, head: bytes, size: int) -> None:
@@ -185,6 +188,8 @@ class Port:
         if flaw is not None and not inlet.transparent:
             self._refuse(inlet, reply, payload, flaw, now)
             return
+        if self._bad:
+            self._bad.pop(conn, None)
         message = inlet.message(payload, now, answer_to.control_id, conn.number, reply, flaw)
         if len(payload) > LARGE:
             self._lay_down(conn, [message])
@@ -226,25 +231,29 @@ class Port:
     def _lay_down(self, conn: Connection, copies: Sequence[Message]) -> None:
         """A large message is written in pieces between the commits of others; what comes behind it on its connection
         waits, and the connection is not read meanwhile."""
-        behind = self._behind[conn] = deque()
-        conn.pause()
+        self._quiet.hush(conn, Why.LARGE)
 
         async def lay() -> None:
-            for copy in copies:
-                await self._ledger.lay_down(copy)
-            self._store(copies)
-            del self._behind[conn]
-            while behind:
-                self.frame(conn, behind.popleft())
-                if conn in self._behind:
-                    self._behind[conn].extend(behind)
-                    return
-            if conn not in self._stalled and conn not in self._full:
-                conn.resume()
+            try:
+                for copy in copies:
+                    await self._ledger.lay_down(copy)
+                self._store(copies)
+            except Exception as error:  # this one could not be written, and others could
+                emit(Fault.of(error))
+                for copy in copies:
+                    self.inlets[copy.channel.name].failed(copy)
+            self._quiet.lift(conn, Why.LARGE)
 
         task = asyncio.get_running_loop().create_task(lay(), name=f"large message of {self.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _one_bad(self, conn: Connection) -> None:
+        """One thing more that is no message. A peer that sends nothing else is read slowly."""
+        count = self._bad[conn] = self._bad.get(conn, 0) + 1
+        if count % MOST_BAD == 0:
+            self._quiet.hush(conn, Why.BAD)
+            asyncio.get_running_loop().call_later(SLOWLY, self._quiet.lift, conn, Why.BAD)
 
     def _stray(self, conn: Connection, payload: bytes) -> None:
         """An acknowledgement that nobody waits for: it is never acknowledged itself."""
@@ -258,6 +267,7 @@ class Port:
 
     def _refuse(self, inlet: Inlet, reply: Reply, payload: bytes, flaw: Flaw, now: int) -> None:
         conn = reply.conn
+        self._one_bad(conn)
         emit(events.FrameRefused(inlet.channel.id, conn.peer, flaw.code, flaw.reason, len(payload)))
         reply.given = True
         answer = self._answering.refusal(reply.head, reply.asks, flaw.code, flaw.error)
@@ -289,28 +299,21 @@ class Port:
 
     def recovered(self) -> None:
         """The ledger can be written again."""
-        stalled, self._stalled = self._stalled, set()
-        for conn in stalled:
-            if conn not in self._behind:
-                conn.resume()
+        self._quiet.lift_all(Why.STALLED)
 
     # -- where connections wait (engine.intake.reply.Room)
 
     def stall(self, conn: Connection) -> None:
         conn.done_with()
-        if conn not in self._stalled:
-            self._stalled.add(conn)
-            conn.pause()
+        self._quiet.hush(conn, Why.STALLED)
 
     def make_room(self, conn: Connection) -> None:
         conn.done_with()
         if self._fresh and conn in self._fresh:
             self._fresh.discard(conn)
             self.sent[host_of(conn.peer)] += 1
-        if self._full and conn in self._full and conn.owed <= MOST_UNANSWERED // 2:
-            self._full.discard(conn)
-            if conn not in self._behind:
-                conn.resume()
+        if conn.owed <= MOST_UNANSWERED // 2:
+            self._quiet.lift(conn, Why.FULL)
 
     # -- evidence
 

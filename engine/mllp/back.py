@@ -25,6 +25,7 @@ class Back:
         self._answers = answers
         self._queue: deque[tuple[bytes, float, Callable[[Reply], None], Final | None, bool]] = deque()
         self._conn: Connection | None = None  # on which an answer is due
+        self._last: Connection | None = None  # on which one was due last
         self._done: Callable[[Reply], None] | None = None
         self._final: Final | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -46,7 +47,7 @@ class Back:
         return conn is not None and conn.transmit(payload)
 
     def hang_up(self) -> None:
-        conn = self._conn or self._newest()
+        conn = self._conn or self._last
         if conn is not None:
             conn.close()
 
@@ -74,7 +75,9 @@ class Back:
     # -- inside
 
     def _newest(self) -> Connection | None:
-        return max(self._connections(), key=lambda conn: conn.number, default=None)
+        return max(
+            (conn for conn in self._connections() if not conn.leaving), key=lambda conn: conn.number, default=None
+        )
 
     def _pump(self) -> None:
         while self._done is None and self._queue:
@@ -94,7 +97,8 @@ class Back:
         self._settle(Lost("answer timed out"))
 
     def _settle(self, reply: Reply) -> None:
-        done, self._done, self._conn, self._final = self._done, None, None, None
+        done, self._done, self._final = self._done, None, None
+        self._last, self._conn = self._conn, None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

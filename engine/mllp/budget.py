@@ -1,9 +1,9 @@
 """How much memory messages may take that are coming in, or wait for their answer, all connections together.
 
 A large message is in memory from its first byte until it is answered: meanwhile it is stored, and maybe passed on. When
-all of them together pass the budget, those that began last are read no further until others are done; the sender's own
-buffers fill, and it waits. Where nothing is held that will be answered, the one that began first is read on all the same,
-so that there is an end to it: the most that is held is the budget and one message.
+all of them together pass the budget, those that began last are read no further until others are done; the sender's
+own buffers fill, and it waits. Where nothing is held that will be answered, the one that began first is read on all
+the same, so that there is an end to it: the most that is held is the budget and one message.
 
 Only what is larger than `WEIGHTY` counts, so that the usual message costs nothing here.
 """

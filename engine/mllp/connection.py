@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         "_deaf",
         "_decoder",
         "_finishing",
+        "_gone",
         "_handler",
         "_held",
         "_last",
@@ -47,6 +48,7 @@ class Connection(asyncio.Protocol):
         "_owner",
         "_pulse",
         "_rationed",
+        "_rest",
         "_serial",
         "_since",
         "_timer",
@@ -80,6 +82,8 @@ class Connection(asyncio.Protocol):
         self._clogged = False  # the peer does not read
         self._rationed = False  # others come first with their large messages
         self._finishing = False  # to be closed when nothing is owed
+        self._rest: list[Event] = []  # read, and not handed over yet, since the handler wants quiet
+        self._gone = False  # the socket is; what was read is handed over all the same
         self._deaf = False  # what still comes is not read; to be closed when nothing is owed
         self._closing = False
         self._turned_away = False  # closed by us before it was announced: the handler is told no more
@@ -127,14 +131,17 @@ class Connection(asyncio.Protocol):
         self._finish_if_done()
 
     def pause(self) -> None:
-        """Stop reading."""
+        """Stop reading. What has been read already waits until `resume`."""
         self._held = True
         self._steer()
 
     def resume(self) -> None:
-        """Read again."""
+        """Go on with what has been read already, then read again."""
         self._held = False
-        self._steer()
+        if self._rest:
+            self._loop.call_soon(self._go_on)
+        else:
+            self._steer()
 
     def done_with(self) -> None:
         """What came in is not needed in memory any more. Counts only where there is a budget."""
@@ -189,7 +196,20 @@ class Connection(asyncio.Protocol):
             self._announce()
         if self._manner.idle is not None:
             self._last = self._loop.time()
-        for event in self._decoder.feed(data):
+        events = self._decoder.feed(data)
+        if self._rest:
+            self._rest += events
+        else:
+            self._handle(events)
+        if self._decoder.inside and not self._closing and not self._deaf:
+            self._watch()
+            if self._decoder.size > WEIGHTY and self._manner.budget is not None:
+                self._manner.budget.coming(self, self._decoder.size)
+        self._finish_if_done()
+
+    def _handle(self, events: list[Event]) -> None:
+        """Tell the handler, until it wants quiet; the rest waits."""
+        for at, event in enumerate(events):
             if self._closing:
                 return
             if type(event) is Frame:
@@ -199,10 +219,21 @@ class Connection(asyncio.Protocol):
                 self._handler.frame(self, event.payload)
             else:
                 self._report(event)
-        if self._decoder.inside and not self._closing and not self._deaf:
-            self._watch()
-            if self._decoder.size > WEIGHTY and self._manner.budget is not None:
-                self._manner.budget.coming(self, self._decoder.size)
+            if self._held and not self._gone:
+                self._rest = events[at + 1 :]
+                return
+
+    def _go_on(self) -> None:
+        """Hand over what had been read when the handler wanted quiet."""
+        if self._held:
+            return
+        rest, self._rest = self._rest, []
+        try:
+            self._handle(rest)
+        except BaseException:
+            self.close()
+            raise
+        self._steer()
         self._finish_if_done()
 
     def _report(self, event: Event) -> None:
@@ -225,6 +256,10 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._rest and not self._closing:  # it came whole, and nobody will be able to say that it was not taken
+            self._gone = True
+            rest, self._rest = self._rest, []
+            self._handle(rest)
         self._closing = True
         self._drop_timers()
         self._report_unfinished("closed")
@@ -297,7 +332,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._held or self._clogged or self._rationed:
+        if self._held or self._clogged or self._rationed or self._rest:
             if transport.is_reading():
                 transport.pause_reading()
         elif not transport.is_reading():
@@ -347,7 +382,7 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(LINGER, self._transport.abort)
 
     def _finish_if_done(self) -> None:
-        if self._owed or self._closing or self._transport is None:
+        if self._owed or self._rest or self._closing or self._transport is None:
             return
         if self._deaf:
             # The peer is still sending, and closing with unread bytes would reset the connection and take the answer

@@ -20,7 +20,7 @@ class Handler(Protocol):
     def connected(self, conn: Connection) -> None: ...
 
     def frame(self, conn: Connection, payload: bytes) -> None:
-        """A whole message. After `conn.pause()` the rest of the same read still arrives."""
+        """A whole message. After `conn.pause()` nothing more comes until `conn.resume()`."""
 
     def noise(self, conn: Connection, data: bytes) -> None:
         """Bytes outside any block."""

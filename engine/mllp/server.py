@@ -33,6 +33,11 @@ QUIET = 3.0
 """Seconds without a byte after which a connection is a silent peer's, and no probe."""
 HELPING = 16
 """Connections that one listener accepts in a turn of the event loop."""
+BURST = 512
+"""Connections that one listener accepts as fast as they come; then no more than `RATE` a second."""
+RATE = 500
+PAUSE = 0.02
+"""Seconds for which a listener accepts nothing then."""
 REST = 1.0
 """Seconds for which nothing is accepted when the process has no file descriptor left."""
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -70,6 +75,8 @@ class Listener(Peers):
         self._listening: list[socket.socket] = []
         self._arriving: dict[str, tuple[asyncio.Task[None], socket.socket]] = {}  # no connection yet, by `ip:port`
         self._resting: asyncio.TimerHandle | None = None
+        self._tokens = float(BURST)
+        self._counted = 0.0  # when, in seconds of the event loop's clock
 
     @property
     def port(self) -> int:
@@ -114,6 +121,8 @@ class Listener(Peers):
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(HELPING):
+            if not self._may_take_one():
+                return
             try:
                 came, name = sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -125,12 +134,28 @@ class Listener(Peers):
                 return
             self._receive(came, peer_of(name))
 
-    def _rest(self) -> None:
-        """What waits in the kernel is taken when there are file descriptors again."""
+    def _may_take_one(self) -> bool:
+        """Whether one more may be accepted now. A flood waits in the kernel, where it costs nobody anything."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._tokens = min(float(BURST), self._tokens + (now - self._counted) * RATE)
+        self._counted = now
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return True
+        self._pause(PAUSE)
+        return False
+
+    def _pause(self, seconds: float) -> None:
+        """Accept nothing for a while."""
         loop = asyncio.get_running_loop()
         for sock in self._listening:
             loop.remove_reader(sock)
-        self._resting = loop.call_later(REST, self._attend)
+        self._resting = loop.call_later(seconds, self._attend)
+
+    def _rest(self) -> None:
+        """What waits in the kernel is taken when there are file descriptors again."""
+        self._pause(REST)
         self._factory().refused("", "out of file descriptors")
 
     def _receive(self, sock: socket.socket, peer: str) -> None:

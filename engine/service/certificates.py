@@ -19,24 +19,24 @@ class Certificates:
     def __init__(self, now: Callable[[], int]) -> None:
         """`now`: microseconds since 1970."""
         self._now = now
-        self._all: dict[str, ServerTls | ClientTls] = {}
-        self._broken: set[str] = set()
+        self._servers: dict[tuple[str, Tls], ServerTls] = {}
+        self._clients: dict[tuple[str, Tls], ClientTls] = {}
+        self._broken: set[tuple[str, Tls]] = set()
 
     def server(self, owner: str, tls: Tls | None) -> ServerTls | None:
         """Raises TlsError where a file is not what it should be."""
         if tls is None:
             return None
-        made = self._all[owner] = ServerTls(tls)
+        made = self._servers[owner, tls] = ServerTls(tls)
         return made
 
     def client(self, owner: str, tls: Tls | None) -> ClientTls | None:
         """Raises TlsError where a file is not what it should be."""
         if tls is None:
             return None
-        known = self._all.get(owner)
-        if not isinstance(known, ClientTls):
-            known = self._all[owner] = ClientTls(tls)
-        return known
+        if (owner, tls) not in self._clients:
+            self._clients[owner, tls] = ClientTls(tls)
+        return self._clients[owner, tls]
 
     async def watch(self) -> None:
         """For as long as the service runs. A changed file that is wrong is told once, and the old one stays in use."""
@@ -45,21 +45,28 @@ class Certificates:
             await asyncio.sleep(LOOK_EVERY)
 
     def look(self) -> None:
-        for owner, tls in self._all.items():
+        for (owner, tls), held in self._all():
             try:
-                if tls.refresh():
-                    self._broken.discard(owner)
+                if held.refresh():
+                    self._broken.discard((owner, tls))
                     emit(events.CertificateRead(owner))
             except TlsError as error:
-                if owner not in self._broken:
-                    self._broken.add(owner)
+                if (owner, tls) not in self._broken:
+                    self._broken.add((owner, tls))
                     emit(events.CertificateBroken(owner, str(error)))
-            days = tls.days_left(self._now())
-            if days is not None:
-                events.CERTIFICATE_DAYS.of(owner).n = round(days, 2)
+        for owner, days in self.days.items():
+            events.CERTIFICATE_DAYS.of(owner).n = round(days, 2)
+
+    def _all(self) -> list[tuple[tuple[str, Tls], ServerTls | ClientTls]]:
+        """A channel and an endpoint may have the same name."""
+        return [*self._servers.items(), *self._clients.items()]
 
     @property
     def days(self) -> dict[str, float]:
         """Days until the earliest certificate of each owner expires; below 0 it has."""
-        found = {owner: tls.days_left(self._now()) for owner, tls in self._all.items()}
-        return {owner: days for owner, days in found.items() if days is not None}
+        earliest: dict[str, float] = {}
+        for (owner, _), held in self._all():
+            days = held.days_left(self._now())
+            if days is not None:
+                earliest[owner] = min(days, earliest.get(owner, days))
+        return earliest

@@ -232,9 +232,9 @@ class Doors:
 
     @property
     def down(self) -> Mapping[str, str]:
-        """What nobody can come in by, and why."""
-        ports = {name: port.down for name, port in self.ports.items() if port.down}
-        return {**ports, **{name: source.down for name, source in self.files.items() if source.down}}
+        """What nobody can come in by though somebody should, and why."""
+        doors: dict[str, Port | FileSource] = {**self.ports, **self.files}
+        return {name: door.down for name, door in doors.items() if door.down and self._ours(name)}
 
     # -- from the ledger
 

@@ -8,15 +8,19 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from bench import hostile, large, listeners, passthrough, reconnects, tls
 from bench.load import certificates
 from bench.load.attack import LORIS
+from bench.load.large import Large, Sender
 from bench.load.limits import open_files
 from bench.running import Ask, compared, load, process, ratio
 from bench.service import Stalls
+from engine.hl7.peek import peek
+from engine.mllp.framing import Decoder, Frame
 
 pytestmark = pytest.mark.system
 
@@ -42,7 +46,7 @@ class TestListeners:
         assert 0 < found["open_s"] < 5
         assert found["rss_mib"] >= found["rss_before_peers_mib"] > 20
 
-    def test_peers_come_back_each_with_another_message(self, service: tuple[str, Ask]) -> None:
+    def test_peers_come_back_and_each_sends_again(self, service: tuple[str, Ask]) -> None:
         port, ask = service
         with process("bench.load.peers", f"--ports={port},{port},{port}") as (first, again):
             assert (first["peers"], first["accepted"], again()["accepted"]) == (3, 3, 3)
@@ -120,14 +124,21 @@ class TestLarge:
         assert together["accepted"] == together["stored"] == together["messages"] == 3
         assert together["rss_peak_mib"] >= together["rss_before_mib"]
 
-    def test_a_message_has_the_size_that_is_asked_for(self, service: tuple[str, Ask]) -> None:
-        port, ask = service
-        before = ask()["file_bytes"]
-        with process("bench.load.large", f"--ports={port}", f"--size={4096 * KIB}") as (_, send):
-            assert send()["accepted"] == 1
-            assert send()["accepted"] == 2  # no repetition: another control id
-        assert ask()["stored"] == 2
-        assert ask()["file_bytes"] > before
+    async def test_each_has_the_size_that_is_asked_for_and_a_number_of_its_own(self) -> None:
+        blocks = []
+
+        class Peer:
+            async def send(self, *pieces: bytes) -> bytes:
+                blocks.append(b"".join(pieces))
+                return b"MSA|AA|"
+
+        made = Large(4096 * KIB)
+        for _ in range(2):
+            await made.one(cast(Sender, Peer()))
+        messages = [event.payload for block in blocks for event in Decoder().feed(block) if isinstance(event, Frame)]
+        assert [len(message) // KIB for message in messages] == [4097, 4097]
+        assert len({peek(message).control_id for message in messages}) == 2
+        assert (made.accepted, made.failed) == (2, 0)
 
 
 class TestPassthrough:

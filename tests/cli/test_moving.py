@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -42,6 +43,10 @@ def test_an_order_names_who_wants_it_and_why(interlock: Interlock, service: Told
 @pytest.mark.parametrize(
     ("words", "options"),
     [
+        (["takeover"], {}),
+        (["takeover", "--peers", "10.0.0.1", "--peers", "lab=10.0.0.2", "--timeout", "5m"],
+         {"peers": ["10.0.0.1", "lab=10.0.0.2"], "timeout_s": 300}),
+        (["give-back", "--watch", "old:6101"], {"watch": "old:6101"}),
         (["parallel"], {}),
         (["legacy"], {}),
         (["hold", "--for", "2h"], {"for_s": 7200}),
@@ -55,7 +60,7 @@ def test_an_order_names_who_wants_it_and_why(interlock: Interlock, service: Told
         (["attest", "--check", "rehearsed", "--for", "30d"], {"check": "rehearsed", "for_s": 2592000}),
         (["waive", "--check", "window"], {"check": "window"}),
     ],
-)
+)  # fmt: skip
 def test_each_verb_has_its_own_options(
     words: list[str], options: dict[str, Any], interlock: Interlock, service: Told
 ) -> None:
@@ -63,6 +68,41 @@ def test_each_verb_has_its_own_options(
     (order,) = service.moving.orders
     assert (order["verb"], order["options"]) == (words[0], options)
     assert order["selector"] == Selector(everything=True)
+
+
+def test_who_is_to_come_back_stands_in_a_file(interlock: Interlock, service: Told, tmp_path: Path) -> None:
+    (tmp_path / "peers.txt").write_text("10.0.0.1\nESTAB 0 0 10.0.0.5:6101 10.0.0.2:51514\n")
+    words = ("--peers-from", "peers.txt", "--peers", "10.0.0.3")
+    assert interlock("takeover", "acme-results", *words, *WHY).status == 0
+    assert service.moving.orders[0]["options"] == {"peers": ["10.0.0.3", "10.0.0.1", "6101=10.0.0.2"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "--peers-from peers.txt: No such file or directory"),
+        ("lab", "peers.txt:1: found neither an address nor a connection; expected an IP address, or a line of `ss -tn`"
+                " or `netstat -tn`"),
+    ],
+)  # fmt: skip
+def test_a_file_of_peers_that_cannot_be_read_is_wrong_usage(
+    text: str | None, sentence: str, interlock: Interlock, service: Told, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "peers.txt").write_text(text)
+    result = interlock("takeover", "acme-results", "--peers-from", "peers.txt", *WHY)
+    assert (result.status, result.err) == (2, f"interlock: {sentence}\n")
+    assert service.moving.orders == []
+
+
+def test_an_abort_is_followed_where_the_run_has_to_turn_back(interlock: Interlock, service: Told) -> None:
+    first = service.moving.goes(
+        run(verb="takeover", said="being answered"), run(verb="takeover", state="aborted", said="outside")
+    )
+    service.moving.reply = {"plans": [plan()], "runs": [first], "said": ["run 12: takeover turns back"]}
+    result = interlock("abort", "--run", "12", *WHY)
+    assert result.status == 0
+    assert result.out.splitlines()[-1] == "acme: takeover aborted: outside"
 
 
 def test_a_run_is_aborted_by_its_number(interlock: Interlock, service: Told) -> None:

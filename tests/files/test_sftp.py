@@ -395,6 +395,39 @@ async def test_an_answer_that_does_not_come_in_time_costs_the_connection(sshd: S
         await folder.close()
 
 
+@pytest.mark.parametrize("act", ["look", "read", "put"])
+async def test_what_waits_for_a_server_that_hangs_can_be_ended_at_once(sshd: Sshd, act: str) -> None:
+    (sshd.drop / "a.hl7").write_bytes(LARGE)
+    folder = SftpFolder(sshd.place(timeout=600.0))
+    await folder.entries()
+    for pid in sshd.sessions():
+        os.kill(pid, signal.SIGSTOP)
+    what = {"look": folder.entries, "read": lambda: folder.read("a.hl7", 1 << 30), "put": lambda: folder.put("b", DATA)}
+    asked = asyncio.ensure_future(what[act]())
+    await asyncio.wait({asked}, timeout=0.05)
+    assert not asked.done()
+    asked.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.gather(asked, return_exceptions=True)
+        await folder.close()
+    assert asked.cancelled()
+    for pid in sshd.sessions():
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_connection_that_is_being_made_can_be_given_up_at_once(sshd: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        folder = SftpFolder(replace(sshd.place(port=silent.getsockname()[1]), connect_timeout=600.0))
+        asked = asyncio.ensure_future(folder.entries())
+        there, _ = await asyncio.to_thread(silent.accept)
+        asked.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.gather(asked, return_exceptions=True)
+            await folder.close()
+        assert asked.cancelled()
+        there.close()
+
+
 # -- what it costs
 
 

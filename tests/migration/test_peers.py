@@ -70,6 +70,10 @@ def test_a_listener_at_another_address_is_none_of_ours(listens: str, host: str, 
     assert here(sockets, host, 6101).listens is found
 
 
+def table(name: str) -> str:
+    return Path("/proc/net", name).read_text()
+
+
 async def test_what_this_machines_kernel_prints_is_understood() -> None:
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -78,7 +82,7 @@ async def test_what_this_machines_kernel_prints_is_understood() -> None:
     server = await asyncio.start_server(served, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.9", 0))
-    assert here(kernel(Path("/proc/net/tcp").read_text()), "127.0.0.1", port) == Here(True, frozenset({"127.0.0.9"}))
+    assert here(kernel(table("tcp")), "127.0.0.1", port) == Here(True, frozenset({"127.0.0.9"}))
     writer.close()
     await writer.wait_closed()
     server.close()
@@ -94,7 +98,7 @@ async def test_so_is_its_table_of_ipv6() -> None:
             pytest.skip("no IPv6 loopback")
         listening.listen()
         port = listening.getsockname()[1]
-        assert here(kernel(Path("/proc/net/tcp6").read_text()), "::1", port) == Here(True, frozenset())
+        assert here(kernel(table("tcp6")), "::1", port) == Here(True, frozenset())
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,15 @@ from typing import Any, Protocol
 
 from hl7.mllp import start_hl7_server
 from hl7apy.core import Message
-from hl7apy.mllp import AbstractHandler, MLLPServer
+from hl7apy.mllp import AbstractHandler, MLLPRequestHandler, MLLPServer
 from hl7apy.parser import parse_message
 
 from engine.config.edge import Tls
 from engine.mllp.tls import ServerTls
 from tests.peers.node import Node
 from tests.peers.senders import BIG, HOST, files
-from tests.support.house import free_port
+from tests.peers.texts import control_id
+from tests.support.house import until
 
 PYTHON_HL7 = "python-hl7"
 HL7APY = "hl7apy"
@@ -29,7 +30,7 @@ RECEIVERS_WITH_TLS = (PYTHON_HL7, NODE_HL7)
 
 
 class Receiver(Protocol):
-    """A listener of a peer's. `texts`: what came, in order, as the peer has it."""
+    """A listener of a peer's, on the same port whenever it starts. `texts`: what came, in order, as the peer has it."""
 
     port: int
     texts: list[str]
@@ -48,8 +49,8 @@ class Receiver(Protocol):
 class PythonHl7:
     """`hl7.mllp.start_hl7_server`, with the loop that its documentation shows."""
 
-    def __init__(self, port: int, encoding: str, tls: Tls | None) -> None:
-        self.port, self.texts = port, list[str]()
+    def __init__(self, encoding: str, tls: Tls | None) -> None:
+        self.port, self.texts = 0, list[str]()
         self._encoding, self._tls, self._code = encoding, tls, "AA"
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -57,6 +58,7 @@ class PythonHl7:
         context = ServerTls(self._tls).context if self._tls else None
         options: dict[str, Any] = {"limit": BIG, "encoding": self._encoding, "ssl": context}
         self._server = await start_hl7_server(self._connected, HOST, self.port, **options)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     def _connected(self, reader: Any, writer: Any) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -98,26 +100,28 @@ class _Acknowledging(AbstractHandler):
         self._peer = peer
 
     def reply(self) -> str:
-        self._peer.texts.append(self.incoming_message)
         header = parse_message(self.incoming_message, find_groups=False).msh
         ack = Message("ACK", version=header.msh_12.value)
         ack.msh.msh_9 = "ACK"
-        ack.msh.msh_10 = f"H{len(self._peer.texts)}"
+        ack.msh.msh_10 = f"H{header.msh_10.value}"
         ack.msa.msa_1 = self._peer.code
         ack.msa.msa_2 = header.msh_10.value
         framed: str = ack.to_mllp()
+        self._peer.texts.append(self.incoming_message)  # now: what comes is told when its answer is decided
         return framed
 
 
 class Hl7apy:
-    """`hl7apy.mllp.MLLPServer`, which has threads of its own."""
+    """`hl7apy.mllp.MLLPServer`, which has threads of its own. Its charset is an attribute of its handler's class."""
 
-    def __init__(self, port: int) -> None:
-        self.port, self.texts, self.code = port, list[str](), "AA"
+    def __init__(self, encoding: str) -> None:
+        self.port, self.texts, self.code = 0, list[str](), "AA"
+        self._handling = type("Handling", (MLLPRequestHandler,), {"encoding": encoding})
 
     async def start(self) -> None:
         handlers = dict.fromkeys(("ORU^R01^ORU_R01", "OML^O21^OML_O21"), (_Acknowledging, self))
-        self._server = MLLPServer(HOST, self.port, handlers)
+        self._server = MLLPServer(HOST, self.port, handlers, request_handler_class=self._handling)
+        self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
@@ -135,17 +139,17 @@ class Hl7apy:
 class InNode:
     """@medplum/hl7's `Hl7Server` or node-hl7-server, in a process of its own."""
 
-    def __init__(self, peer: str, port: int, encoding: str, tls: Tls | None, enhanced: bool) -> None:
-        self.port, self.texts = port, list[str]()
+    def __init__(self, peer: str, encoding: str, tls: Tls | None, enhanced: bool) -> None:
+        self.port, self.texts = 0, list[str]()
         self._node = Node("receiver.mjs", lambda name, text: self.texts.append(text))
-        self._options = {"peer": peer, "port": port, "encoding": encoding, "enhanced": enhanced, "tls": files(tls)}
+        self._options = {"peer": peer, "encoding": encoding, "enhanced": enhanced, "tls": files(tls)}
         self._open = False
 
     async def start(self) -> None:
         if not self._open:
             await self._node.start()
             self._open = True
-        await self._node.ask("listen", self._options)
+        self.port = await self._node.ask("listen", {**self._options, "port": self.port})
 
     async def stop(self) -> None:
         await self._node.ask("stop")
@@ -162,16 +166,22 @@ class InNode:
 async def receiver(
     peer: str, *, encoding: str = "utf-8", tls: Tls | None = None, enhanced: bool = False
 ) -> AsyncIterator[Receiver]:
-    """A peer that listens. `tls` as we have it for our own listeners. enhanced: @medplum/hl7's own mode of this name."""
+    """A peer that listens. `tls` as we have it for our own listeners. enhanced: @medplum/hl7's mode of that name."""
     it: Receiver
     if peer == PYTHON_HL7:
-        it = PythonHl7(free_port(), encoding, tls)
+        it = PythonHl7(encoding, tls)
     elif peer == HL7APY:
-        it = Hl7apy(free_port())
+        it = Hl7apy(encoding)
     else:
-        it = InNode(peer, free_port(), {"latin-1": "latin1"}.get(encoding, encoding), tls, enhanced)
+        it = InNode(peer, {"latin-1": "latin1"}.get(encoding, encoding), tls, enhanced)
     await it.start()
     try:
         yield it
     finally:
         await it.close()
+
+
+async def arrived(it: Receiver, count: int) -> list[str]:
+    """The control ids of all that came, once there are so many."""
+    await until(lambda: len(it.texts) >= count)
+    return [control_id(text) for text in it.texts]

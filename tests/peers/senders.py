@@ -61,7 +61,7 @@ class PythonHl7:
                 options: dict[str, Any] = {"limit": BIG, "encoding": self._encoding, "ssl": context}
                 self._reader, self._writer = await open_hl7_connection(HOST, self._port, **options)
             try:
-                self._writer.writemessage(hl7.parse(text))
+                self._writer.writemessage(hl7.parse_hl7(text))
                 await self._writer.drain()
                 return [_read(await self._reader.readmessage()) for _ in range(2 if self._wait == "both" else 1)]
             except (OSError, EOFError) as error:

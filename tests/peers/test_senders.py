@@ -21,7 +21,7 @@ import pytest
 from engine.config.edge import Ack, Takes
 from engine.ledger.sqlite.large import whole
 from engine.service.service import Service
-from tests.peers.senders import BLOCKING, MEDPLUM, NODE_HL7, SENDERS, Answer, sender
+from tests.peers.senders import BLOCKING, MEDPLUM, NODE_HL7, PYTHON_HL7, SENDERS, Answer, sender
 from tests.peers.texts import ACCEPTS, control_id, foreign, large, order, result, same
 from tests.support.house import channel, configuration, free_port, running
 
@@ -141,6 +141,18 @@ async def test_original_mode_gives_one_answer_to_a_peer_that_asks_for_two_and_re
         for number in range(1, 4):
             text = enhanced(result(number), "AL", "AL")
             assert await vendor.send(text) == [Answer("AA", control_id(text), "REFLAB")]
+
+
+@pytest.mark.parametrize("peer", [each for each in SENDERS if each != MEDPLUM])  # which knows no batches
+async def test_a_batch_is_one_message_with_one_yes(tmp_path: Path, peer: str) -> None:
+    """python-hl7 puts an empty line between the messages of a batch that it writes."""
+    batch = f"BHS|^~\\&|SIM|REFLAB|EMR|CLINIC|20260105060000||||B1\r{result(1)}{result(2)}BTS|2\r"
+    written = batch.replace(result(2), "\r" + result(2)) if peer == PYTHON_HL7 else batch
+    port = free_port()
+    async with ours(tmp_path, port) as service, sender(peer, port) as vendor:
+        for _ in range(2):
+            assert await vendor.send(batch) == [Answer("AA", "B1", "REFLAB")]
+        assert [same(raw.decode(), written) for _, raw in await stored(service)] == [True, True]
 
 
 @pytest.mark.parametrize("peer", SENDERS)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.config.edge import Listen, Takes, Tls
-from tests.peers.receivers import RECEIVERS_WITH_TLS, receiver
+from tests.peers.receivers import RECEIVERS_WITH_TLS, arrived, receiver
 from tests.peers.senders import SENDERS_WITH_TLS, Answer, sender
 from tests.peers.texts import ACCEPTS, control_id, large, result, same
 from tests.peers.ways import destination, endpoint
@@ -63,4 +63,5 @@ async def test_an_endpoint_that_wants_a_certificate_gets_everything_over_tls(
             for text in texts:
                 await out.send(text)
             assert await out.settled(3) == {"delivered": 3}
+            await arrived(it, 3)
             assert all(same(got, text) for got, text in zip(it.texts, texts, strict=True))

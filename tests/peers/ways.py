@@ -15,10 +15,11 @@ from engine.config.edge import Listen, Takes
 from engine.config.endpoint import Endpoint
 from engine.config.model import Tap
 from engine.hl7.ack import Answer, parse_ack
+from engine.ledger.model import State
 from engine.service.service import Service
 from engine.simulate.old_engine import OldEngine
 from tests.peers.texts import ACCEPTS
-from tests.support.house import Peer, channel, configuration, free_port, old, running, settled, states, to
+from tests.support.house import Peer, channel, configuration, free_port, old, running, settled, states, to, until
 
 CHANNEL = "acme-results"
 
@@ -37,6 +38,14 @@ class Way:
         assert answer is not None
         return answer
 
+    async def opened(self) -> str:
+        """What has become of the oldest message that was tried and is not settled, once there is one."""
+        assert self._destination is not None
+        course = self.service.ledger.channels[CHANNEL].course(self._destination)
+        assert course is not None
+        await until(lambda: any(work.state is not State.SENDING for work in course.open.values()))
+        return next(work.state for work in course.open.values() if work.state is not State.SENDING).label
+
     async def settled(self, count: int) -> dict[str, int]:
         """What became of the first `count` messages, when that is known of all of them."""
         if self._destination is None:
@@ -46,7 +55,7 @@ class Way:
 
 
 def endpoint(port: int, **options: Any) -> Endpoint:
-    """A peer's server. @medplum/hl7 and others resend what may not have arrived, and so do we."""
+    """A peer's server, to which what it may have taken is sent again."""
     return replace(old(port, **options), on_unknown="resend")
 
 

@@ -149,6 +149,7 @@ async def test_no_more_connections_than_the_limits_say(tmp_path: Path):
         third = await Peer.connect(port)
         assert await third.closed()
         assert TURNED_AWAY.of(ids).n == before + 1
+        await third.close()
         await peers[0].close()
         await until(lambda: CONNECTIONS.of(ids).n == 1)
         third = await Peer.connect(port)
@@ -169,7 +170,7 @@ async def test_no_more_connections_of_one_address_than_its_limit(tmp_path: Path)
         other.reader, other.writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
         other.decoder, other.frames = Decoder(), []
         assert await said(other, 2) == "AA"
-        for peer in (first, other):
+        for peer in (first, second, other):
             await peer.close()
 
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -21,6 +22,9 @@ from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.ledger.sqlite import journal
 from engine.migration.refused import Refused
+from engine.migration.selection import Group
+from engine.migration.verbs.all import VERBS
+from engine.migration.verbs.verb import Asked, Plan
 from engine.mllp.framing import Decoder, Frame, encode
 from engine.service.service import Service
 from engine.simulate.messages import Messages
@@ -188,6 +192,16 @@ async def test_the_port_is_ours_when_the_old_listener_is_off_and_done_when_every
         await assert_balances(site.service)
 
 
+async def test_a_port_that_is_the_old_listeners_is_not_down(tmp_path: Path) -> None:
+    async with Site(tmp_path) as site:
+        assert not site.service.doors.down
+        id = await site.begin()
+        await until(lambda: "acme-results" in site.service.doors.down)
+        await site.listener.stop()
+        await site.operator.at_step(id, "watch")
+        assert not site.service.doors.down
+
+
 async def test_the_audit_names_who_took_the_port_and_who_was_there(tmp_path: Path) -> None:
     async with Site(tmp_path) as site:
         await site.taken_over()
@@ -312,6 +326,70 @@ async def test_giving_back_goes_on_after_a_restart(tmp_path: Path) -> None:
         run = await site.operator.ended(id)
         assert (run["state"], site.phase()) == ("aborted", "outside")
         assert not is_open(site.port)
+
+
+async def test_a_hold_that_comes_while_a_port_is_being_shut_is_not_passed(tmp_path: Path) -> None:
+    async with Site(tmp_path) as site:
+        site.old.faults = Faults(delay=1.0)
+        id = await site.begin(timeout_s=0.8)
+        await site.listener.stop()
+        sending = asyncio.create_task(site.vendors[0].send(1))
+        await until(lambda: "is being answered" in site.said(id))
+        await site.operator.verb("hold", "acme-results")
+        await sending  # what was begun is answered all the same
+        await until(lambda: "acme-results is held: release it" in site.said(id))
+        assert (site.phase(), is_open(site.port)) == ("legacy", False)
+        await site.operator.verb("release", "acme-results")
+        run = await site.operator.ended(id)
+        assert (run["state"], site.phase()) == ("failed", "outside")
+
+
+async def test_a_port_that_nobody_takes_back_is_ours_again_when_it_is_released(tmp_path: Path) -> None:
+    async with Site(tmp_path) as site:
+        await site.taken_over()
+        id = await site.begin("give-back", watch="127.0.0.1:1", timeout_s=1.0)
+        await until(lambda: site.phase() == "outside")
+        await site.operator.verb("hold", "acme-results")
+        await until(lambda: "our port again, when acme-results is released" in site.said(id))
+        assert site.phase() == "outside"
+        await site.operator.verb("release", "acme-results")
+        run = await site.operator.ended(id)
+        assert (run["state"], site.phase(), is_open(site.port)) == ("failed", "legacy", True)
+
+
+async def test_what_was_planned_before_a_takeover_began_is_not_done_after_it(tmp_path: Path) -> None:
+    async with Site(tmp_path) as site:
+        id = await site.begin()
+        await site.listener.stop()
+        conductor, asked = site.service.conductor, Asked("ops", "a test", "test")
+        plan = Plan(Group("acme", (site.channel,)))
+        with pytest.raises(Refused, match=f"belongs to run {id}, which goes on"):
+            await VERBS["drain"].act(conductor, plan, asked)
+        done = await VERBS["parallel"].act(conductor, plan, asked)
+        assert "is being moved; nothing is changed" in done.said[0]
+        assert site.phase() == "legacy"
+
+
+async def test_a_defect_gives_the_port_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async with Site(tmp_path) as site:
+        id = await site.begin()
+        with mock.patch.object(site.service.moves, "seen", side_effect=ZeroDivisionError):
+            await site.listener.stop()
+            run = await site.operator.ended(id)
+        assert (run["state"], site.phase(), is_open(site.port)) == ("failed", "outside", False)
+        assert run["said"].startswith("a defect of the product; outside: port")
+        assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+async def test_a_port_that_cannot_be_given_back_stays_ours(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async with Site(tmp_path) as site:
+        id = await site.begin(timeout_s=1.0)
+        await site.listener.stop()
+        await site.operator.at_step(id, "watch")
+        with mock.patch.object(site.service.conductor.switching, "prepared", side_effect=ZeroDivisionError):
+            run = await site.operator.ended(id)
+        assert (run["state"], site.phase(), is_open(site.port)) == ("failed", "legacy", True)
+        assert run["said"] == "a defect of the product ended it; it stays as it is"
 
 
 async def test_nothing_else_moves_a_connection_whose_port_is_being_handed_over(tmp_path: Path) -> None:

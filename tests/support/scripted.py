@@ -10,8 +10,9 @@ from engine.hl7.peek import peek
 from engine.mllp.framing import encode
 from engine.simulate.wire import Listener, Socket
 
-Says = Callable[[bytes], Iterable[bytes | float | None]]
-"""What is said to a message: payloads; a number is a pause in seconds, None closes the connection."""
+Says = Callable[[bytes], Iterable[bytes | bytearray | float | None]]
+"""What is said to a message: payloads; a bytearray is written as it is, without framing; a number is a pause in seconds,
+None closes the connection."""
 
 
 def ack(payload: bytes, code: str = "AA", control_id: str | None = None, **options: str) -> bytes:
@@ -74,7 +75,7 @@ class Scripted:
         for said in self.says(payload):
             if said is None:
                 socket.close()
-            elif isinstance(said, bytes):
-                socket.write(encode(said))
+            elif isinstance(said, bytes | bytearray):
+                socket.write(encode(said) if isinstance(said, bytes) else bytes(said))
             else:
                 await asyncio.sleep(said)

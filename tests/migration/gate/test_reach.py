@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.migration.gate.check import Outcome
+from engine.migration.gate.check import Fact, Outcome
 from tests.migration.gate.subjects import EMR, GOOD, VALUES, found, seconds, with_fact
 
 P, F, N, U = Outcome.PASS, Outcome.FAIL, Outcome.NO_DATA, Outcome.NOT_MEASURED
@@ -54,6 +54,28 @@ def test_the_vendor(case: str):
     finding = found("vendor", with_fact("vendor", value=VALUES["vendor"] | changed))
     assert finding.outcome is outcome
     assert finding.said == said or not said
+
+
+TAKEN: dict[str, tuple[dict[str, Any], Outcome, str]] = {
+    "everybody": ({"peers": ["10.0.0.1", "10.0.0.2"], "missing": []}, P,
+        " Back since the takeover: 10.0.0.1 and 10.0.0.2."),
+    "nobody was expected": ({"peers": [], "missing": []}, P, ""),
+    "one is not back": ({"peers": ["10.0.0.1", "10.0.0.2"], "missing": ["10.0.0.2"]}, F, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_who_was_there_before_the_takeover_has_come_back(case: str):
+    value, outcome, said = TAKEN[case]
+    subject = replace(GOOD, facts={**GOOD.facts, "takeover": Fact("takeover", {"run": 1, **value}, seconds(9 * DAY))})
+    finding = found("vendor", subject)
+    assert finding.outcome is outcome
+    if outcome is P:
+        assert finding.said == VENDOR["connected, and sending"][2] + said
+        bad = with_fact("vendor", subject, value=VALUES["vendor"] | {"peers": 0, "last_received": None})
+        assert found("vendor", bad).outcome is F
+    else:
+        assert finding.said == "Not back since the takeover: 10.0.0.2."
 
 
 def seen(reachable: bool | None, why: str = "", probe: str = "window") -> dict[str, Any]:

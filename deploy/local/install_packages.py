@@ -1,4 +1,7 @@
-"""Installs the sandbox's packages with npm: the npm of a Node on PATH that is new enough, else the wheel's."""
+"""Installs a folder's Node packages with npm: the npm of a Node on PATH that is new enough, else the wheel's.
+
+    python deploy/local/install_packages.py deploy/sandbox
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SANDBOX = Path(__file__).resolve().parents[1] / "sandbox"
-sys.path.insert(0, str(SANDBOX))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sandbox"))
 
 import start  # noqa: E402
 
@@ -33,7 +35,7 @@ def main() -> None:
         sys.exit(start.problem())
     path = str(Path(node).parent) + os.pathsep + os.environ.get("PATH", "")
     command = [*npm(node), "ci", "--no-audit", "--no-fund", "--loglevel=error"]
-    sys.exit(subprocess.run(command, cwd=SANDBOX, env={**os.environ, "PATH": path}).returncode)
+    sys.exit(subprocess.run(command, cwd=sys.argv[1], env={**os.environ, "PATH": path}).returncode)
 
 
 if __name__ == "__main__":
