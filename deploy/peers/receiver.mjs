@@ -20,7 +20,8 @@ async function medplum({ port, encoding, enhanced }) {
 }
 
 async function nodeHl7({ port, encoding, tls }) {
-  const server = new Server({ bindAddress: "127.0.0.1", tls: pem(tls) });
+  const mutual = tls && { ...pem(tls), requestCert: true };
+  const server = new Server({ bindAddress: "127.0.0.1", tls: mutual ?? undefined });
   const inbound = server.createInbound({ port, encoding }, async (request, response) => {
     tell(["received", request.getMessage().toString()]);
     await response.sendResponse(code);

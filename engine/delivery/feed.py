@@ -34,13 +34,17 @@ NOT_ITS_TURN = Outcome(Result.NOT_TAKEN, "an earlier frame of its feed goes firs
 
 
 class _Frame:
-    """One frame: the channels whose copy has not been told what became of it, and that, once it was answered."""
+    """One frame: the channels whose copy has not been told what became of it, and that, once it was answered.
 
-    __slots__ = ("channels", "outcome")
+    unknown: it was not expected, so that only the ledger knows whether a copy of it was answered before.
+    """
+
+    __slots__ = ("channels", "outcome", "unknown")
 
     def __init__(self) -> None:
         self.channels: set[str] = set()
         self.outcome: Outcome | None = None
+        self.unknown = False
 
 
 class _Path:
@@ -96,7 +100,7 @@ class FeedLink:
     def send(self, work: Work) -> None:
         """A copy is claimed: its frame is due."""
         frame = self._frames.get(_key(work.message))
-        if frame is None:
+        if frame is None or (frame.unknown and frame.outcome is None):
             self._ask(work)
         else:
             self._join(frame, work)
@@ -127,6 +131,7 @@ class FeedLink:
 
     def _ask(self, work: Work) -> None:
         frame = self._frame(work.message)
+        frame.unknown = True
         frame.channels.add(work.message.channel.name)
 
         async def ask() -> None:
@@ -191,7 +196,7 @@ class FeedLink:
             seq, expected = path.expected[0]
             if seq <= max(path.told, course.frontier) + 1 and (expected >= key or not course.may_claim(seq)):
                 return False
-        return _will_come(course)
+        return _will_come(course, path.told if path is not None else 0)
 
     # -- there and back
 
@@ -258,12 +263,16 @@ def _relayed(copies: Iterable[Work]) -> bool:
     return any(work.message.relayed for work in copies)
 
 
-def _will_come(course: Course) -> bool:
-    """Whether a course that has nothing here will bring something by itself: it is claimed, or soon will be."""
-    for work in list(course.open.values()):
-        if work.state in COMES_AGAIN and course.may_claim(work.seq) and course.mode(work.seq) is Mode.SEND:
-            return True
-    if course.blocked or not course.spans:
+def _will_come(course: Course, told: int) -> bool:
+    """Whether a course that has nothing here will bring something by itself: it is claimed, or soon will be. What is
+    told need not be settled yet."""
+    if not course.spans:
         return False
-    following = course.frontier + 1
+    following = max(course.frontier, told) + 1
+    for work in list(course.open.values()):
+        if work.seq > told and work.state in COMES_AGAIN:
+            following = work.seq
+            break
+        if work.seq > told and work.blocks:
+            return False  # for a person
     return following <= course.channel.seq and course.may_claim(following) and course.mode(following) is Mode.SEND

@@ -7,8 +7,9 @@ What they really do, where it surprises:
 * @medplum/hl7 waits on after CA, for AA, unless it is told to take the first answer.
 * node-hl7-client writes no CR after the last segment, and does not look at MSA-2. One client speaks one HL7 version.
   It connects again only where its option `connectionTimeout` is set (off by default), and that option also ends a
-  connection that is in order when so much time has passed.
-* None of them looks for a message of its own that was lost with the connection: the application must send it again.
+  connection that is in order when so much time has passed. A message that it is given before it is connected, or
+  before the last one is answered, makes it open one more connection.
+* None of them sends a message again whose connection was lost: that is left to the application.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """TLS with peers that nobody here wrote, both ways, each side with a certificate of its own.
 
-@medplum/hl7 has no TLS, neither its client nor its server. node-hl7-server asks for a certificate where it is given a
-`ca`, and takes any that is shown unless `rejectUnauthorized` is set, which it does not pass on.
+@medplum/hl7 has no TLS, neither its client nor its server. hl7apy's server has none of its own.
 """
 
 from __future__ import annotations
@@ -65,3 +64,17 @@ async def test_an_endpoint_that_wants_a_certificate_gets_everything_over_tls(
             assert await out.settled(3) == {"delivered": 3}
             await arrived(it, 3)
             assert all(same(got, text) for got, text in zip(it.texts, texts, strict=True))
+
+
+@pytest.mark.parametrize("peer", RECEIVERS_WITH_TLS)
+async def test_an_endpoint_that_misses_our_certificate_is_known_to_have_nothing(
+    tmp_path: Path, authority: Authority, peer: str
+) -> None:
+    """Over TLS 1.3 it refuses after we have begun to write."""
+    async with (
+        receiver(peer, tls=side(authority, "endpoint")) as it,
+        destination(tmp_path, endpoint(it.port, tls=Tls(ca=authority.ca))) as out,
+    ):
+        await out.send(result(1))
+        assert await out.opened() == "retrying"
+        assert it.texts == []

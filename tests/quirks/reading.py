@@ -1,7 +1,8 @@
 r"""A quirk's file as values. README.md says what may stand in it.
 
 Text stands for bytes: every character is the byte of its number (Latin-1), and YAML's own escapes are for what cannot
-be read. `[[M1]]` is a small ORU^R01 whose MSH-10 is M1; `[[AA]]`, said by a peer, its acknowledgement.
+be read. `[[M1]]` is a small ORU^R01 whose MSH-10 is M1, `[[X*500]]` that character 500 times; `[[AA]]`, said by a
+peer, its acknowledgement.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def octets(text: str | dict[str, str]) -> bytes:
     """The bytes that a text stands for, or `{hex: …}`."""
     if isinstance(text, dict):
         return bytes.fromhex(text["hex"])
+    text = re.sub(r"\[\[(.)\*(\d+)\]\]", lambda found: found[1] * int(found[2]), text)
     return re.sub(r"\[\[(M\d+)\]\]", lambda found: plain(found[1]), text).encode("latin-1")
 
 

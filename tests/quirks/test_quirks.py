@@ -1,4 +1,4 @@
-"""The catalogue of what partners' software does: each quirk is sent to a running service, and what must come of it does.
+"""The catalogue of what partners' software does: each quirk is sent to a running service, and comes to what it must.
 
 The quirks stand beside this file, one a file; README.md says how to add one.
 """
@@ -93,7 +93,7 @@ class _Vendor:
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def do(self, step: Any) -> None:
-        """One step: bytes in one write, or `{wait: seconds}`, `{answer: AA M1}`, `{half close: true}`, `{reset: true}`."""
+        """One step: bytes in one write, or something else that README.md names."""
         if isinstance(step, dict) and "wait" in step:
             time.sleep(step["wait"])
         elif isinstance(step, dict) and "answer" in step:

@@ -170,9 +170,8 @@ async def test_the_port_is_ours_when_the_old_listener_is_off_and_done_when_every
         await site.vendors[0].send(1)
         plan = await site.operator.plan("takeover", "acme-results")
         assert plan["counts"] == {"peers": 2}
-        assert any(
-            "2 peers (recorded from this machine) have sent: 127.0.0.2 and 127.0.0.3" in x for x in plan["lines"]
-        )
+        said = "watched until each is back and has sent (recorded from this machine): 127.0.0.2 and 127.0.0.3"
+        assert any(said in line for line in plan["lines"])
         id = await site.begin()
         assert site.phase() == "legacy"
         await until(lambda: "Address already in use): the old listener has to stop now" in site.said(id))
@@ -588,3 +587,17 @@ async def test_a_folder_is_taken_over_when_it_can_be_read(tmp_path: Path, old_en
         again = await operator.run("takeover", "acme-orders")
         assert again["state"] == "done"
         await until(lambda: old_engine.control_ids == ids(1, 2))
+
+
+async def test_a_channel_whose_frames_are_copied_does_not_go_live_without_the_others(tmp_path: Path) -> None:
+    (acme, beta), feed = fed(tmp_path, "acme-results", "beta-results", port=free_port(), old=free_port())
+    to = channel("acme-results", port=1, old_engine=1, destinations=(emr(free_port()),), rollback="none")
+    acme, beta = (replace(each, phase="parallel", target=to.target, rollback=to.rollback) for each in (acme, beta))
+    copies = replace(feed, rules=(Rule((("MSH-6", ("both",)),), ("acme-results", "beta-results")),))
+    async with running(replace(configuration(tmp_path, acme, beta), feeds=(copies,))) as service:
+        refused = (await Operator(service).plan("cutover", "acme-results"))["refused"]
+        assert any("copies its frames to beta-results as well" in sentence for sentence in refused)
+    together = replace(beta, connection="acme")
+    async with running(replace(configuration(tmp_path, acme, together), feeds=(copies,))) as service:
+        refused = (await Operator(service).plan("cutover", "acme-results"))["refused"]
+        assert not any("copies its frames" in sentence for sentence in refused)

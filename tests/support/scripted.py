@@ -11,8 +11,8 @@ from engine.mllp.framing import encode
 from engine.simulate.wire import Listener, Socket
 
 Says = Callable[[bytes], Iterable[bytes | bytearray | float | None]]
-"""What is said to a message: payloads; a bytearray is written as it is, without framing; a number is a pause in seconds,
-None closes the connection."""
+"""What is said to a message: payloads; a bytearray is written as it is, without framing; a number is a pause in
+seconds, None closes the connection."""
 
 
 def ack(payload: bytes, code: str = "AA", control_id: str | None = None, **options: str) -> bytes:

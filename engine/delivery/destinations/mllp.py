@@ -19,7 +19,7 @@ from engine.delivery.sender import Job, Sender
 from engine.delivery.work import Work
 from engine.hl7.ack import parse_ack
 from engine.hl7.batch import is_batch, read_batch
-from engine.hl7.modes import Wanted, wanted
+from engine.hl7.modes import ORIGINAL, Wanted, wanted
 from engine.hl7.peek import peek
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome, Result
@@ -69,8 +69,10 @@ class MllpDestination:
 
     def send(self, work: Work) -> None:
         message = work.message
-        asks = wanted(peek(message.raw), self._mode)
-        expects = self._answers.expected and any((*asks.accept, *asks.application))
+        head = message.reply.head if message.reply is not None else peek(message.raw)
+        asks = wanted(head, self._mode)
+        anything = asks is ORIGINAL or any((*asks.accept, *asks.application))
+        expects = self._answers.expected and anything
         job = Job(
             message.raw,
             self._timeout,

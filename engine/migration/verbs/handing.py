@@ -15,7 +15,7 @@ from engine.ledger.routing import LEGACY
 from engine.ledger.sqlite.journal import RunRow
 from engine.migration.conductor import Conductor
 from engine.migration.doors import Door, doors, expected, not_probes, shut_out
-from engine.migration.gate.words import SECOND, count, listed
+from engine.migration.gate.words import SECOND, listed
 from engine.migration.phases import Phase
 from engine.migration.refused import Refused
 from engine.migration.runs import GIVE_BACK, TAKEOVER, Failed
@@ -200,7 +200,7 @@ async def _listener(conductor: Conductor, door: Door, source: Listen, said: list
     if out := shut_out(source, peers):
         who.refused.append(f"{door.said} of {door.name}: allow: does not let {listed(out)} in")
     how = "recorded from this machine" if said is None else "as said"
-    watched = f"watched until {count(len(peers), 'peer')} ({how}) have sent: {listed(peers)}" if peers else (
+    watched = f"watched until each is back and has sent ({how}): {listed(peers)}" if peers else (
         "nobody is expected, so nothing is watched"
     )  # fmt: skip
     who.lines.append(f"{door.said}: opened as soon as the old listener is off; {watched}")
