@@ -15,6 +15,7 @@ import pytest
 from engine.observe import (
     compare_events,
     delivery_events,
+    file_events,
     intake_events,
     ledger_events,
     migration_events,
@@ -27,6 +28,7 @@ from engine.observe.metrics import METRICS, exposition
 
 MODULES = (
     intake_events, ledger_events, delivery_events, service_events, tap_events, compare_events, migration_events,
+    file_events,
 )  # fmt: skip
 EVENTS = sorted(
     {

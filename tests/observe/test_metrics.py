@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.observe import delivery_events, intake_events, ledger_events, service_events
+from engine.observe import delivery_events, file_events, intake_events, ledger_events, service_events
 from engine.observe.metrics import METRICS, Histogram, Metrics, exposition
 
 
@@ -73,7 +73,7 @@ def test_a_name_is_declared_once() -> None:
 
 
 def test_names_carry_the_product_and_the_unit() -> None:
-    assert all((intake_events, ledger_events, delivery_events, service_events))
+    assert all((file_events, intake_events, ledger_events, delivery_events, service_events))
     for name, family in METRICS.families.items():
         assert re.fullmatch(r"interlock_[a-z_]+", name)
         assert (family.kind.__name__ == "Counter") == name.endswith("_total"), name
