@@ -188,8 +188,7 @@ class Port:
         if flaw is not None and not inlet.transparent:
             self._refuse(inlet, reply, payload, flaw, now)
             return
-        if self._bad:
-            self._bad.pop(conn, None)
+        self._good(conn)
         message = inlet.message(payload, now, answer_to.control_id, conn.number, reply, flaw)
         if len(payload) > LARGE:
             self._lay_down(conn, [message])
@@ -216,6 +215,7 @@ class Port:
             return
         for inlet, flaw in refusals:
             self._keep(reply.conn, "refused", flaw.reason, payload, len(payload), book=inlet.book)
+        self._good(reply.conn)
         reply.copies = copies if len(copies) > 1 else ()
         if len(payload) > LARGE:
             self._lay_down(reply.conn, copies)
@@ -254,6 +254,11 @@ class Port:
         if count % MOST_BAD == 0:
             self._quiet.hush(conn, Why.BAD)
             asyncio.get_running_loop().call_later(SLOWLY, self._quiet.lift, conn, Why.BAD)
+
+    def _good(self, conn: Connection) -> None:
+        """A message: what was bad before it no longer counts."""
+        if self._bad:
+            self._bad.pop(conn, None)
 
     def _stray(self, conn: Connection, payload: bytes) -> None:
         """An acknowledgement that nobody waits for: it is never acknowledged itself."""

@@ -13,6 +13,7 @@ import json
 import time
 from typing import Any
 
+from engine.config.feed import Feed
 from engine.config.model import Channel, Configuration
 from engine.delivery.runner import Runner
 from engine.intake.inlet import Clocks
@@ -75,7 +76,8 @@ class Service:
         loop = asyncio.get_running_loop()
         self._clocks = Clocks(now_us, loop.time)
         self._sockets = self.ledger.term * SOCKETS_A_TERM
-        if conflicts := [text for channel in self.configuration.channels for text in self._conflicts(channel)]:
+        conflicts = [text for channel in self.configuration.channels for text in self._conflicts(channel)]
+        if conflicts := conflicts + [text for feed in self.configuration.feeds for text in self._half_ours(feed)]:
             await self.ledger.close()
             raise StartError("\n".join(conflicts))
         self.moves = Moves(self)
@@ -141,6 +143,22 @@ class Service:
                 " by the ledger; expected the destinations it had"
             ]
         return []
+
+    def _half_ours(self, feed: Feed) -> list[str]:
+        """Where a feed's socket is ours for some of its channels only: frames of the others would go nowhere."""
+        outside: list[str] = []
+        inside: list[str] = []
+        for channel in self.configuration.channels:
+            if channel.id in feed.channels:
+                book = self.ledger.channels.get(channel.id)
+                phase = Phase(book.epoch.phase) if book and book.epochs else first_phase(channel)
+                (outside if phase is Phase.OUTSIDE else inside).append(channel.id)
+        if not outside or not inside:
+            return []
+        return [
+            f"{feed.file}: found {', '.join(outside)} in phase outside, and {', '.join(inside)} not; expected all"
+            " channels of a feed on one side, since they share its socket"
+        ]
 
     async def _open_epoch(self, channel: Channel) -> None:
         """The channel's phase is the ledger's; YAML's is its first. A changed routing table opens a new epoch."""

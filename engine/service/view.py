@@ -71,7 +71,7 @@ class View:
             "stored": book.seq,
             "last_received": iso(newest[0][3]) if newest else None,
             "hold": _hold(book),
-            "run": book.barrier.run if book.barrier else None,
+            "run": next((row.id for row in self._service.conductor.runs.of([book.name])), None),
             "taps": self._taps(book.name),
             "destinations": [
                 await self._destination(book, course, [row for row in rows if row["destination"] == course.name])

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
-from engine.config.edge import Takes
+from engine.config.edge import Ack, FromFeed, Listen, Takes
 from engine.config.feed import Feed, Rule, Table
 from engine.config.model import Configuration
 from engine.hl7.ack import parse_ack
-from engine.service.service import Service
+from engine.service.service import Service, StartError
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import Faults, OldEngine
 from tests.support.fake import crash_image
 from tests.support.house import (
     Peer,
     assert_balances,
+    channel,
     configuration,
     emr,
     fed,
@@ -372,3 +373,33 @@ async def test_the_answers_of_a_feed_are_in_its_own_form(tmp_path: Path, old_eng
         peer.send(both(1))
         assert await peer.closed()
         await peer.close()
+
+
+async def test_noise_between_the_messages_of_a_feed_does_not_slow_it_down(tmp_path: Path):
+    """Only a peer that sends nothing else is read slowly."""
+    port = free_port()
+    source = feed("lis", "east", "west", port=port, rules=BOTH)
+    async with running(two(tmp_path, source, destinations=(emr(1),), takes=Takes(("ORU^R01",)))):
+        peer = await Peer.connect(port)
+        loop = asyncio.get_running_loop()
+        slowest = 0.0
+        for number in range(60):
+            peer.writer.write(b"\0")
+            await peer.writer.drain()
+            begun = loop.time()
+            assert parse_ack(await peer.exchange(both(number))).code == "AA"
+            slowest = max(slowest, loop.time() - begun)
+        assert slowest < 0.25
+        await peer.close()
+
+
+async def test_a_feed_is_ours_whole_or_not_at_all(tmp_path: Path) -> None:
+    one = channel("acme", port=free_port(), old_engine=1, phase="outside")
+    other = channel("beta", port=free_port(), old_engine=1, phase="legacy")
+    ids = ("acme", "beta")
+    both = [replace(each, source=FromFeed("lis")) for each in (one, other)]
+    listen, answers = Listen(free_port(), "127.0.0.1"), Ack("authoritative")
+    feed = Feed("lis", listen, Takes(), answers, None, (), None, "beta", ids, "lis.yaml")
+    made = replace(configuration(tmp_path, *both), feeds=(feed,))
+    with pytest.raises(StartError, match=r"lis\.yaml: found acme in phase outside, and beta not; expected"):
+        await Service(made).start()

@@ -167,7 +167,7 @@ async def test_a_sender_that_goes_while_its_large_message_is_written_loses_nothi
             peer = await Peer.connect(port)
             peer.writer.write(encode(report(1, 4)) + encode(SMALL.message(2)))
             await peer.writer.drain()
-            await until(lambda: bool(service.doors.ports["reports"]._behind))
+            await until(lambda: service.ledger._large > 0)  # it is being written
             await peer.close()
             await settled(service, "reports", "legacy", 2)
             assert engine.payloads == [report(1, 4), SMALL.message(2)]
