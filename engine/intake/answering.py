@@ -17,6 +17,9 @@ from engine.hl7.peek import Peek, peek
 from engine.intake.reply import Reply
 from engine.mllp.client import Client
 from engine.mllp.connection import Connection
+from engine.mllp.replies import Answered, Lost, NotSent, Written
+from engine.observe.events import emit
+from engine.observe.intake_events import AnswerUnsent
 
 TO_WRITE = 30.0  # seconds that an answer on a connection of its own may take
 
@@ -24,8 +27,9 @@ TO_WRITE = 30.0  # seconds that an answer on a connection of its own may take
 class Answering:
     """Makes answers and gives them."""
 
-    def __init__(self, ack: Ack, batch: Batch, own_id: Callable[[], str], now: Callable[[], int]) -> None:
-        """`own_id`: a control id for each answer. `now`: microseconds since 1970."""
+    def __init__(self, name: str, ack: Ack, batch: Batch, own_id: Callable[[], str], now: Callable[[], int]) -> None:
+        """`name`: of the channel or feed. `own_id`: a control id for each answer. `now`: microseconds since 1970."""
+        self._name = name
         self._ack = ack
         self._batch = batch
         self._own_id = own_id
@@ -79,7 +83,7 @@ class Answering:
         if self._elsewhere is None or (asks.enhanced and _commits(answer)):
             return conn.send(answer)
         conn.waive()
-        self._elsewhere.send(answer, TO_WRITE, lambda reply: None, expects=False)
+        self._elsewhere.send(answer, TO_WRITE, self._sent, expects=False)
         return True
 
     def give_later(self, conn: Connection, answer: bytes) -> None:
@@ -87,7 +91,11 @@ class Answering:
         if self._elsewhere is None:
             conn.transmit(answer)
         else:
-            self._elsewhere.send(answer, TO_WRITE, lambda reply: None, expects=False)
+            self._elsewhere.send(answer, TO_WRITE, self._sent, expects=False)
+
+    def _sent(self, written: Written | Answered | NotSent | Lost) -> None:
+        if isinstance(written, NotSent | Lost):
+            emit(AnswerUnsent(self._name, str(self._ack.to), written.reason))
 
     async def aclose(self) -> None:
         if self._elsewhere is not None:

@@ -64,9 +64,7 @@ class Budget:
         share.held += size
         self._held += size
         share.coming = 0
-        if share.waiting:  # what had been read already was the rest of it
-            share.waiting = False
-            reader.ration(False)
+        self._let(reader, share)  # what had been read already was the rest of it
         self._go_on()
 
     def broken(self, reader: Reader) -> None:
@@ -75,6 +73,7 @@ class Budget:
         if share is not None:
             self._add(-share.coming)
             share.coming = 0
+            self._let(reader, share)
             self._over(reader, share)
 
     def done(self, reader: Reader) -> None:
@@ -112,9 +111,13 @@ class Budget:
     def _over(self, reader: Reader, share: _Share) -> None:
         if not share.coming and not share.held:
             del self._shares[reader]
-            if share.waiting:
-                reader.ration(False)
         self._go_on()
+
+    def _let(self, reader: Reader, share: _Share) -> None:
+        """It is not in mid-message any more."""
+        if share.waiting:
+            share.waiting = False
+            reader.ration(False)
 
     def _go_on(self) -> None:
         """Read those again that began first, as far as there is room; at least one where nothing is held."""

@@ -34,6 +34,9 @@ PROBED = METRICS.counter("interlock_probes_total", "Connections that ended witho
 STRAY = METRICS.counter(
     "interlock_stray_acknowledgements_total", "Acknowledgements on the channel's port that nothing waits for", "channel"
 )
+UNSENT = METRICS.counter(
+    "interlock_answers_unsent_total", "Answers that could not be sent to where `ack.to` says", "channel"
+)
 
 
 class IntakeMeters:
@@ -206,6 +209,21 @@ class FrameUnfinished(Event):
 
     def count(self) -> None:
         BROKEN.of(self.channel, "unfinished").n += 1
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerUnsent(Event):
+    """An answer that goes to a port of the sender's own was not taken there: the sender will repeat its message."""
+
+    channel: str
+    address: str
+    reason: str
+    level: ClassVar[Level | None] = "warning"
+    limited: ClassVar[bool] = True
+    said: ClassVar[str] = "an answer could not be sent to {address}: {reason}"
+
+    def count(self) -> None:
+        UNSENT.of(self.channel).n += 1
 
 
 @dataclass(frozen=True, slots=True)

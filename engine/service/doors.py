@@ -134,7 +134,7 @@ class Doors:
         return link is not None and link.transmit(payload)
 
     def _answering(self, name: str, ack: Ack, takes: Takes) -> Answering:
-        return Answering(ack, takes.batch, lambda: self._own_id(name), self._clocks.now)
+        return Answering(name, ack, takes.batch, lambda: self._own_id(name), self._clocks.now)
 
     def _own_id(self, name: str) -> str:
         """Of our own answers: unique in this process, which is all that MSH-10 of an acknowledgement is asked to be."""

@@ -101,14 +101,14 @@ def test_an_order_and_a_result_are_stored_answered_mapped_delivered_and_found(
     folder, ports = sample
     text = welcome(running)
     assert f"--to 127.0.0.1:{ports[6101]}" in text
-    for file, port, control_id in (
-        ("order.hl7", 6101, "ACME-ORD-0001"),
-        ("order-oml.hl7", 6101, "ACME-ORD-0002"),
-        ("result.hl7", 6102, "ACME-RES-0001"),
-        ("result-harbor.hl7", 6103, "HBR-RES-0001"),
+    for file, port, control_id, code in (
+        ("order.hl7", 6101, "ACME-ORD-0001", "AA"),
+        ("order-oml.hl7", 6101, "ACME-ORD-0002", "AA"),
+        ("result.hl7", 6102, "ACME-RES-0001", "AA"),  # the old engine's answer, as it gives it
+        ("result-harbor.hl7", 6103, "HBR-RES-0001", "CA"),  # ours, to a sender that asks for an accept answer (MSH-15)
     ):
         answer = interlock(folder, "send", f"samples/{file}", "--to", f"127.0.0.1:{ports[port]}")
-        assert (answer["control_id"], answer["code"], answer["problem"]) == (control_id, "AA", None)
+        assert (answer["control_id"], answer["code"], answer["problem"]) == (control_id, code, None)
         found = settled(folder, control_id)
         assert set(found["states"]) == ({"medplum"} if port == 6103 else {"legacy", "medplum"})
     status = interlock(folder, "status")

@@ -15,6 +15,7 @@ from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
+from engine.observe.intake_events import UNSENT
 from engine.service.service import Service
 from engine.simulate.messages import Messages
 from tests.support.fake import DELIVERED, Fake, FakeWays
@@ -201,6 +202,20 @@ async def test_an_accept_acknowledgement_comes_on_the_senders_own_connection_all
             await peer.close()
 
 
+async def test_an_answer_that_nobody_takes_at_the_second_port_is_seen(tmp_path: Path):
+    port = free_port()
+    chan = channel(
+        "unheard", port=port, destinations=(emr(1),), takes=TAKES,
+        ack=Ack("stored", to=Address("127.0.0.1", free_port())),
+    )  # fmt: skip
+    async with running(configuration(tmp_path, chan)):
+        before = UNSENT.of("unheard").n
+        peer = await Peer.connect(port)
+        peer.send(message(1))
+        await until(lambda: UNSENT.of("unheard").n == before + 1)
+        await peer.close()
+
+
 # -- the old engine's: `authoritative`
 
 DATA = {
@@ -271,6 +286,18 @@ async def test_where_no_answer_is_wanted_none_is_waited_for(tmp_path: Path):
             assert await peer.silence()
             assert engine.payloads == [message(number, "NE", "NE") for number in range(1, 6)]
             assert set(engine.sockets) == {1}
+            await peer.close()
+
+
+async def test_a_sender_that_wants_to_hear_of_errors_only_is_not_held_up_by_what_goes_well(tmp_path: Path):
+    """It sends the next message at once, as ever; only an error would make it stop."""
+    async with Scripted(lambda payload: ()) as engine:
+        port = free_port()
+        async with running(configuration(tmp_path, channel("acme", port=port, old_engine=engine.port))) as service:
+            peer = await Peer.connect(port)
+            for number in range(1, 6):
+                peer.send(message(number, "NE", "ER"))
+            await settled(service, "acme", "legacy", 5, 4.0)  # the endpoint's ack_timeout is 5 s for each
             await peer.close()
 
 

@@ -23,7 +23,7 @@ from engine.hl7.modes import ORIGINAL, Wanted, wanted
 from engine.hl7.peek import peek
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome, Result
-from engine.mllp.replies import TIMED_OUT, Answered, NotSent, Reply, Written
+from engine.mllp.replies import Answered, NotSent, Reply, Written
 
 # HL7 table 0357: what no repetition will mend. 206 (record locked) and 207 (internal error) may pass.
 LASTING_ERRORS = frozenset({"100", "101", "102", "103", "200", "201", "202", "203", "204", "205"})
@@ -33,8 +33,7 @@ SEVERITY = (Result.DELIVERED, Result.NOT_TAKEN, Result.NEVER, Result.UNKNOWN)
 
 KNOWN = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})  # table 0008
 UNANSWERED = "written; this peer does not answer"
-UNASKED = "written; the message asks for no answer"
-SILENT = "no answer; the message asks for one after an error only"
+UNASKED = "written; the message asks for no answer to what goes well"
 COMMITTED = "CA"  # taken into safe storage; the application's answer comes later (2.9.3)
 
 
@@ -71,8 +70,9 @@ class MllpDestination:
         message = work.message
         head = message.reply.head if message.reply is not None else peek(message.raw)
         asks = wanted(head, self._mode)
-        anything = asks is ORIGINAL or any((*asks.accept, *asks.application))
-        expects = self._answers.expected and anything
+        # Who wants to hear of errors only is not waited for: with each good message the lane would stand still. A "no" is
+        # passed on when it comes, and the matter is the sender's.
+        expects = self._answers.expected and (asks is ORIGINAL or asks.accept.success or asks.application.success)
         job = Job(
             message.raw,
             self._timeout,
@@ -100,8 +100,6 @@ class MllpDestination:
             return Outcome(Result.DELIVERED, UNASKED if self._answers.expected else UNANSWERED)
         if isinstance(reply, NotSent):
             return Outcome(Result.NOT_TAKEN, reply.reason, trouble=True)
-        if reply.reason == TIMED_OUT and not asks.accept.success and not asks.application.success:
-            return Outcome(Result.DELIVERED, SILENT)
         return Outcome(Result.UNKNOWN, reply.reason, trouble=True)
 
     async def close(self) -> None:
