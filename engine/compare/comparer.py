@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.compare.answers import compare_answers
-from engine.compare.correlate import Correlator, Input, Slot
+from engine.compare.correlate import Correlator
 from engine.compare.diff import Comparison, Kind, compare, whole_message
 from engine.compare.discrepancies import Discrepancy, State, Totals
 from engine.compare.kept import Kept, settled
@@ -22,9 +22,11 @@ from engine.compare.keys import Keys, body
 from engine.compare.recorder import Recorder
 from engine.compare.records import Mark, Verdict, Word
 from engine.compare.rules import Rule, Rules
-from engine.compare.severity import MESSAGE, ORDER, TWICE
+from engine.compare.severity import MESSAGE, MORE, ORDER, TWICE
 from engine.compare.side import Came, Case, Output, Side
-from engine.config.model import Channel
+from engine.compare.slots import Input, Slot
+from engine.config.edge import FromFeed
+from engine.config.model import Channel, Tap
 from engine.delivery.lane import patient
 from engine.hl7.peek import peek
 from engine.intake.judge import Flaw
@@ -90,8 +92,8 @@ class Comparer:
         self._turn = turn or asyncio.Lock()
         self._keys = Keys.of(channel.compare, channel.direction)
         self._within = int(channel.compare.within * 1e6)
-        self._sides = {tap.name: self._side(tap.name, tap.forward.name) for tap in channel.taps}
-        self._kept = Kept(book, ledger)
+        self._kept = Kept(book, ledger, isinstance(channel.source, FromFeed))
+        self._sides = {tap.name: self._side(tap) for tap in channel.taps}
         self._recorder = Recorder(book, channel.owner, ledger, self._marks)
         self._jobs: deque[tuple[Side, Case]] = deque()
         self._answers: deque[tuple[Message, bytes]] = deque()
@@ -101,12 +103,12 @@ class Comparer:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def _side(self, tap: str, forward: str) -> Side:
+    def _side(self, tap: Tap) -> Side:
         """A tap beside the destination that serves the same endpoint."""
         destinations = self._channel.target.destinations if self._channel.target else ()
-        ours = next((one.name for one in destinations if one.endpoint and one.endpoint.name == forward), None)
+        ours = next((one.name for one in destinations if one.endpoint and one.endpoint.name == tap.forward.name), None)
         compare = self._channel.compare
-        return Side(tap, ours, Correlator(compare.within, compare.nth))
+        return Side(tap.name, ours, Correlator(compare.within, compare.nth, tap.shape, self._kept.reached), tap.shape)
 
     # -- beginning and ending
 
@@ -146,24 +148,28 @@ class Comparer:
                 for side in pending:
                     side.expect(input, self._clock())
         for tap, side in self._sides.items():
-            await self._read_outputs(side, max(0, marks[tap].seq - REMEMBERED))
+            await self._read_outputs(side, max(0, marks[tap].seq - REMEMBERED), words[tap])
         for first, last in self._kept.granted(MOST_GRANTED):
-            await self._read_granted(first, last)
+            await self._read_unmissed(first, last, MOST_GRANTED, granted=True)
+        if copied := self._kept.copies(MOST_UNMISSED):
+            await self._read_unmissed(*copied, MOST_UNMISSED, granted=False)
 
-    async def _read_granted(self, first: int, last: int) -> None:
-        """What a rollback has given back and the old engine may have got: its output may still come, or come again."""
+    async def _read_unmissed(self, first: int, last: int, most: int, granted: bool) -> None:
+        """What a rollback has given back, or a feed copied, and the old engine may have got: its output may still come,
+        or come again."""
         came = {tap: await self._kept.query(comparisons.attributed, tap, first, last) for tap in self._sides}
         again = {tap: set(seqs[-REMEMBERED:]) for tap, seqs in came.items()}
         waits = {tap: set(seqs) for tap, seqs in came.items()}
         async for message in self._kept.between(first, last):
             for tap, side in self._sides.items():
                 if message.seq not in waits[tap]:
-                    side.correlator.await_any(self._held(message, 1), MOST_GRANTED, granted=True)
+                    side.correlator.await_any(self._held(message, 1 if granted else 0), most, granted)
                 elif message.seq in again[tap]:
-                    side.correlator.remember(self._input(message, 1))
+                    side.correlator.remember(self._input(message, 1), expected=granted)
 
-    async def _read_outputs(self, side: Side, after: int) -> None:
+    async def _read_outputs(self, side: Side, after: int, words: dict[int, str]) -> None:
         came = await self._kept.query(comparisons.came, side.tap, after)
+        side.keep_silent({seq for seq, word in words.items() if word == "matched"} - {one.seq for one in came})
         for one in came:
             if one.id == one.first:
                 side.correlator.came(one.seq)
@@ -176,17 +182,26 @@ class Comparer:
 
     async def _read_repeated(self, side: Side, came: list[comparisons.CameRow], shown: set[int]) -> None:
         """What came twice, and was not recorded. Only within one process: what came again after it ended may be the
-        repetition of what was not answered."""
+        repetition of what was not answered. A further output is none, and is found in any case."""
         before: dict[int, comparisons.CameRow] = {}
         for one in came:
             last = before.get(one.seq)
             before[one.seq] = one
+            if side.correlator.several and await self._is_further(side, one):
+                if one.id not in shown and self._expected(one.seq):
+                    self._find(side, one.seq, one.id, MORE, "missing_in_target")
+                continue
             if last is None or not last.answered or _term(one) != _term(last) or one.id in shown:
                 continue
             if self._expected(one.seq):
                 first, again = await self._kept.legacy(one.first), await self._kept.legacy(one.id)
-                same = first is not None and again is not None and body(first) == body(again)
+                same = side.correlator.several or (first and again and body(first) == body(again))
                 self._find(side, one.seq, one.id, TWICE if same else MESSAGE, "missing_in_target")
+
+    async def _is_further(self, side: Side, one: comparisons.CameRow) -> bool:
+        """Whether an output from before is another one than its input's first."""
+        raw = await self._kept.legacy(one.id)
+        return raw is not None and side.came_before(one.seq, raw)
 
     # -- what it is told
 
@@ -268,7 +283,9 @@ class Comparer:
         self._let_go(output.raw)
         if came is Came.TWICE:
             self._find(side, seq, output_id, TWICE, "missing_in_target")
-        elif came is Came.MORE:
+        elif came is Came.FURTHER:
+            self._find(side, seq, output_id, MORE, "missing_in_target")
+        elif came is Came.MORE or came is Came.ALONE:
             self._find(side, seq, output_id, MESSAGE, "missing_in_target")
 
     def tick(self, now: int) -> None:
@@ -511,11 +528,17 @@ class Comparer:
             await self._judge_both(side, case, case.output, target)
 
     async def _judge_missed(self, side: Side, case: Case, target: bytes | None) -> None:
-        """No output came in time. It is not missed where neither side made one, or the old engine refused the input."""
-        if target is None or not await self._kept.taken(case.slot.input.id):
+        """No output came in time. It is not missed where neither side made one, or the old engine refused the input.
+        Where the tap says that there may be none, and a rule of ours keeps it back, the two sides agree."""
+        id, destination = case.slot.input.id, side.destination
+        if not await self._kept.taken(id):
             self._close(side, case, "not_comparable")
-        else:
+        elif target is not None:
             self._missing(side, case, "missing_in_legacy")
+        else:
+            case.slot.silent = True
+            agreed = side.shape == "0..1" and destination and await self._kept.filtered(id, destination)
+            self._close(side, case, "matched" if agreed else "not_comparable")
 
     async def _judge_both(self, side: Side, case: Case, output: Output, target: bytes) -> None:
         legacy = output.raw if output.raw is not None else await self._kept.legacy(output.id)

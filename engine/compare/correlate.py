@@ -5,13 +5,16 @@ waits is more like it, so that one lost output does not move all later ones; or 
 one sent twice does not either. Where no key fits, since a fault may have hit the key itself, it belongs to the input
 that is nearly the same; and else to nobody.
 
+Where an input may have several outputs (`1:n`), the first ones are given in the same order, but none to an input from
+before the newest one that has its output, and none to one that the old engine has not got yet. What is left is a
+further output: it belongs to the newest input with its key that has one, and moves no later one.
+
 An input whose output must come within a time waits as long. One whose output is not missed waits until it comes, or
 until too many newer ones do: what a rollback gives back to the old engine may come out of it a day later.
 """
 
 from __future__ import annotations
 
-from array import array
 from bisect import insort
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -20,6 +23,8 @@ from statistics import quantiles
 from typing import Final
 
 from engine.compare.keys import Key, Sketch, apart, body, likeness, sketch
+from engine.compare.slots import Input, Slot
+from engine.config.model import Shape
 
 KNOWN: Final = 500  # inputs remembered after their output came, or their time was over
 KNOWN_FOR: Final = 3  # times `within`
@@ -35,85 +40,22 @@ FEWEST_LAGS: Final = 5
 PATIENTS: Final = 2000  # whose last output is remembered
 
 
-class Input:
-    """An input that an output may come for. One object serves all taps of a channel.
-
-    at: when it came (microseconds). raw: its bytes while they are held; then only their sketch.
-    taps: how many still wait for an output of it. 0: nobody needs to know what it was like once its bytes are let go.
-    """
-
-    __slots__ = ("_sketch", "at", "body", "control_id", "id", "key", "patient", "raw", "seq", "taps")
-
-    def __init__(
-        self, seq: int, id: int, at: int, key: Key, patient: bytes, control_id: str | None, raw: bytes, taps: int = 1
-    ) -> None:
-        self.seq = seq
-        self.id = id
-        self.at = at
-        self.key = key
-        self.patient = patient
-        self.control_id = control_id
-        self.raw: bytes | None = raw
-        self.body = hash(body(raw))
-        self.taps = taps
-        self._sketch: array[int] | None = None
-
-    def lighten(self) -> None:
-        """Let go of the bytes: it may have to wait for long."""
-        if self.raw is not None and self.taps > 0:
-            self._sketch = array("q", sketch(self.raw))
-        self.raw = None
-
-    def served(self) -> None:
-        """One tap has its output. After the last, what it was like is known as long as its bytes are held."""
-        self.taps -= 1
-        if self.taps <= 0:
-            self._sketch = None
-
-    def sketch(self) -> Sketch:
-        """What is left of it for a comparison; nothing, where nobody needed it."""
-        if self._sketch is not None:
-            return frozenset(self._sketch)
-        return sketch(self.raw) if self.raw is not None else frozenset()
-
-
-class Slot:
-    """An input at one tap.
-
-    expected: an output must come, and is missed. due: from when on (microseconds). granted: a rollback has given it
-    back to the old engine. sent: when the old engine got it, as far as that is known (microseconds; 0: it is not).
-    outputs: how many came. body: of the first of them. overtaken: the output of a later input of the same patient came
-    before. missed: the verdict was that none came. given_up: the old engine said no. unanswered: the last output got
-    no answer, so that the old engine will repeat it.
-    """
-
-    __slots__ = (
-        "body", "due", "expected", "given_up", "granted", "input", "missed", "outputs", "overtaken", "sent",
-        "unanswered",
-    )  # fmt: skip
-
-    def __init__(self, input: Input, expected: bool, due: int, granted: bool = False) -> None:
-        self.input = input
-        self.expected = expected
-        self.due = due
-        self.granted = granted
-        self.sent = 0 if granted else input.at
-        self.outputs = 0
-        self.body: int | None = None
-        self.overtaken = False
-        self.missed = False
-        self.given_up = False
-        self.unanswered = False
-
-
 class Correlator:
     """The pairing at one tap."""
 
-    def __init__(self, within: float, nth: bool = True) -> None:
+    def __init__(
+        self,
+        within: float,
+        nth: bool = True,
+        shape: Shape = "1:1",
+        reached: Callable[[int], bool] = lambda seq: True,
+    ) -> None:
         """within: seconds that an output may take. nth: of several inputs of one key the oldest is served first; else
-        an output belongs to the newest."""
+        an output belongs to the newest. reached: whether the old engine may have an input, by its number."""
+        self.several = shape == "1:n"
         self._within = int(within * 1e6)
         self._nth = nth
+        self._reached = reached
         self._waiting: OrderedDict[int, Slot] = OrderedDict()  # for a time
         self._lasting: OrderedDict[int, Slot] = OrderedDict()  # until it comes
         self._by_key: dict[Key, list[Slot]] = {}
@@ -159,16 +101,15 @@ class Correlator:
         slot = self._find(raw, key, at, control_id)
         if slot is None:
             return None
-        slot.outputs += 1
+        slot.add(hash(body(raw)), self.several)
         if slot.outputs == 1:
-            slot.body = hash(body(raw))
             self._serve(slot, at)
         return slot
 
-    def remember(self, input: Input, missed: bool = False) -> None:
+    def remember(self, input: Input, missed: bool = False, expected: bool = True) -> None:
         """An input whose output came before this process began, or was missed: what comes late, or again, finds it."""
         slot = self.expect(input)
-        slot.missed, slot.outputs = missed, 0 if missed else 1
+        slot.expected, slot.missed, slot.outputs = expected, missed, 0 if missed else 1
         self._leave(slot)
         input.lighten()
 
@@ -177,7 +118,7 @@ class Correlator:
         if slot := self._waiting.get(seq):
             slot.outputs = 1
             self._leave(slot)
-            slot.input.served()
+            self._has_its_own(slot.input)
 
     def came(self, seq: int) -> None:
         """Before this process began, the output of an input did; told in the order in which they came."""
@@ -230,16 +171,19 @@ class Correlator:
     # -- finding
 
     def _find(self, raw: bytes, key: Key, at: int, control_id: str | None) -> Slot | None:
-        waiting = [slot for slot in self._by_key.get(key, ())[:SEARCHED] if slot.input.at <= at]
+        every = [slot for slot in self._by_key.get(key, ())[:SEARCHED] if slot.input.at <= at]
+        waiting = [slot for slot in every if self._reached(slot.input.seq)] if self.several else every
         known = self._known_by_key.get(key, [])
         if known:
             mark = hash(body(raw))
-            again = next((slot for slot in reversed(known) if slot.outputs and slot.body == mark), None)
+            again = next((slot for slot in reversed(known) if slot.is_known(mark)), None)
             if again is not None:  # the same once more, unless an equal input waits for it
                 return next((slot for slot in waiting if slot.input.body == again.input.body), again)
         late = [slot for slot in known if not slot.outputs and (slot.expected or slot.granted)]
         served = [slot for slot in known[-SERVED:] if slot.outputs]
-        if candidates := waiting + late:
+        if self.several and (slot := self._one_of_several(waiting, late, served, raw)):
+            return slot
+        if candidates := every + late:
             return self._best(candidates, served, raw)
         return self._nearly(raw, at, control_id) or (known[-1] if known else None)
 
@@ -251,6 +195,18 @@ class Correlator:
         mark = sketch(raw)
         chosen = _clearly(chosen, slots, mark)
         return _clearly(chosen, served, mark)
+
+    def _one_of_several(self, waiting: list[Slot], late: list[Slot], served: list[Slot], raw: bytes) -> Slot | None:
+        """Of the inputs with an output's key, the one that it belongs to where each may have several: the next after
+        the newest that has an output, else that one; unless another is clearly more like it."""
+        newest = max(served, key=_number, default=None)
+        since = newest.input.seq if newest else 0
+        after = [slot for slot in waiting if slot.input.seq > since] or [s for s in late if s.input.seq > since]
+        chosen = (after[0] if self._nth else after[-1]) if after else newest
+        if chosen is None or len(waiting) + len(late) + len(served) == 1:
+            return chosen
+        mark = sketch(raw)
+        return _clearly(_clearly(chosen, waiting + late, mark), served, mark)
 
     def _nearly(self, raw: bytes, at: int, control_id: str | None) -> Slot | None:
         """The input without an output that has the same control id, or is nearly the same and nothing else is."""
@@ -273,11 +229,18 @@ class Correlator:
     def _serve(self, slot: Slot, at: int) -> None:
         input = slot.input
         if input.seq in self._waiting or input.seq in self._lasting:
+            if not slot.expected:  # it had no time of its own: it is known for as long as any other
+                slot.due = at + self._within
             self._leave(slot)
-            input.served()
+            self._has_its_own(input)
             if slot.sent:
                 self._lags.append(max(0, at - slot.sent) / 1e6)
         self._in_order(slot)
+
+    def _has_its_own(self, input: Input) -> None:
+        """What an input was like need not be known any longer, unless further outputs of it may come."""
+        if not self.several:
+            input.served()
 
     def _in_order(self, slot: Slot) -> None:
         """Whether the output of a later input of the same patient came before."""
@@ -325,5 +288,9 @@ def _clearly(chosen: Slot, slots: list[Slot], mark: Sketch) -> Slot:
     own = chosen.input.sketch()
     if not own or not slots or slots == [chosen]:
         return chosen
-    distance, nearest = min(((apart(slot.input.sketch(), mark), slot) for slot in slots), key=lambda row: row[0])
+    sketches = ((slot.input.sketch(), slot) for slot in slots)
+    known = [(apart(like, mark), slot) for like, slot in sketches if like]  # what nobody remembers is like nothing
+    if not known:
+        return chosen
+    distance, nearest = min(known, key=lambda row: row[0])
     return nearest if apart(own, mark) - distance >= CLEARLY else chosen

@@ -22,8 +22,10 @@ TAKEN: Final = frozenset({State.DELIVERED.label, State.DUPLICATE.label})
 class Kept:
     """The ledger's rows of one channel."""
 
-    def __init__(self, book: ChannelBook, ledger: Ledger) -> None:
+    def __init__(self, book: ChannelBook, ledger: Ledger, copied: bool = False) -> None:
+        """copied: whether the channel's frames come from a feed, which may copy them to other channels."""
         self._book = book
+        self._copied = copied
         self._ledger = ledger
 
     async def query(self, query: Callable[..., T], *values: Any) -> T:
@@ -94,10 +96,28 @@ class Kept:
         )
         return found
 
+    async def filtered(self, message: int, destination: str) -> bool:
+        """Whether one of our own rules keeps a message back, by its id."""
+        states = await self._ledger.read(lambda reader: reader.settled([message]))
+        return bool(states[message].get(destination) == State.FILTERED.label)
+
     async def taken(self, message: int) -> bool:
         """Whether the old engine took a message, by its id, and did not refuse it."""
         states = await self._ledger.read(lambda reader: reader.settled([message]))
         return states[message].get(LEGACY) in TAKEN
+
+    def reached(self, seq: int) -> bool:
+        """Whether the old engine may have an input from us. What a feed copies to several channels it may have from
+        another one's path, which is not known here."""
+        legacy = self._book.course(LEGACY)
+        return self._copied or legacy is None or (legacy.mode(seq) is Mode.SEND and legacy.claim >= seq)
+
+    def copies(self, most: int) -> tuple[int, int] | None:
+        """(first, last) of the newest `most` inputs that a feed may have copied to the old engine although they are
+        ours to send."""
+        epoch = self._book.epoch
+        first = max(epoch.first, self._book.seq - most + 1)
+        return (first, self._book.seq) if self._copied and epoch.phase == "live" and first <= self._book.seq else None
 
     def sent(self, seq: int) -> bool:
         """Whether the old engine has an input, or will never get it."""

@@ -23,10 +23,13 @@ MESSAGE: Final = "message"
 TWICE: Final = "message-twice"
 """The path of a message that the old engine sent once more than we."""
 
+MORE: Final = "message-more"
+"""The path of a further output of an input that may have several, of which we make one."""
+
 ORDER: Final = "message-order"
 """The path of a message that the old engine sent after a later one of the same patient."""
 
-WHOLE: Final = (MESSAGE, TWICE, ORDER)
+WHOLE: Final = (MESSAGE, TWICE, MORE, ORDER)
 
 # By segment: fields and components; `*` is the segment as a whole, where one side alone has it.
 _CLINICAL: Final = {

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
 
-from engine.compare.correlate import Correlator, Input, Slot
+from engine.compare.correlate import Correlator
 from engine.compare.keys import Key, body
 from engine.compare.records import Mark
+from engine.compare.slots import Input, Slot
+from engine.config.model import Shape
 
 
 class Came(Enum):
@@ -24,6 +26,8 @@ class Came(Enum):
     LATE = "late"  # its input had been given up
     TWICE = "twice"  # the same once more
     MORE = "more"  # another one for an input that has its own
+    FURTHER = "further"  # the same, where an input may have several
+    ALONE = "alone"  # it came after all, and the verdict was that neither side makes one
     AGAIN = "again"  # the one before had no answer, and this is its repetition
     NOTHING = "nothing"  # no verdict is due for its input
 
@@ -55,10 +59,20 @@ class Case:
 
 
 class Side:
-    """A tap. destination: which of ours serves the same endpoint; None where nothing does."""
+    """A tap. destination: which of ours serves the same endpoint; None where nothing does.
 
-    def __init__(self, tap: str, destination: str | None, correlator: Correlator) -> None:
+    shape, how many outputs the old engine makes of an input:
+    1:1   one. Where ours is there and its is not, that is a discrepancy: `missing_in_legacy`. Where neither side made
+          one, nothing is missed, but nothing is proved either: the input is reported as not comparable.
+    0..1  one or none. Where ours is there and its is not, the same discrepancy: we would send what it keeps back. Where
+          both kept it back, ours by a rule, they agree: the input has matched.
+    1:n   one or more. The first is compared with ours; each further one is a discrepancy of its own, `message-more`,
+          and no part of the verdict, since we make one.
+    """
+
+    def __init__(self, tap: str, destination: str | None, correlator: Correlator, shape: Shape = "1:1") -> None:
         self.tap = tap
+        self.shape = shape
         self.destination = destination
         self.correlator = correlator
         self.pending: OrderedDict[int, Case] = OrderedDict()  # inputs without a durable verdict, in order
@@ -115,10 +129,14 @@ class Side:
         if slot.missed:
             slot.missed = False
             return Came.LATE, Case(slot, output, late=True)
+        mark = hash(body(raw))
+        if slot.silent:
+            slot.silent = False
+            return Came.ALONE, None
         if slot.body is None:  # it was before this process began, which may have ended before it was answered
-            slot.body, repeats = hash(body(raw)), True
-        if hash(body(raw)) != slot.body:
-            return Came.MORE, None
+            slot.body, repeats = mark, True
+        if mark != slot.body and not slot.recorded(mark):
+            return (Came.FURTHER if self.correlator.several else Came.MORE), None
         return (Came.AGAIN if repeats else Came.TWICE), None
 
     def restored(self, output: Output, seq: int) -> Case | None:
@@ -132,6 +150,24 @@ class Side:
             return None
         slot.missed, slot.outputs = False, 1
         return Case(slot, output, late=True)
+
+    def keep_silent(self, seqs: set[int]) -> None:
+        """Before this process began, the verdict was that neither side makes an output of them."""
+        for slot in filter(None, map(self.correlator.slot, seqs)):
+            slot.silent, slot.outputs = True, 0
+
+    def came_before(self, seq: int, raw: bytes) -> bool:
+        """An output that came before this process began, told in order, where an input may have several; whether it is
+        a further one, and none of those before. It may not have been answered."""
+        slot, mark = self.correlator.slot(seq), hash(body(raw))
+        if slot is None:
+            return False
+        slot.unanswered = True
+        if slot.body is None:
+            slot.body = mark
+            return False
+        slot.add(mark, several=True)
+        return mark != slot.body and not slot.recorded(mark)
 
     def refused(self, seq: int) -> Case | None:
         """The old engine said no: nothing will come. The case, where it has waited for something."""

@@ -102,8 +102,8 @@ class Link(asyncio.Protocol):
 
     def _as_known(self) -> bool:
         """Whether the kernel knows nothing that has not been heard: the connection stands, and it has received as many
-        bytes as were read. To ask this costs a tenth of a look into the socket, which lets other threads go first; where
-        there is no such answer, or it is no, that look is taken."""
+        bytes as were read. To ask this costs a tenth of a look into the socket, which lets other threads go first;
+        where there is no such answer, or it is no, that look is taken."""
         try:
             info = self.sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, RECEIVED.stop)
         except OSError:

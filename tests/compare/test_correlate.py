@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.compare.correlate import FEWEST_LAGS, KNOWN, Correlator, Input
+from engine.compare.correlate import FEWEST_LAGS, KNOWN, Correlator
 from engine.compare.keys import Keys
+from engine.compare.slots import Input
 from engine.config.model import Compare
 from engine.delivery.lane import patient
 from engine.simulate.alterations import FAULTS, HABITS, own_stamps
@@ -113,6 +114,18 @@ def test_one_sent_twice_with_another_stamp_in_it_moves_no_later_one() -> None:
     assert bench.send(report("A", "1")) == 1
     assert bench.send(again) == 1
     assert bench.send(report("A", "2")) == 2
+
+
+def test_what_nobody_remembers_is_like_nothing() -> None:
+    """A short output is nearer to no bytes at all than to a long input: that makes it nobody else's."""
+    bench = Bench()
+    bench.store(1, report("A", "1"))
+    assert bench.send(report("A", "1")) == 1
+    slot = bench.correlator.slot(1)
+    assert slot is not None
+    slot.input.lighten()
+    bench.store(2, report("A", "2"))
+    assert bench.send(report("A", "2").partition(b"OBX")[0]) == 2
 
 
 def test_what_is_not_missed_is_found_whenever_it_comes() -> None:

@@ -70,8 +70,8 @@ class MllpDestination:
         message = work.message
         head = message.reply.head if message.reply is not None else peek(message.raw)
         asks = wanted(head, self._mode)
-        # Who wants to hear of errors only is not waited for: with each good message the lane would stand still. A "no" is
-        # passed on when it comes, and the matter is the sender's.
+        # Who wants to hear of errors only is not waited for: with each good message the lane would stand still. A "no"
+        # is passed on when it comes, and the matter is the sender's.
         expects = self._answers.expected and (asks is ORIGINAL or asks.accept.success or asks.application.success)
         job = Job(
             message.raw,
