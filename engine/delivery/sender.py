@@ -79,6 +79,9 @@ class Sender:
         if self._closed:
             asyncio.get_running_loop().call_soon(job.done, NotSent("client closed"))
             return
+        if self._idle and not self._queue and not self._gap:
+            self._begin(job, self._idle.popleft())  # as nearly always
+            return
         self._queue.append(job)
         self._pump()
 
@@ -150,7 +153,8 @@ class Sender:
             try:
                 job.done(reply)
             finally:
-                self._pump()
+                if self._queue:
+                    self._pump()
 
         final = partial(self._is_final, job) if self._later else job.final
         if job.later is not None:

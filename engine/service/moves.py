@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config.address import Address
-from engine.config.edge import Connect, FromFeed, Listen, Source
+from engine.config.edge import Connect, Files, FromFeed, Listen, Source
 from engine.config.endpoint import Endpoint
 from engine.config.feed import Feed
-from engine.config.model import Channel, Destination
+from engine.config.model import Channel, Destination, Tap
 from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Routing
 from engine.ledger.sqlite import journal
@@ -97,13 +97,16 @@ class Moves:
             return 0.0
         if not channel.taps:
             return channel.legacy.settle
-        return max(self._tap_settle(channel, tap.name, tap.settle) for tap in channel.taps)
+        return max(self._tap_settle(channel, tap) for tap in channel.taps)
 
-    def _tap_settle(self, channel: Channel, tap: str, declared: float | None) -> float:
-        if declared is not None:
-            return declared
-        lag = self._service.comparisons.lag(channel.id, tap)
-        return UNMEASURED_SETTLE if lag is None else max(LEAST_SETTLE, LAGS * lag)
+    def _tap_settle(self, channel: Channel, tap: Tap) -> float:
+        if tap.settle is not None:
+            return tap.settle
+        lag = self._service.comparisons.lag(channel.id, tap.name)
+        seconds = UNMEASURED_SETTLE if lag is None else max(LEAST_SETTLE, LAGS * lag)
+        if isinstance(tap.source, Files):  # a file is seen at the next look, and taken when it has stayed as it is
+            seconds += tap.source.poll + tap.source.stable
+        return seconds
 
     def unpaired(self, channel: Channel) -> int:
         return self._service.comparisons.unpaired(channel.id)
