@@ -195,7 +195,9 @@ async def test_an_endpoint_that_is_not_who_it_says_gets_nothing(tmp_path: Path, 
             breaker = service.ways.breakers[there.name]
             await until(lambda: breaker.open)
             assert await states(service, "acme", there.name) == {"retrying": 1}, "provably nothing of it was sent"
-            assert clinic.payloads == []
+            assert not any(
+                b"MSH" in payload for payload in clinic.payloads
+            )  # a ClientHello's bytes may look like frames
             await peer.close()
 
 
@@ -306,5 +308,6 @@ async def test_an_endpoint_that_wants_no_tls_gets_nothing_over_it(tmp_path: Path
             await peer.exchange(MESSAGES.message(1))
             await until(lambda: bool(service.ledger.channels["acme"].course(there.name).open))
             assert await states(service, "acme", there.name) == {"retrying": 1}
-            assert clinic.payloads == []
+            # a ClientHello may look like frames, by chance
+            assert not any(b"MSH" in payload for payload in clinic.payloads)
             await peer.close()
