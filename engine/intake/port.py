@@ -143,9 +143,11 @@ class Port:
     def frame(self, conn: Connection, payload: bytes) -> None:
         if self._quiet.has(conn, Why.LARGE):  # it is gone, and what it sent behind a large message was not answered
             self.unfinished(conn, payload, "behind a message that was not stored yet")
+            conn.done_with()
             return
         if self.back is not None and self.back.offer(conn, payload):
             conn.waive()
+            conn.done_with()
             return
         head = peek(payload)
         if head.type in ACKNOWLEDGEMENTS:
@@ -301,6 +303,7 @@ class Port:
     def unwritten(self, event: IntakeEvent) -> None:
         """This piece could not be written, and others could."""
         event.reply.conn.waive()
+        self._let_on(event.reply.conn)
 
     def recovered(self) -> None:
         """The ledger can be written again."""
@@ -313,10 +316,14 @@ class Port:
         self._quiet.hush(conn, Why.STALLED)
 
     def make_room(self, conn: Connection) -> None:
-        conn.done_with()
         if self._fresh and conn in self._fresh:
             self._fresh.discard(conn)
-            self.sent[host_of(conn.peer)] += 1
+            self.sent[conn.host] += 1
+        self._let_on(conn)
+
+    def _let_on(self, conn: Connection) -> None:
+        """One of its messages less is held."""
+        conn.done_with()
         if conn.owed <= MOST_UNANSWERED // 2:
             self._quiet.lift(conn, Why.FULL)
 
@@ -342,8 +349,3 @@ class Port:
     ) -> None:
         where, now = book or self._default.book, self._clocks.now()
         self._ledger.event(IntakeEvent(where, kind, reason, now, conn.peer, conn.number, raw[:LARGE], size, answer))
-
-
-def host_of(peer: str) -> str:
-    """The address of `ip:port`, without brackets."""
-    return peer.rpartition(":")[0].strip("[]")

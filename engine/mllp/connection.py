@@ -328,7 +328,7 @@ class Connection(asyncio.Protocol):
             self.finish()
 
     def _steer(self) -> None:
-        """Make the socket readable or not, as the two reasons for quiet say."""
+        """Make the socket readable or not, as the reasons for quiet say."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return

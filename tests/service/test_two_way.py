@@ -13,6 +13,7 @@ from engine.config.endpoint import Endpoint
 from engine.config.model import Channel, Compare, OnLink, Tap
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import State
+from engine.mllp.budget import WEIGHTY
 from engine.mllp.framing import encode
 from engine.service.service import Service
 from engine.simulate.forwarding import stamped
@@ -70,6 +71,21 @@ async def test_results_go_back_on_the_connection_that_the_vendor_made(tmp_path: 
         assert await states(service, "results", "vendor") == {"delivered": 3}
         assert await vendor.silence(), "an acknowledgement gets none"
         assert await kept(service, "kind") == []
+        await vendor.close()
+        await lab.close()
+
+
+async def test_a_large_answer_is_not_held_in_memory_once_it_was_heard(tmp_path: Path):
+    orders, results = free_port(), free_port()
+    async with running(configuration(tmp_path, *pair(orders, results))) as service:
+        vendor, lab = await Peer.connect(orders), await Peer.connect(results)
+        await vendor.exchange(ORDERS.message(1))
+        await lab.exchange(RESULTS.message(0))
+        assert await vendor.answer() == RESULTS.message(0)
+        vendor.send(ack(RESULTS.message(0)) + b"ZZZ|" + b"x" * (2 * WEIGHTY) + b"\r")
+        await settled(service, "results", "vendor", 1)
+        assert service.doors.budget.peak > 2 * WEIGHTY
+        assert service.doors.budget.total == 0
         await vendor.close()
         await lab.close()
 

@@ -64,6 +64,7 @@ class Line:
         self.number = 0
         self.owed = 0
         self.peer = "127.0.0.1:1"
+        self.host = "127.0.0.1"
         self.open = True
 
     def send(self, payload: bytes) -> bool:
