@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.compare.tapping import Fate, fate
+from engine.compare.tapping import Fate, fate, why_parked
 from engine.config.edge import Files
 from engine.config.model import Channel, Tap
 from engine.files import inbox
@@ -217,6 +217,4 @@ def _examine(data: bytes) -> tuple[bytes, list[bytes]]:
 def _why_parked(seq: int | None, own: Fate) -> str:
     if own is not Fate.PARK:
         return "its file has outputs that are to be sent, and others that are not"
-    if seq is None:
-        return "it belongs to no input that is known"
-    return f"of {seq} it is not known whether the endpoint has it"
+    return why_parked(seq)

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.compare.tapping import Fate, fate
+from engine.compare.tapping import Fate, fate, why_parked
 from engine.config.edge import Listen
 from engine.config.model import Channel, Tap
 from engine.delivery.line import Line
@@ -214,7 +214,7 @@ class TapPort:
     def kept(self, output: TapOutput) -> None:
         """The output is durable: one that waits for a person is acknowledged now."""
         if output.decision == Fate.PARK.value:
-            emit(events.OutputParked(self.channel.id, self.tap.name, _why(output)))
+            emit(events.OutputParked(self.channel.id, self.tap.name, why_parked(output.seq)))
             if output.answer is not None:
                 self._answer(output.reply, output.answer)
         output.reply = None
@@ -283,9 +283,3 @@ class TapPort:
         self._answers += 1
         control_id = f"{self._ledger.term}.{self._book.id}t{self._answers}"
         return acknowledge(peek(payload), "AA", control_id=control_id, at=self._now() // 1_000_000)
-
-
-def _why(output: TapOutput) -> str:
-    if output.seq is None:
-        return "it belongs to no input that is known"
-    return f"of {output.seq} it is not known whether the endpoint has it"

@@ -55,3 +55,10 @@ def _of_a_replay(book: ChannelBook, seq: int, destination: str | None) -> Fate:
     if mode is Mode.SUPERSEDE:
         return Fate.FORWARD
     return Fate.PARK if mode is Mode.ASK else Fate.CAPTURE
+
+
+def why_parked(seq: int | None) -> str:
+    """Why an output of input `seq` waits for a person, in words for them."""
+    if seq is None:
+        return "it belongs to no input that is known"
+    return f"of {seq} it is not known whether the endpoint has it"

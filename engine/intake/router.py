@@ -31,12 +31,12 @@ class Router:
         """The channels that get a copy, at least one."""
         batch = read_batch(frame) if head.problem else None
         if batch is None:
-            return self._one(frame)
-        found = {self._one(message) for message in batch.messages}
+            return self._one(head, frame)
+        found = {self._one(peek(message), message) for message in batch.messages}
         return found.pop() if len(found) == 1 else self._default
 
-    def _one(self, frame: bytes) -> tuple[str, ...]:
-        value = _fields(frame)
+    def _one(self, head: Peek, frame: bytes) -> tuple[str, ...]:
+        value = _fields(head, frame)
         for rule in self._rules:
             if all(value(path) in wanted for path, wanted in rule.when):
                 return rule.to
@@ -45,10 +45,13 @@ class Router:
         return self._default
 
 
-def _fields(frame: bytes) -> Fields:
+def _fields(head: Peek, frame: bytes) -> Fields:
     """Reads fields of a frame, each once; what lies beyond the header only when it is asked for."""
-    head = peek(frame)
-    whole: list[Message] = []
+
+    @cache
+    def read(all_of_it: bool) -> Message:
+        end = frame.find(b"\r")
+        return Message((frame if all_of_it or end < 0 else frame[:end]).decode("latin-1"))
 
     @cache
     def value(path: str) -> str:
@@ -56,13 +59,7 @@ def _fields(frame: bytes) -> Fields:
             return ""
         if path == "MSH-9":
             return f"{head.type}^{head.trigger}"
-        if not whole:
-            header = path.startswith("MSH")
-            text = frame[: frame.find(b"\r") if header and b"\r" in frame else None].decode("latin-1")
-            if header:
-                return _first(Message(text), path)
-            whole.append(Message(text))
-        return _first(whole[0], path)
+        return _first(read(not path.startswith("MSH")), path)
 
     return value
 

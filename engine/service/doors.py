@@ -30,7 +30,6 @@ from engine.mllp.budget import Budget
 from engine.observe.events import emit
 from engine.observe.intake_events import EVIDENCE_LOST
 from engine.observe.service_events import Fault
-from engine.service.certificates import Certificates
 from engine.service.ways import Ways
 
 AGAIN = 2.0  # seconds until a port that could not be had is tried again
@@ -43,8 +42,6 @@ class Doors:
         self,
         ledger: SqliteLedger,
         ways: Ways,
-        certificates: Certificates,
-        feeds: Iterable[Feed],
         clocks: Clocks,
         number: Callable[[], int],
         spawn: Callable[[Any, str], asyncio.Task[Any]],
@@ -52,10 +49,9 @@ class Doors:
         self.inlets: dict[str, Inlet] = {}  # by channel
         self.ports: dict[str, Port] = {}  # by channel, or by feed
         self.files: dict[str, FileSource] = {}  # by channel
-        self.feeds = {feed.id: feed for feed in feeds}
         self._ledger = ledger
         self._ways = ways
-        self._certificates = certificates
+        self._certificates = ways.certificates
         self._clocks = clocks
         self._number = number
         self._spawn = spawn
@@ -134,9 +130,9 @@ class Doors:
         return link is not None and link.transmit(payload)
 
     def _answering(self, name: str, ack: Ack, takes: Takes) -> Answering:
-        return Answering(name, ack, takes.batch, lambda: self._own_id(name), self._clocks.now)
+        return Answering(name, ack, takes.batch, self._own_id, self._clocks.now)
 
-    def _own_id(self, name: str) -> str:
+    def _own_id(self) -> str:
         """Of our own answers: unique in this process, which is all that MSH-10 of an acknowledgement is asked to be."""
         self._answers += 1
         return f"{self._ledger.term}.{self._answers}"

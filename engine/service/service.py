@@ -83,7 +83,7 @@ class Service:
         self.moves = Moves(self)
         self.conductor = Conductor(self.moves)
         self.doors = Doors(
-            self.ledger, self.ways, self.ways.certificates, self.configuration.feeds, self._clocks, self._number,
+            self.ledger, self.ways, self._clocks, self._number,
             self.spawn,
         )  # fmt: skip
         self.ways.back, self.ways.later, self.ways.answered = self.doors.back, self._answered_later, self._answered
@@ -235,7 +235,7 @@ class Service:
 
     def _books(self, feed: str) -> list[ChannelBook]:
         """Of a feed's channels."""
-        names = self.doors.feeds[feed].channels
+        names = self.moves.feeds[feed].channels
         return [self.ledger.channels[name] for name in names if name in self.ledger.channels]
 
     async def _answered(self, message: Message) -> Outcome | None:
