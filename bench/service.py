@@ -8,7 +8,8 @@ engine of the channel's own (inputs from port 22000), and what we would send is 
 old engine sends to its tap (from port 23000) is forwarded to the sink, and compared. `medplum`: mapped, and delivered
 to a FHIR sink. GET-like questions come on stdin, one a line: `figures` prints JSON with this process's CPU, memory and
 settled counts. The last `--secured` channels listen over TLS, with a certificate made for this run; the ready
-line names it as `ca`. `--stalls`: `stall_ms` is the longest that the event loop was late since it was asked before.
+line names it as `ca`. `--unkept`: the same service, whose ledger counts and writes nothing. `--stalls`: `stall_ms` is
+the longest that the event loop was late since it was asked before.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner
 from engine.delivery.work import Work
 from engine.ledger.outcome import Outcome, Result
+from engine.ledger.sqlite import rows
+from engine.ledger.sqlite.committer import Committer
 from engine.observe import events
 from engine.service.service import Service as Running
 from engine.service.ways import Ways
@@ -211,7 +214,11 @@ def main() -> None:
     parser.add_argument("--secured", type=int, default=0, help="how many channels, the last ones, listen over TLS")
     parser.add_argument("--stalls", action="store_true", help="watch how late the event loop is")
     parser.add_argument("--ledger", help="a ledger file to use and keep; a fresh one is made and removed else")
+    parser.add_argument("--unkept", action="store_true", help="the ledger counts, and writes nothing")
     options = parser.parse_args()
+    if options.unkept:
+        rows.put = lambda connection, changes, extra, *, wait: True
+        Committer._commit = lambda self, unput: None  # type: ignore[method-assign]
     events.LOG._stream = log = Log()
     with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
         uvloop.run(run(options, Path(folder), log))

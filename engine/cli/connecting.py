@@ -186,6 +186,7 @@ def _named(target: str, made: Configuration) -> list[tuple[str, Endpoint]]:
         return []
     mine = [channel.legacy.endpoint] if channel.legacy and channel.legacy.endpoint else []
     mine += [tap.forward for tap in channel.taps]
+    mine += [channel.ack.to] if channel.ack.to else []
     mine += [each.endpoint for each in (channel.target.destinations if channel.target else ()) if each.endpoint]
     if isinstance(channel.source, Connect):
         source = channel.source

@@ -2,13 +2,15 @@
 
 An order's segments (ORC, OBR and what follows) are a group, known by its numbers and code; a result is known by its
 code and sub-id within its order; a note by what it follows. What finds no partner by its key is paired with the most
-similar that is left, so that a wrong code is a wrong code and not one result lost and another one gained.
+similar that is left, so that a wrong code is a wrong code and not one result lost and another one gained. Neither side
+comes first: exchanged, they have the same partners.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import chain
 from typing import Final
 
 from engine.hl7.escape import Delimiters
@@ -52,10 +54,10 @@ class Node:
     @property
     def segment(self) -> str:
         """The name that people know it by."""
-        return self.raw[:3] if self.name in (GROUP, PATIENT) else self.name
+        return self.raw[:3]
 
 
-Pair = tuple[Node | None, Node | None]
+Pair = tuple[Node, Node]
 
 
 def segment_key(raw: str, delimiters: Delimiters) -> Key:
@@ -125,27 +127,29 @@ def _closed(place: Node) -> bool:
 # -- pairing
 
 
-def pairs(legacy: Sequence[Node], target: Sequence[Node], field: str) -> list[Pair]:
-    """Siblings of one message with those of the other, in the first one's order; what one side alone has comes last.
+def pairs(legacy: Sequence[Node], target: Sequence[Node], field: str) -> tuple[list[Pair], list[Node], list[Node]]:
+    """Siblings of one message with those of the other, in the first one's order, and what each side alone has.
     field: the separator."""
     if len(legacy) == len(target) and all(
         one.name == other.name and one.key == other.key for one, other in zip(legacy, target, strict=True)
     ):
-        return list(zip(legacy, target, strict=True))
-    found: list[Pair] = []
-    lost: list[Node] = []
-    gained = _by_key(target)
+        return list(zip(legacy, target, strict=True)), [], []
+    theirs = _by_key(target)
+    partner: dict[int, Node] = {}
     for place, ones in _by_key(legacy).items():
-        others = gained.pop(place, [])
-        matched, alone, more = _of_one_key(ones, others, field)
-        found += matched
-        lost += alone
-        if more:
-            gained[place] = more
-    similar, lost, rest = _similar(lost, [node for nodes in gained.values() for node in nodes], field)
-    places = {id(node): at for at, node in enumerate(legacy)}
-    found = sorted([*found, *similar], key=lambda pair: places[id(pair[0])])
-    return [*found, *((node, None) for node in lost), *((None, node) for node in rest)]
+        if others := theirs.get(place):
+            for one, other in _of_one_key(ones, others, field):
+                partner[id(one)], partner[id(other)] = other, one
+    lost, gained = _alone(legacy, partner), _alone(target, partner)
+    if lost and gained:
+        for one, other in _similar(lost, gained, field):
+            partner[id(one)], partner[id(other)] = other, one
+        lost, gained = _alone(lost, partner), _alone(gained, partner)
+    return [(node, partner[id(node)]) for node in legacy if id(node) in partner], lost, gained
+
+
+def _alone(nodes: Sequence[Node], partner: dict[int, Node]) -> list[Node]:
+    return [node for node in nodes if id(node) not in partner]
 
 
 def _by_key(nodes: Sequence[Node]) -> dict[tuple[str, Key], list[Node]]:
@@ -155,21 +159,15 @@ def _by_key(nodes: Sequence[Node]) -> dict[tuple[str, Key], list[Node]]:
     return table
 
 
-def _of_one_key(ones: list[Node], others: list[Node], field: str) -> tuple[list[Pair], list[Node], list[Node]]:
-    """Segments of one key, in order: lines of a text. Where one side has more, the equal ones find each other first."""
+def _of_one_key(ones: list[Node], others: list[Node], field: str) -> Iterable[Pair]:
+    """Segments of one key, in order: lines of a text. Where one side has more, the equal ones find each other first.
+    The pairs are the same whichever side that is, but not which of the two comes first in them."""
     if len(ones) == len(others):
-        return list(zip(ones, others, strict=True)), [], []
-    matched: list[Pair] = []
-    alone: list[Node] = []
-    more: list[Node] = []
-    texts, others_texts = ([_text(node.raw, field) for node in nodes] for nodes in (ones, others))
-    matcher = SequenceMatcher(None, texts, others_texts, autojunk=False)
-    for _, start, end, begin, stop in matcher.get_opcodes():
-        both = min(end - start, stop - begin)
-        matched += zip(ones[start : start + both], others[begin : begin + both], strict=True)
-        alone += ones[start + both : end]
-        more += others[begin + both : stop]
-    return matched, alone, more
+        return zip(ones, others, strict=True)
+    fewer, more = sorted((ones, others), key=len)
+    texts, more_texts = ([_text(node.raw, field) for node in nodes] for nodes in (fewer, more))
+    blocks = SequenceMatcher(None, texts, more_texts, autojunk=False).get_opcodes()
+    return chain.from_iterable(zip(fewer[a:b], more[c:d], strict=False) for _, a, b, c, d in blocks)
 
 
 def _text(raw: str, field: str) -> str:
@@ -177,23 +175,13 @@ def _text(raw: str, field: str) -> str:
     return raw.split(field, 2)[-1]
 
 
-def _similar(lost: list[Node], gained: list[Node], field: str) -> tuple[list[Pair], list[Node], list[Node]]:
-    """Pairs among what no key paired: the most similar first."""
-    if not lost or not gained:
-        return [], lost, gained
-    ranked = sorted(_ranked(lost, gained, field), key=lambda row: -row[0])
-    partners: dict[int, Node] = {}
+def _similar(lost: list[Node], gained: list[Node], field: str) -> Iterator[Pair]:
+    """Pairs among what no key paired: the most similar first, and of those that are as similar the first."""
     taken: set[int] = set()
-    for _, one, other in ranked:
-        if id(one) not in partners and id(other) not in taken:
-            partners[id(one)] = other
-            taken.add(id(other))
-    found: list[Pair] = [(one, partners[id(one)]) for one in lost if id(one) in partners]
-    return (
-        found,
-        [one for one in lost if id(one) not in partners],
-        [other for other in gained if id(other) not in taken],
-    )
+    for _, one, other in sorted(_ranked(lost, gained, field), key=lambda row: -row[0]):
+        if id(one) not in taken and id(other) not in taken:
+            taken |= {id(one), id(other)}
+            yield one, other
 
 
 def _ranked(lost: list[Node], gained: list[Node], field: str) -> Iterator[tuple[float, Node, Node]]:
@@ -212,18 +200,30 @@ def _share(one: str, other: str, field: str) -> float:
     """The share of filled fields that are equal, the first (which only numbers) apart."""
     first, second = one.split(field)[2:], other.split(field)[2:]
     filled = max(sum(map(bool, first)), sum(map(bool, second)))
-    equal = sum(1 for a, b in zip(first, second, strict=False) if a and a.strip() == b.strip())
+    equal = sum(1 for a, b in zip(first, second, strict=False) if a and b and a.strip() == b.strip())
     return equal / filled if filled else 1.0
 
 
 def displaced(found: list[Pair], target: Sequence[Node]) -> list[str]:
-    """The names of the segments that stand in another order. found: pairs in the order of the first message."""
+    """The names of the segments that stand in another order, seen from the side from which they are fewer: what was
+    moved, and not what it has passed. found: all pairs, in the order of the first message."""
     places = {id(node): at for at, node in enumerate(target)}
-    order = [(places[id(other)], one.segment) for one, other in found if one is not None and other is not None]
+    order = [places[id(other)] for _, other in found]
+    there = _behind(order)
+    if not there:
+        return []
+    back = sorted(range(len(order)), key=order.__getitem__)
+    names = sorted({target[at].segment for at in there}), sorted({found[at][0].segment for at in _behind(back)})
+    return min(names, key=lambda each: (len(each), each))
+
+
+def _behind(order: Iterable[int]) -> list[int]:
+    """What stands behind a greater one."""
     furthest = -1
-    names: dict[str, None] = {}
-    for place, name in order:
+    found = []
+    for place in order:
         if place < furthest:
-            names[name] = None
-        furthest = max(furthest, place)
-    return list(names)
+            found.append(place)
+        else:
+            furthest = place
+    return found

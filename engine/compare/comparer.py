@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from engine.compare.answers import compare_answers
+from engine.compare.copies import Copy
 from engine.compare.correlate import Correlator
 from engine.compare.diff import Comparison, Kind, compare, whole_message
 from engine.compare.discrepancies import Discrepancy, State, Totals
@@ -25,6 +26,7 @@ from engine.compare.rules import Rule, Rules
 from engine.compare.severity import MESSAGE, MORE, ORDER, TWICE
 from engine.compare.side import Came, Case, Output, Side
 from engine.compare.slots import Input, Slot
+from engine.compare.tapping import NO_SOCKET
 from engine.config.edge import FromFeed
 from engine.config.model import Channel, Tap
 from engine.delivery.lane import patient
@@ -144,14 +146,14 @@ class Comparer:
                 else:
                     side.correlator.remember(self._input(message, 1), word == "missing_in_legacy")
             if pending:
-                input = self._held(message, len(pending))
+                input = self._held(message, len(pending), await self._kept.elsewhere(message))
                 for side in pending:
                     side.expect(input, self._clock())
         for tap, side in self._sides.items():
             await self._read_outputs(side, max(0, marks[tap].seq - REMEMBERED), words[tap])
         for first, last in self._kept.granted(MOST_GRANTED):
             await self._read_unmissed(first, last, MOST_GRANTED, granted=True)
-        if copied := self._kept.copies(MOST_UNMISSED):
+        if copied := self._kept.copied(MOST_UNMISSED):
             await self._read_unmissed(*copied, MOST_UNMISSED, granted=False)
 
     async def _read_unmissed(self, first: int, last: int, most: int, granted: bool) -> None:
@@ -161,9 +163,10 @@ class Comparer:
         again = {tap: set(seqs[-REMEMBERED:]) for tap, seqs in came.items()}
         waits = {tap: set(seqs) for tap, seqs in came.items()}
         async for message in self._kept.between(first, last):
+            copies = await self._kept.elsewhere(message)
             for tap, side in self._sides.items():
                 if message.seq not in waits[tap]:
-                    side.correlator.await_any(self._held(message, 1 if granted else 0), most, granted)
+                    side.correlator.await_any(self._held(message, 1 if granted else 0, copies), most, granted)
                 elif message.seq in again[tap]:
                     side.correlator.remember(self._input(message, 1), expected=granted)
 
@@ -181,17 +184,19 @@ class Comparer:
             self._stray(side, row.id, row.at)
 
     async def _read_repeated(self, side: Side, came: list[comparisons.CameRow], shown: set[int]) -> None:
-        """What came twice, and was not recorded. Only within one process: what came again after it ended may be the
-        repetition of what was not answered. A further output is none, and is found in any case."""
+        """What came twice, and was not recorded. Of what wants an answer only within one process: what came again after
+        it ended may be the repetition of what was not answered. A further output is none, and is found in any case."""
         before: dict[int, comparisons.CameRow] = {}
         for one in came:
             last = before.get(one.seq)
             before[one.seq] = one
-            if side.correlator.several and await self._is_further(side, one):
-                if one.id not in shown and self._expected(one.seq):
-                    self._find(side, one.seq, one.id, MORE, "missing_in_target")
-                continue
-            if last is None or not last.answered or _term(one) != _term(last) or one.id in shown:
+            if side.correlator.several or one.socket == NO_SOCKET:
+                further = await self._is_further(side, one)
+                if further and side.correlator.several:
+                    if one.id not in shown and self._expected(one.seq):
+                        self._find(side, one.seq, one.id, MORE, "missing_in_target")
+                    continue
+            if last is None or not _answered(last) or _term(one) != _term(last) or one.id in shown:
                 continue
             if self._expected(one.seq):
                 first, again = await self._kept.legacy(one.first), await self._kept.legacy(one.id)
@@ -201,17 +206,17 @@ class Comparer:
     async def _is_further(self, side: Side, one: comparisons.CameRow) -> bool:
         """Whether an output from before is another one than its input's first."""
         raw = await self._kept.legacy(one.id)
-        return raw is not None and side.came_before(one.seq, raw)
+        return raw is not None and side.came_before(one.seq, raw, taken=one.socket == NO_SOCKET)
 
     # -- what it is told
 
-    def stored(self, message: Message) -> None:
-        """An input is durable."""
+    def stored(self, message: Message, copies: Sequence[Copy] = ()) -> None:
+        """An input is durable. copies: where else a feed put its frame."""
         if self._expected(message.seq):
-            self._expect(message, None)
+            self._expect(message, None, copies)
             return
         sides = [side for side in self._sides.values() if side.lacks(message.seq, False)]
-        self._await_any(message, sides, 0, MOST_UNMISSED)
+        self._await_any(message, sides, 0, MOST_UNMISSED, copies=copies)
 
     def sending(self, message: Message) -> None:
         """An input goes to the old engine: now, and perhaps long after it came, what is made of it may come."""
@@ -288,6 +293,12 @@ class Comparer:
         elif came is Came.MORE or came is Came.ALONE:
             self._find(side, seq, output_id, MESSAGE, "missing_in_target")
 
+    def unkept(self, tap: str, seq: int, answered: bool) -> None:
+        """An output of an input came, and could not be stored: there is nothing to compare, and nothing is missed."""
+        side = self._sides[tap]
+        if case := side.unkept(seq, answered):
+            self._close(side, case, "not_comparable")
+
     def tick(self, now: int) -> None:
         """Look for inputs whose time is over. now: microseconds since 1970; about once a second."""
         for side in self._sides.values():
@@ -347,24 +358,32 @@ class Comparer:
 
     # -- inside: what waits
 
-    def _expect(self, message: Message, since: int | None) -> None:
+    def _expect(self, message: Message, since: int | None, copies: Sequence[Copy] = ()) -> None:
         """An output must come at every tap that has not heard so yet."""
         sides = [side for side in self._sides.values() if side.lacks(message.seq, True)]
         if sides:
-            input = self._held(message, len(sides))
+            input = self._held(message, len(sides), copies)
             for side in sides:
                 side.expect(input, since)
 
-    def _await_any(self, message: Message, sides: list[Side], taps: int, most: int, granted: bool = False) -> None:
+    def _await_any(
+        self,
+        message: Message,
+        sides: list[Side],
+        taps: int,
+        most: int,
+        granted: bool = False,
+        copies: Sequence[Copy] = (),
+    ) -> None:
         """An output may come, and is not missed."""
         if sides:
-            input = self._held(message, taps)
+            input = self._held(message, taps, copies)
             for side in sides:
                 side.correlator.await_any(input, most, granted)
 
-    def _held(self, message: Message, taps: int) -> Input:
+    def _held(self, message: Message, taps: int, copies: Sequence[Copy] = ()) -> Input:
         """An input with its bytes, until newer ones need the room."""
-        input = self._input(message, taps)
+        input = self._input(message, taps, copies)
         self._inputs.append((input, len(message.raw)))
         self._inputs_held += len(message.raw)
         while self._inputs_held > HELD_INPUTS:
@@ -373,10 +392,9 @@ class Comparer:
             oldest.lighten()
         return input
 
-    def _input(self, message: Message, taps: int) -> Input:
-        raw = message.raw
-        key = self._keys.read(raw)
-        return Input(message.seq, message.id, message.received, key, patient(raw), message.control_id, raw, taps)
+    def _input(self, message: Message, taps: int, copies: Sequence[Copy] = ()) -> Input:
+        seq, id, at, raw = message.seq, message.id, message.received, message.raw
+        return Input(seq, id, at, self._keys.read(raw), patient(raw), message.control_id, raw, taps, copies)
 
     def _expected(self, seq: int) -> bool:
         """Whether the old engine works on it, and the work is to be compared."""
@@ -565,6 +583,11 @@ class Comparer:
         """Whether an output of ours that the ledger has not will not be there in a moment."""
         since = case.output.at if case.output else case.slot.due
         return self._clock() > since + SURE_AFTER
+
+
+def _answered(one: comparisons.CameRow) -> bool:
+    """Whether the old engine got all the answer that it waited for."""
+    return one.answered or one.socket == NO_SOCKET
 
 
 def _term(one: comparisons.CameRow) -> int:

@@ -48,10 +48,10 @@ class Correlator:
         within: float,
         nth: bool = True,
         shape: Shape = "1:1",
-        reached: Callable[[int], bool] = lambda seq: True,
+        reached: Callable[[Input], bool] = lambda input: True,
     ) -> None:
         """within: seconds that an output may take. nth: of several inputs of one key the oldest is served first; else
-        an output belongs to the newest. reached: whether the old engine may have an input, by its number."""
+        an output belongs to the newest. reached: whether the old engine may have an input."""
         self.several = shape == "1:n"
         self._within = int(within * 1e6)
         self._nth = nth
@@ -172,7 +172,7 @@ class Correlator:
 
     def _find(self, raw: bytes, key: Key, at: int, control_id: str | None) -> Slot | None:
         every = [slot for slot in self._by_key.get(key, ())[:SEARCHED] if slot.input.at <= at]
-        waiting = [slot for slot in every if self._reached(slot.input.seq)] if self.several else every
+        waiting = [slot for slot in every if self._reached(slot.input)] if self.several else every
         known = self._known_by_key.get(key, [])
         if known:
             mark = hash(body(raw))

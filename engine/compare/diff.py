@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 from engine.compare import align
 from engine.compare.rules import STAMPED, Rules
 from engine.compare.severity import SET_IDS, SEVERITIES, Severity, severity
-from engine.compare.values import UNORDERED, Likeness, damaged, likeness
+from engine.compare.values import UNORDERED, Likeness, common_type, damaged, likeness
 from engine.config.edge import Takes
 from engine.hl7.charset import Undecodable, declared, decode
 from engine.hl7.escape import STANDARD, Delimiters, escape, unescape
@@ -158,29 +158,24 @@ class _Comparing:
             yield from self._siblings(align.tree(self._legacy).children, align.tree(self._target).children)
 
     def _siblings(self, legacy: list[align.Node], target: list[align.Node]) -> Iterator[Difference]:
-        found = align.pairs(legacy, target, self._marks.field)
+        found, lost, gained = align.pairs(legacy, target, self._marks.field)
         for name in align.displaced(found, target):
             yield self._alike(name, Likeness("order", True), "", "")
         for one, other in found:
-            if one is None or other is None:
-                yield self._alone(one, other)
-                continue
             if one.name not in (align.GROUP, align.PATIENT):
                 yield from self._segments(one.raw, other.raw)
             if one.children or other.children:
                 yield from self._siblings(one.children, other.children)
-
-    def _alone(self, one: align.Node | None, other: align.Node | None) -> Difference:
-        node = one or other
-        assert node is not None
-        kind: Kind = "missing_in_target" if one else "missing_in_legacy"
-        return self._different(node.segment, kind, one.raw if one else None, other.raw if other else None)
+        for node in lost:
+            yield self._different(node.segment, "missing_in_target", node.raw, None)
+        for node in gained:
+            yield self._different(node.segment, "missing_in_legacy", None, node.raw)
 
     def _segments(self, one: str, other: str) -> Iterator[Difference]:
         if one == other:
             return
         name, legacy, target = one[:3], Segment(one, self._marks).fields, Segment(other, self._marks).fields
-        value_type = legacy[2] if name == "OBX" and len(legacy) > 2 else ""
+        value_type = common_type(legacy[2], target[2]) if name == "OBX" and len(legacy) > 2 < len(target) else ""
         header = name == "MSH"
         for number, (a, b) in enumerate(zip_longest(legacy, target, fillvalue="")):
             if a == b or (header and number in STAMPED):

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.compare.tapping import Fate, fate, why_parked
+from engine.compare.tapping import NO_SOCKET, Fate, fate, why_parked
 from engine.config.edge import Files
 from engine.config.model import Channel, Tap
 from engine.files import inbox
@@ -32,8 +32,6 @@ from engine.ledger.sqlite.large import LARGE
 from engine.observe import file_events as events
 from engine.observe.events import emit
 from engine.observe.tap_events import OUTPUTS, OutputParked
-
-NO_SOCKET = 0  # where the number of a connection stands
 
 
 @dataclass(slots=True)

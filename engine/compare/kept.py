@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from engine.compare.copies import Copy, reached
+from engine.compare.slots import Input
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
 from engine.ledger.model import Message, State
 from engine.ledger.routing import LEGACY, Grant, Mode
 from engine.ledger.sqlite import comparisons
+from engine.ledger.sqlite.copies import others
 
 T = TypeVar("T")
 
@@ -106,13 +109,22 @@ class Kept:
         states = await self._ledger.read(lambda reader: reader.settled([message]))
         return states[message].get(LEGACY) in TAKEN
 
-    def reached(self, seq: int) -> bool:
-        """Whether the old engine may have an input from us. What a feed copies to several channels it may have from
-        another one's path, which is not known here."""
-        legacy = self._book.course(LEGACY)
-        return self._copied or legacy is None or (legacy.mode(seq) is Mode.SEND and legacy.claim >= seq)
+    def reached(self, input: Input) -> bool:
+        """Whether the old engine may have an input: by the channel's own path, or by that of another one that a feed
+        gave a copy."""
+        if self._book.course(LEGACY) is None or reached(self._book, input.seq):
+            return True
+        return any(reached(book, seq) for book, seq in input.copies)
 
-    def copies(self, most: int) -> tuple[int, int] | None:
+    async def elsewhere(self, message: Message) -> Sequence[Copy]:
+        """The other channels that have a copy of an input from before this process began, where it matters."""
+        if not self._copied or reached(self._book, message.seq):
+            return ()
+        rows = await self._ledger.read(lambda reader: others(reader.connection, message.id))
+        books = {book.id: book for book in self._ledger.channels.values()}
+        return [(books[channel], seq) for channel, seq in rows]
+
+    def copied(self, most: int) -> tuple[int, int] | None:
         """(first, last) of the newest `most` inputs that a feed may have copied to the old engine although they are
         ours to send."""
         epoch = self._book.epoch

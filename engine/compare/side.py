@@ -122,13 +122,9 @@ class Side:
         if slot is None or not slot.expected:
             return Came.NOTHING, None
         repeats, slot.unanswered = slot.unanswered, not answered
-        case = self.pending.get(seq)
-        if case is not None and case.output is None and not case.judged:
+        if case := self._awaited(slot):
             case.output = output
-            return Came.FIRST, case
-        if slot.missed:
-            slot.missed = False
-            return Came.LATE, Case(slot, output, late=True)
+            return (Came.LATE if case.late else Came.FIRST), case
         mark = hash(body(raw))
         if slot.silent:
             slot.silent = False
@@ -138,6 +134,24 @@ class Side:
         if mark != slot.body and not slot.recorded(mark):
             return (Came.FURTHER if self.correlator.several else Came.MORE), None
         return (Came.AGAIN if repeats else Came.TWICE), None
+
+    def unkept(self, seq: int, answered: bool) -> Case | None:
+        """An output came that could not be stored; the case, where it would have got its verdict by it."""
+        slot = self.correlator.slot(seq)
+        if slot is None or not slot.expected:
+            return None
+        slot.unanswered = not answered
+        return self._awaited(slot)
+
+    def _awaited(self, slot: Slot) -> Case | None:
+        """The case of an input that still waits for its output, or was given up without one."""
+        case = self.unjudged(slot.input.seq)
+        if case is not None and case.output is None:
+            return case
+        if not slot.missed:
+            return None
+        slot.missed = False
+        return Case(slot, late=True)
 
     def restored(self, output: Output, seq: int) -> Case | None:
         """An output that came before this process began; the case, where it gets its verdict by it."""
@@ -156,17 +170,17 @@ class Side:
         for slot in filter(None, map(self.correlator.slot, seqs)):
             slot.silent, slot.outputs = True, 0
 
-    def came_before(self, seq: int, raw: bytes) -> bool:
-        """An output that came before this process began, told in order, where an input may have several; whether it is
-        a further one, and none of those before. It may not have been answered."""
+    def came_before(self, seq: int, raw: bytes, taken: bool) -> bool:
+        """An output that came before this process began, told in order; whether it is a further one, and none of those
+        before. taken: it does not come again. Else it may: it may not have been answered."""
         slot, mark = self.correlator.slot(seq), hash(body(raw))
         if slot is None:
             return False
-        slot.unanswered = True
+        slot.unanswered = not taken
         if slot.body is None:
             slot.body = mark
             return False
-        slot.add(mark, several=True)
+        slot.add(mark, self.correlator.several)
         return mark != slot.body and not slot.recorded(mark)
 
     def refused(self, seq: int) -> Case | None:

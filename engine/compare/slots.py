@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Final
 
+from engine.compare.copies import Copy
 from engine.compare.keys import Key, Sketch, body, sketch
 
 MOST_FURTHER: Final = 50  # further outputs of one input that are known again
@@ -15,12 +17,22 @@ class Input:
 
     at: when it came (microseconds). raw: its bytes while they are held; then only their sketch.
     taps: how many still wait for an output of it. 0: nobody needs to know what it was like once its bytes are let go.
+    copies: where else a feed put its frame.
     """
 
-    __slots__ = ("_sketch", "at", "body", "control_id", "id", "key", "patient", "raw", "seq", "taps")
+    __slots__ = ("_sketch", "at", "body", "control_id", "copies", "id", "key", "patient", "raw", "seq", "taps")
 
     def __init__(
-        self, seq: int, id: int, at: int, key: Key, patient: bytes, control_id: str | None, raw: bytes, taps: int = 1
+        self,
+        seq: int,
+        id: int,
+        at: int,
+        key: Key,
+        patient: bytes,
+        control_id: str | None,
+        raw: bytes,
+        taps: int = 1,
+        copies: Sequence[Copy] = (),
     ) -> None:
         self.seq = seq
         self.id = id
@@ -31,6 +43,7 @@ class Input:
         self.raw: bytes | None = raw
         self.body = hash(body(raw))
         self.taps = taps
+        self.copies = copies
         self._sketch: array[int] | None = None
 
     def lighten(self) -> None:

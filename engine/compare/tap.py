@@ -15,7 +15,6 @@ from typing import Protocol
 from engine.compare.tapping import Fate, fate, why_parked
 from engine.config.edge import Listen
 from engine.config.model import Channel, Tap
-from engine.delivery.line import Line
 from engine.delivery.sender import Job, Sender
 from engine.hl7.ack import acknowledge
 from engine.hl7.peek import peek
@@ -23,12 +22,14 @@ from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
 from engine.ledger.model import TapOutput
 from engine.ledger.sqlite.large import LARGE
+from engine.mllp.client import Client
 from engine.mllp.connection import Connection
 from engine.mllp.replies import Answered, NotSent, Reply, Written
 from engine.mllp.server import Listener
 from engine.mllp.tls import ServerTls
 from engine.observe import tap_events as events
 from engine.observe.events import emit
+from engine.observe.service_events import Fault
 
 MOST_UNANSWERED = 64  # outputs of one connection; then it is read no further until half of them are answered
 UNANSWERED = "unanswered"  # forwarded, and no answer came: the old engine will repeat it
@@ -43,7 +44,11 @@ class Asker(Protocol):
     def owed(self) -> int:
         """Outputs that have no answer yet."""
 
+    def commit(self, stored: bool) -> None: ...
+
     def send(self, payload: bytes) -> bool: ...
+
+    def waive(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -53,16 +58,20 @@ class Asker(Protocol):
 
 
 class OurLink:
-    """Our own connection to the old engine, as one that it asks on."""
+    """Our own connection to the old engine, as one that it has just sent an output on."""
 
     owed = 0  # it sends one message at a time there, as we do
 
-    def __init__(self, line: Line, number: int) -> None:
+    def __init__(self, line: Client, number: int) -> None:
         self.number = number
+        self.commit = line.commit_later()
         self._line = line
 
     def send(self, payload: bytes) -> bool:
         return self._line.transmit(payload)
+
+    def waive(self) -> None:
+        """Nothing is owed here."""
 
     def close(self) -> None:
         """It is shared with our own messages: no answer is answer enough."""
@@ -103,7 +112,7 @@ class TapPort:
         self._sender = sender
         self._waiting: dict[Asker, dict[Job, TapOutput]] = {}  # forwarded, and not answered
         self._full: set[Asker] = set()
-        self._links: dict[Line, OurLink] = {}
+        self._links: dict[Client, int] = {}  # the numbers of our connections to the old engine
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers = 0
         destinations = channel.target.destinations if channel.target else ()
@@ -148,13 +157,13 @@ class TapPort:
 
     # -- from our connection to the old engine (engine.delivery.sender.Sender)
 
-    def on_link(self, line: Line, payload: bytes) -> bool:
+    def on_link(self, line: Client, payload: bytes) -> bool:
         """A message of the old engine's own on the connection on which it answers us."""
         if not peek(payload).ok:
             return False
         if line not in self._links:
-            self._links[line] = OurLink(line, self._number())
-        self.frame(self._links[line], payload)
+            self._links[line] = self._number()
+        self.frame(OurLink(line, self._links[line]), payload)
         return True
 
     # -- from the sockets (engine.mllp.handler.Handler)
@@ -198,7 +207,7 @@ class TapPort:
             self._record(output)
 
     def noise(self, conn: Connection, data: bytes) -> None:
-        self._bad(conn, len(data), "outside of a frame")
+        self._bad(conn, len(data), conn.stranger or "outside of a frame")
 
     def too_large(self, conn: Connection, head: bytes, size: int) -> None:
         self._bad(conn, size, "too large")
@@ -248,7 +257,9 @@ class TapPort:
             output.answer = reply.payload
             self._answer(conn, reply.payload)
             self._seconds.observe(asyncio.get_running_loop().time() - begun)
-        elif not isinstance(reply, Written):
+        elif isinstance(reply, Written):
+            self._answer(conn, None)
+        else:
             output.decision = UNANSWERED
             emit(events.OutputUnanswered(self.channel.id, self.tap.name, reply.reason))
             conn.close()
@@ -266,15 +277,20 @@ class TapPort:
             return
 
         async def lay_down() -> None:
-            await self._ledger.lay_down(output)
+            try:
+                await self._ledger.lay_down(output)
+            except Exception as error:  # then it is stored in one piece, or the ledger says that it is not
+                emit(Fault.of(error))
             self._ledger.output(output)
 
         task = asyncio.get_running_loop().create_task(lay_down(), name="large output at a tap")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _answer(self, conn: Asker, answer: bytes) -> None:
-        conn.send(answer)
+    def _answer(self, conn: Asker, answer: bytes | None) -> None:
+        """The endpoint has the output, or we do. None: nobody answers it."""
+        conn.commit(True)
+        conn.waive() if answer is None else conn.send(answer)
         if conn in self._full and conn.owed <= MOST_UNANSWERED // 2:
             self._full.discard(conn)
             conn.resume()

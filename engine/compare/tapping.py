@@ -8,9 +8,14 @@ forwarded while the old engine is the one to send, and else kept for a person.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Mode
+
+NO_SOCKET: Final = 0
+"""Where the number of its connection stands, of an output that came as a file: nobody waits for an answer to it, and it
+does not come again."""
 
 
 class Fate(Enum):

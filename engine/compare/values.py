@@ -69,10 +69,15 @@ _SIGNS: Final = re.compile(r"\s*([-<>=:])\s*")
 LONGEST_RANGE: Final = 64  # characters; longer is text
 
 
+def common_type(one: str, other: str) -> str:
+    """The value type (OBX-2) by which two values are compared; empty where the two sides mean different ones."""
+    return one if one == other or {one, other} <= _NUMERIC or {one, other} <= _TIMELY else ""
+
+
 def likeness(path: str, one: str, other: str, value_type: str = "") -> Likeness | None:
     """How two unequal values of a leaf are the same, or None: they are not.
 
-    path: `OBX-5` or `PID-5.1`. value_type: OBX-2, for OBX-5.
+    path: `OBX-5` or `PID-5.1`. value_type: what both sides say in OBX-2, for OBX-5.
     """
     field = path.partition(".")[0]
     bare, plain = one.strip(), other.strip()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from types import MappingProxyType
 
 from engine.config.edge import Ack, AckForm
+from engine.config.endpoints import Endpoints
 from engine.config.kinds import guessed
 from engine.config.nodes import Findings
 from engine.config.tables import Section
@@ -14,12 +15,13 @@ AUTHORITATIVE, STORED = "authoritative", "stored"
 NOBODY = "nobody waits for an answer"
 
 
-def read_ack(section: Section | None, default: str) -> Ack:
+def read_ack(section: Section | None, default: str, endpoints: Endpoints, findings: Findings) -> Ack:
     """default: whose answer it is where the section does not say."""
     if section is None:
         return Ack(default)
-    values = section.given("on_relay_timeout", "mode", "to")
-    return Ack(section.get("from", default), **values, form=_form(section))
+    values = section.given("on_relay_timeout", "mode")
+    to = endpoints.address(section.place("to"), section.get("to"), findings) if section.get("to") else None
+    return Ack(section.get("from", default), **values, form=_form(section), to=to)
 
 
 def _form(section: Section) -> AckForm:

@@ -62,7 +62,7 @@ def read_channel(node: Node, file: str, around: Surroundings, findings: Findings
         phase=phase,
         source=source,
         takes=_takes(section, feed),
-        ack=_ack(section, feed, by_old_engine=legacy is not None and legacy.endpoint is not None),
+        ack=_ack(section, feed, around, findings, by_old_engine=legacy is not None and legacy.endpoint is not None),
         identity=MappingProxyType(get("identity", {})),
         legacy=legacy,
         target=target,
@@ -99,11 +99,13 @@ def _takes(section: Section, feed: ReadFeed | None) -> Takes:
     return read_takes(section.get("listen") or section.get("connect") or section.get("files"))
 
 
-def _ack(section: Section, feed: ReadFeed | None, *, by_old_engine: bool) -> Ack:
+def _ack(
+    section: Section, feed: ReadFeed | None, around: Surroundings, findings: Findings, *, by_old_engine: bool
+) -> Ack:
     if feed:
         return feed.ack
     default = AUTHORITATIVE if by_old_engine and "files" not in section.places else STORED
-    return read_ack(section.get("ack"), default)
+    return read_ack(section.get("ack"), default, around.endpoints, findings)
 
 
 def _check_ack(section: Section, target: Target | None, findings: Findings) -> None:

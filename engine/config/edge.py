@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from engine.config.address import Address
+
+if TYPE_CHECKING:
+    from engine.config.endpoint import Endpoint
 
 RelayTimeout = Literal["silent", "close", "ae"]
 AckMode = Literal["auto", "original", "enhanced"]
@@ -29,12 +32,34 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 class Framing:
     """The bytes around a message: control characters (0x00 to 0x1F), since any other may stand in one.
 
-    `start` is one byte, or empty for a peer that sends none. `end` is one or two bytes, the first neither CR nor the
-    one of `start`; of two, a peer may leave out the second. MLLP is 0x0B … 0x1C 0x0D (HL7 v2.3.1 appendix C).
+    `start` is one byte, or empty for a peer that sends none. `end` is one or two bytes, of which a peer may leave out
+    the second, unless the first is CR or LF: 0x0D 0x0D is a blank line. MLLP is 0x0B … 0x1C 0x0D (HL7 v2.3.1
+    appendix C).
+    release: of MLLP. In release 2 each side also says on the transport level whether it has stored what came (HL7
+    "Transport Specification: MLLP, Release 2"). Its bytes are part of the specification, so it has no others.
     """
 
     start: bytes = b"\x0b"
     end: bytes = b"\x1c\r"
+    release: int = 1
+
+    @property
+    def flaw(self) -> tuple[str, str, str] | None:
+        """Why messages could not be told apart: the key that is wrong, what is found there, and what would be right."""
+        start, end = self.start, self.end
+        if len(start) > 1 or len(end) not in (1, 2):
+            return "end", "another number of bytes", "one byte or none at the start, one or two at the end"
+        if end in (b"\r", b"\r\n"):
+            wanted = "0x0D 0x0D for a blank line, or 0x0A 0x0D where lines end in 0x0D 0x0A"
+            return "end", "an end: that segments end in", wanted
+        if start in (b"\r", b"\n"):
+            return "start", "a start: of 0x0D or 0x0A, which stand inside every message", "another byte, or none"
+        if start and start in end:
+            found = f"an end: that {'begins' if start == end[:1] else 'ends'} with the byte of start:"
+            return "end", found, "a byte of its own, or nobody could tell the two"
+        if self.release == 2 and (start, end) != (b"\x0b", b"\x1c\r"):
+            return "release", "release 2 with other bytes than MLLP's", "no start: and no end: beside it"
+        return None
 
 
 MLLP = Framing()
@@ -66,7 +91,8 @@ class Sockets:
     newest_wins: a new connection of an address ends its older ones, once what they began is answered.
     idle: seconds without a byte after which a connection is closed; None = never.
     keepalive: seconds of silence after which the kernel begins to ask whether the peer is still there.
-    one_message: the connection is closed after the first answer.
+    one_message: the connection is closed once a message is answered: after the application's answer, where that comes
+    after an accept acknowledgement.
     """
 
     most: int = 256
@@ -218,14 +244,14 @@ class Ack:
 
     source: `authoritative`, `stored`, or the name of a destination of the channel.
     mode: `original` or `enhanced` (HL7 v2 chapter 2, 2.9.2 and 2.9.3), by MSH-15 and MSH-16 where `auto`.
-    to: where our answers are sent on a connection that we make; None = on the sender's own.
+    to: the endpoint that our answers are sent to; None = on the sender's own connection.
     """
 
     source: str
     on_relay_timeout: RelayTimeout = "silent"
     mode: AckMode = "auto"
     form: AckForm = AckForm()
-    to: Address | None = None
+    to: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from engine.config.edge import Ack, Connect, Listen, Takes
 from engine.config.endpoint import Endpoint
@@ -34,6 +35,7 @@ class Feed:
 
     legacy: the feed's own connection to the old engine, which all its channels share while they need it.
     channels: every channel that may get a message, in the order of their names.
+    raw: the feed as written, without what it sends where.
     """
 
     id: str
@@ -46,3 +48,10 @@ class Feed:
     default: str
     channels: tuple[str, ...]
     file: str
+    raw: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def written_for(self, channel: str) -> list[Any]:
+        """What a channel of it depends on, as plain values: changes elsewhere are not its own."""
+        rules = [[rule.when, rule.to] for rule in self.rules if channel in rule.to]
+        table = {value: to for value, to in self.table.of.items() if channel in to} if self.table else {}
+        return [self.raw, rules, self.table.by if table and self.table else "", table, channel == self.default]

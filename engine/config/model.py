@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.config.address import Address
-from engine.config.edge import Ack, Files, Listen, Source, Takes
+from engine.config.edge import Ack, Files, FromFeed, Listen, Source, Takes
 from engine.config.endpoint import Endpoint
 from engine.config.feed import Feed
 
@@ -211,6 +211,16 @@ class Channel:
     @property
     def taps(self) -> tuple[Tap, ...]:
         return self.legacy.taps if self.legacy else ()
+
+    @property
+    def feed(self) -> str | None:
+        """The feed that carries it, if one does."""
+        return self.source.name if isinstance(self.source, FromFeed) else None
+
+    @property
+    def door(self) -> str:
+        """The name of what its messages come in by: its feed's, or its own."""
+        return self.feed or self.id
 
 
 @dataclass(frozen=True, slots=True)

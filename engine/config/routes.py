@@ -10,9 +10,11 @@ from types import MappingProxyType
 from engine.config.feed import Feed, Rule, Table
 from engine.config.feeds import ReadFeed, feed_named
 from engine.config.kinds import guessed
-from engine.config.nodes import Findings, Place
+from engine.config.nodes import Findings, Place, plain
 from engine.config.rows import read_rows
 from engine.config.tables import Section
+
+WHERE_TO = ("routes", "table", "default")
 
 COPIES = (
     "messages of '{}' go to this channel as well: without taps in legacy:, or endpoints with sink: true, it can be live"
@@ -70,6 +72,7 @@ def build_feed(
         default=default,
         channels=tuple(sorted(named)),
         file=read.file,
+        raw={key: value for key, value in plain(section.node).items() if key not in WHERE_TO},
     )
 
 

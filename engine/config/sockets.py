@@ -43,10 +43,10 @@ def read_framing(section: Section, findings: Findings) -> Framing:
     inner = section.get("framing")
     if not isinstance(inner, Section):
         return MLLP
-    framing = Framing(**inner.given("start", "end"))
-    if framing.start and framing.start == framing.end[:1]:
-        found = "an end: that begins with the byte of start:"
-        findings.problem(inner.place("end"), found, "a byte of its own, or nobody could tell the two")
+    framing = Framing(**inner.given("start", "end", "release"))
+    if framing.flaw:
+        key, found, wanted = framing.flaw
+        findings.problem(inner.place(key), found, wanted)
     return framing
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from engine.config.address import Address
@@ -13,8 +12,6 @@ from engine.mllp.server import Listener
 from engine.observe.delivery_events import AnswersUnheard, StrayAnswer
 from engine.observe.events import emit
 
-AGAIN = 2.0  # seconds until a port that could not be had is tried again
-
 
 class AnswerPort:
     """One endpoint's port for answers. Which message an answer belongs to, its MSA-2 says; there is one line, so that
@@ -23,22 +20,23 @@ class AnswerPort:
     def __init__(self, endpoint: Endpoint, lines: Sequence[Client]) -> None:
         assert endpoint.answers.listen is not None
         self.address: Address = endpoint.answers.listen
+        self.name = f"answers of {endpoint.name}"
         self._endpoint = endpoint.name
+        self.down: str | None = "not opened yet"  # why no answer can come
         self._lines = lines
         self._listener = Listener(self.address, lambda: self, framing=endpoint.framing)
 
-    async def run(self) -> None:
-        """Open the port; where that is not possible now, try again until it is."""
-        told = False
-        while True:
-            try:
-                await self._listener.start()
-                return
-            except OSError as error:
-                if not told:
-                    told = True
-                    emit(AnswersUnheard(self._endpoint, str(self.address), error.strerror or "not possible"))
-                await asyncio.sleep(AGAIN)
+    async def open(self) -> None:
+        """OSError where the port cannot be had; `down` says why."""
+        try:
+            await self._listener.start()
+        except OSError as error:
+            reason = error.strerror or "not possible"
+            if self.down != reason:
+                emit(AnswersUnheard(self._endpoint, str(self.address), reason))
+            self.down = reason
+            raise
+        self.down = None
 
     async def close(self) -> None:
         await self._listener.close()
@@ -58,6 +56,7 @@ class AnswerPort:
         """It does not matter."""
 
     def frame(self, conn: Connection, payload: bytes) -> None:
+        conn.commit(True)
         conn.waive()  # an answer gets none
         for line in self._lines:
             line.offer(payload)

@@ -13,6 +13,7 @@ from functools import partial
 
 from engine.delivery.line import Final, Line
 from engine.hl7.ack import Answer, parse_ack
+from engine.mllp.client import Client
 from engine.mllp.replies import Answered, NotSent, Reply, Written
 
 MOST_REMEMBERED = 256  # messages whose application's answer may still come
@@ -23,10 +24,11 @@ class Job:
 
     final: whether a frame is the answer, where another one may come before it. expects: False where none will come.
     later: hears the answer that comes after an accept acknowledgement has ended it (enhanced mode), or though none was
-    expected. control_id: MSH-10, by which that answer is known.
+    expected. control_id: MSH-10, by which that answer is known. inside: of a batch, the MSH-10 of its messages: a peer
+    may answer each of them by itself, and what comes after the first such answer is heard by `later`.
     """
 
-    __slots__ = ("control_id", "done", "expects", "final", "later", "line", "payload", "timeout")
+    __slots__ = ("control_id", "done", "expects", "final", "inside", "later", "line", "payload", "timeout")
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Job:
         expects: bool = True,
         later: Callable[[bytes], None] | None = None,
         control_id: str | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
         self.payload = payload
         self.timeout = timeout
@@ -46,6 +49,7 @@ class Job:
         self.expects = expects
         self.later = later
         self.control_id = control_id
+        self.inside = inside
         self.line: Line | None = None
 
     def hang_up(self) -> None:
@@ -67,8 +71,8 @@ class Sender:
         self._timer: asyncio.TimerHandle | None = None
         self._later: OrderedDict[str, Callable[[bytes], None]] = OrderedDict()  # by MSH-10
         self._closed = False
-        self.message: Callable[[Line, bytes], bool] | None = None
-        """Hears a peer's own message on one of the lines; True where it takes it."""
+        self.message: Callable[[Client, bytes], bool] | None = None
+        """Hears a peer's own message on a connection that we made to it; True where it takes it."""
 
     def use(self, lines: Sequence[Line]) -> None:
         """The lines that it sends on, before anything is sent."""
@@ -97,7 +101,7 @@ class Sender:
         """Write something that gets no answer on a connection that is there; False where none is."""
         return any(line.transmit(payload) for line in self._lines)
 
-    def came(self, line: Line, payload: bytes) -> bool:
+    def came(self, line: Client, payload: bytes) -> bool:
         """A frame on a line that is not the answer waited for. Whether it is welcome."""
         answer = parse_ack(payload)
         if answer is not None:
@@ -147,8 +151,8 @@ class Sender:
         job.line = line
 
         def heard(reply: Reply) -> None:
-            if job.later is not None and not _more_may_come(reply):
-                self._later.pop(job.control_id or "", None)
+            if job.later is not None:
+                self._forget(job, reply)
             self._idle.append(line)
             try:
                 job.done(reply)
@@ -164,16 +168,33 @@ class Sender:
     def _is_final(self, job: Job, payload: bytes) -> bool:
         """Whether it is not the answer that an earlier message still has coming."""
         answer = parse_ack(payload)
-        if answer is not None and answer.control_id in self._later and answer.control_id != job.control_id:
+        if answer is not None and answer.control_id in self._later and answer.control_id not in _names(job):
             return False
         return job.final is None or job.final(payload)
 
     def _remember(self, job: Job, later: Callable[[bytes], None]) -> None:
-        if job.control_id:
-            self._later.pop(job.control_id, None)
-            self._later[job.control_id] = later
+        for name in _names(job):
+            self._later.pop(name, None)
+            self._later[name] = later
         while len(self._later) > MOST_REMEMBERED:
             self._later.popitem(last=False)
+
+    def _forget(self, job: Job, reply: Reply) -> None:
+        """What cannot come any more."""
+        if _more_may_come(reply):
+            return
+        answer = parse_ack(reply.payload) if isinstance(reply, Answered) else None
+        if answer is not None and answer.control_id in job.inside:
+            self._later.pop(answer.control_id, None)  # those of the others may follow
+            self._later.pop(job.control_id or "", None)
+            return
+        for name in _names(job):
+            self._later.pop(name, None)
+
+
+def _names(job: Job) -> tuple[str, ...]:
+    """The control ids by which an answer to it may be known."""
+    return (job.control_id, *job.inside) if job.control_id else tuple(job.inside)
 
 
 def _more_may_come(reply: Reply) -> bool:

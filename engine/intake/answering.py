@@ -15,26 +15,36 @@ from engine.hl7.batch import acknowledge_batch, read_batch
 from engine.hl7.modes import Wanted, accept_code, wanted
 from engine.hl7.peek import Peek, peek
 from engine.intake.reply import Reply
-from engine.mllp.client import Client
 from engine.mllp.connection import Connection
-from engine.mllp.replies import Answered, Lost, NotSent, Written
+from engine.mllp.replies import Lost, NotSent
+from engine.mllp.replies import Reply as Sent
 from engine.observe.events import emit
 from engine.observe.intake_events import AnswerUnsent
 
-TO_WRITE = 30.0  # seconds that an answer on a connection of its own may take
+Elsewhere = Callable[[bytes, Callable[[Sent], None]], None]
+"""Sends an answer on a connection of its own, and tells what became of it."""
 
 
 class Answering:
     """Makes answers and gives them."""
 
-    def __init__(self, name: str, ack: Ack, batch: Batch, own_id: Callable[[], str], now: Callable[[], int]) -> None:
-        """`name`: of the channel or feed. `own_id`: a control id for each answer. `now`: microseconds since 1970."""
+    def __init__(
+        self,
+        name: str,
+        ack: Ack,
+        batch: Batch,
+        own_id: Callable[[], str],
+        now: Callable[[], int],
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """`name`: of the channel or feed. `own_id`: a control id for each answer. `now`: microseconds since 1970.
+        `elsewhere`: sends to where `ack.to` says."""
         self._name = name
         self._ack = ack
         self._batch = batch
         self._own_id = own_id
         self._now = now
-        self._elsewhere = Client(ack.to) if ack.to is not None else None
+        self._elsewhere = elsewhere
 
     def asks(self, head: Peek) -> Wanted:
         """What the sender of a frame wants to hear."""
@@ -83,7 +93,7 @@ class Answering:
         if self._elsewhere is None or (asks.enhanced and _commits(answer)):
             return conn.send(answer)
         conn.waive()
-        self._elsewhere.send(answer, TO_WRITE, self._sent, expects=False)
+        self._elsewhere(answer, self._sent)
         return True
 
     def give_later(self, conn: Connection, answer: bytes) -> None:
@@ -91,15 +101,11 @@ class Answering:
         if self._elsewhere is None:
             conn.transmit(answer)
         else:
-            self._elsewhere.send(answer, TO_WRITE, self._sent, expects=False)
+            self._elsewhere(answer, self._sent)
 
-    def _sent(self, written: Written | Answered | NotSent | Lost) -> None:
+    def _sent(self, written: Sent) -> None:
         if isinstance(written, NotSent | Lost):
             emit(AnswerUnsent(self._name, str(self._ack.to), written.reason))
-
-    async def aclose(self) -> None:
-        if self._elsewhere is not None:
-            await self._elsewhere.aclose()
 
     # -- inside
 

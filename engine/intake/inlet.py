@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engine.config.edge import Ack
 from engine.config.model import Channel
-from engine.hl7.ack import AckCode
+from engine.hl7.ack import AckCode, parse_ack
 from engine.hl7.peek import Peek
 from engine.intake.answering import Answering
 from engine.intake.judge import LATE, NOT_STORED, NOT_TAKEN, Flaw, Rules, judge
@@ -95,6 +95,8 @@ class Inlet:
         reply: Reply | None = message.reply
         if reply is None:
             return
+        if reply.conn.commits and (not reply.copies or message is reply.copies[0]):
+            reply.conn.commit(True)
         if message.relayed:
             self._awaited.append(message)
             if self.book.epoch.routing.answer_from != LEGACY:
@@ -126,11 +128,20 @@ class Inlet:
 
     def _pass_on(self, reply: Reply, settlement: Settlement, code: AckCode) -> bool:
         if settlement.answer is not None:
+            if self._another_follows(reply, settlement.answer):
+                reply.conn.expect_more(self._late_after)  # no longer than its first answer may take
             return self._answering.relay(reply, settlement.answer)
         if settlement.course.name == LEGACY:  # the message asks for no answer, and the old engine gave none
             reply.given = True
             return self._answering.give(reply.conn, None, reply.asks)
         return self._answering.applied(reply, code, NOT_TAKEN.error if code == "AR" else None)
+
+    def _another_follows(self, reply: Reply, answer: bytes) -> bool:
+        """Whether the application's answer is to come on the sender's connection, after this one."""
+        if not reply.asks.enhanced or self._ack.to is not None or not any(reply.asks.application):
+            return False
+        first = parse_ack(answer)
+        return first is not None and first.code == "CA"
 
     def answered_later(self, message: Message, reply: Reply, answer: bytes) -> None:
         """The application's answer, after the accept acknowledgement that its sender has: kept, then passed on."""
@@ -166,13 +177,15 @@ class Inlet:
                 self._late(message, reply, now - reply.since)
 
     def failed(self, message: Message) -> None:
-        """This one could not be stored, and others could: say so to its sender."""
+        """This one could not be stored, and others could: say so to its sender. On the transport level, where it hears
+        that: it will repeat the message, and would take an answer for the repetition's."""
         reply: Reply | None = message.reply
         message.reply = None
         if reply is not None and not reply.given:
             reply.given = True
             refusal = self._answering.refusal(reply.head, reply.asks, NOT_STORED.code, NOT_STORED.error)
-            self._answering.give(reply.conn, refusal, reply.asks)
+            reply.conn.commit(False)
+            self._answering.give(reply.conn, None if reply.conn.commits else refusal, reply.asks)
             reply.port.make_room(reply.conn)
 
     def unstored(self, message: Message) -> None:

@@ -116,7 +116,6 @@ class Port:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._answering.aclose()
 
     # -- from the sockets (engine.mllp.server.Handler)
 
@@ -146,6 +145,7 @@ class Port:
             conn.done_with()
             return
         if self.back is not None and self.back.offer(conn, payload):
+            conn.commit(True)
             conn.waive()
             conn.done_with()
             return
@@ -158,15 +158,17 @@ class Port:
         self._take(conn, payload, head)
 
     def noise(self, conn: Connection, data: bytes) -> None:
-        emit(events.Noise(self.name, conn.peer, len(data)))
+        reason = conn.stranger or "bytes outside of a frame"
+        emit(events.Noise(self.name, conn.peer, len(data), reason))
         self._one_bad(conn)
-        self._keep_some(conn, "noise", "bytes outside of a frame", data[:NOISE_KEPT], len(data))
+        self._keep_some(conn, "noise", reason, data[:NOISE_KEPT], len(data))
 
     def too_large(self, conn: Connection, head: bytes, size: int) -> None:
         emit(events.FrameTooLarge(self.name, conn.peer, size))
         header = peek(head)
         asks = self._answering.asks(header)
         answer = self._answering.refusal(header, asks, TOO_LARGE.code, TOO_LARGE.error)
+        conn.commit(False)
         self._answering.give(conn, answer, asks)
         self._keep(conn, "too_large", TOO_LARGE.reason, head, size, answer)
 
@@ -263,7 +265,8 @@ class Port:
             self._bad.pop(conn, None)
 
     def _stray(self, conn: Connection, payload: bytes) -> None:
-        """An acknowledgement that nobody waits for: it is never acknowledged itself."""
+        """An acknowledgement that nobody waits for: it is never acknowledged itself, but on the transport level."""
+        conn.commit(True)
         conn.waive()
         conn.done_with()
         emit(events.StrayAcknowledgement(self.name, conn.peer, len(payload)))
@@ -291,18 +294,22 @@ class Port:
             assert event.answer is not None
             self._answering.give_later(conn, event.answer)
             return
+        conn.commit(True)
         if self._answering.give(conn, event.answer, event.reply.asks):
             events.ACKNOWLEDGED.of(event.channel.name, "refused").n += 1
         self.make_room(conn)
 
     def unkept(self, event: IntakeEvent) -> None:
         """It cannot be written while the ledger cannot: no answer, and this connection waits."""
-        event.reply.conn.waive()
+        if event.kind != LATER:
+            event.reply.conn.waive()
         self.stall(event.reply.conn)
 
     def unwritten(self, event: IntakeEvent) -> None:
         """This piece could not be written, and others could."""
-        event.reply.conn.waive()
+        if event.kind != LATER:
+            event.reply.conn.commit(False)
+            event.reply.conn.waive()
         self._let_on(event.reply.conn)
 
     def recovered(self) -> None:

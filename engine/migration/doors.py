@@ -33,19 +33,16 @@ class Door:
         return f"the folder of {self.name}"
 
 
-def door_name(channel: Channel) -> str:
-    return channel.source.name if isinstance(channel.source, FromFeed) else channel.id
-
-
 def doors(channels: Iterable[Channel], feeds: Mapping[str, Feed]) -> list[Door]:
     """Each once, in the order of the channels."""
     by_name: dict[str, list[Channel]] = {}
     for channel in channels:
-        by_name.setdefault(door_name(channel), []).append(channel)
-    return [Door(name, _source(found[0], feeds), tuple(found)) for name, found in by_name.items()]
+        by_name.setdefault(channel.door, []).append(channel)
+    return [Door(name, source_of(found[0], feeds), tuple(found)) for name, found in by_name.items()]
 
 
-def _source(channel: Channel, feeds: Mapping[str, Feed]) -> Listen | Connect | Files:
+def source_of(channel: Channel, feeds: Mapping[str, Feed]) -> Listen | Connect | Files:
+    """Where its messages come in: its own, or its feed's."""
     return feeds[channel.source.name].source if isinstance(channel.source, FromFeed) else channel.source
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from engine.config.edge import FromFeed
 from engine.config.model import Channel
 from engine.migration.refused import Refused
 
@@ -87,7 +86,7 @@ def by_socket(chosen: Iterable[Channel], channels: Sequence[Channel]) -> tuple[G
 
 
 def _feeds_of(group: Group) -> set[str]:
-    return {channel.source.name for channel in group.channels if isinstance(channel.source, FromFeed)}
+    return {channel.feed for channel in group.channels if channel.feed}
 
 
 def _join(groups: Sequence[Group]) -> Group:

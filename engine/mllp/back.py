@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from engine.mllp.connection import Connection
-from engine.mllp.replies import Answered, Lost, NotSent, Reply, Written
+from engine.mllp.replies import NOT_COMMITTED, Answered, Lost, NotSent, Reply, Written
 
 Final = Callable[[bytes], bool]
 
@@ -28,6 +29,7 @@ class Back:
         self._last: Connection | None = None  # on which one was due last
         self._done: Callable[[Reply], None] | None = None
         self._final: Final | None = None
+        self._expects = True
         self._timer: asyncio.TimerHandle | None = None
 
     def send(
@@ -62,7 +64,7 @@ class Back:
     def offer(self, conn: Connection, payload: bytes) -> bool:
         """A frame came on one of the connections. Whether it is what the outstanding message waits for, or belongs to
         it: it is no message of the peer's own then."""
-        if conn is not self._conn or not self._answers(payload):
+        if conn is not self._conn or not self._expects or not self._answers(payload):
             return False
         if self._final is None or self._final(payload):
             self._settle(Answered(payload))
@@ -83,13 +85,22 @@ class Back:
         while self._done is None and self._queue:
             payload, timeout, done, final, expects = self._queue.popleft()
             conn = self._newest()
-            if conn is None or not conn.transmit(payload):
+            if conn is None or not conn.transmit(payload, partial(self._committed, done)):
                 done(NotSent("no sender is connected"))
-            elif not expects:
+            elif not expects and not conn.commits:
                 done(Written())
             else:
-                self._conn, self._done, self._final = conn, done, final
+                self._conn, self._done, self._final, self._expects = conn, done, final, expects
                 self._timer = asyncio.get_running_loop().call_later(timeout, self._timed_out)
+
+    def _committed(self, done: Callable[[Reply], None], stored: bool) -> None:
+        """The peer has said on the transport level what became of a message."""
+        if done is not self._done:
+            return
+        if not stored:
+            self._settle(NotSent(NOT_COMMITTED))
+        elif not self._expects:
+            self._settle(Written())
 
     def _timed_out(self) -> None:
         if self._conn is not None:

@@ -10,6 +10,10 @@ something arrives that nobody asked for and that `unasked` does not welcome. Suc
 to `stray`.
 
 After `Lost`, what is queued goes out on a new connection. Order across a loss is the caller's: queue only what may go.
+
+In release 2 of MLLP the peer also says on the transport level whether it has stored a message, and hears the same of
+its answers. That is no answer: it ends the exchange where none is expected, or where it is a no. A peer that leaves it
+out and answers is understood all the same.
 """
 
 from __future__ import annotations
@@ -18,15 +22,29 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from engine.config.address import Address
 from engine.config.edge import MLLP, Framing
 from engine.mllp.dial import GOODBYE, why
 from engine.mllp.exchange import Exchange, tell
-from engine.mllp.framing import FILLER, MAX_BYTES, Decoder, Event, Frame, Noise, TooLarge, check, encode
+from engine.mllp.framing import (
+    FILLER,
+    MAX_BYTES,
+    NOT_STORED,
+    STORED,
+    Commit,
+    Decoder,
+    Event,
+    Frame,
+    Noise,
+    TooLarge,
+    check,
+    encode,
+)
 from engine.mllp.handshake import refused_us, why_not
 from engine.mllp.link import Link, Sight
-from engine.mllp.replies import TIMED_OUT, Answered, Lost, NotSent, Reply, Written
+from engine.mllp.replies import NOT_COMMITTED, TIMED_OUT, Answered, Lost, NotSent, Reply, Written
 from engine.mllp.sockets import KEEPALIVE
 from engine.mllp.states import State, Step, advance
 from engine.mllp.tls import ClientTls
@@ -74,6 +92,8 @@ class Client:
         self._stray = stray
         self._unasked = unasked
         self._framing = framing
+        self._commits = framing.release == 2
+        self._commits_later = False  # whoever was told of a frame acknowledges it
         self._tls = tls
         self._source = source_address
         self._persistent = persistent
@@ -113,7 +133,7 @@ class Client:
         called once, from the event loop, never from within this call.
 
         final: asked of each frame that comes while the answer is due; False = it is another one, the wait goes on.
-        expects: False = the peer does not answer; then `Written` is the end."""
+        expects: False = the peer does not answer; then `Written` is the end, in release 2 when it has been stored."""
         exchange = Exchange(payload, timeout, done, final, expects)
         if self._state is State.ENDED:
             asyncio.get_running_loop().call_soon(tell, exchange, NotSent("client closed"))
@@ -126,11 +146,22 @@ class Client:
         """Write something that gets no answer, at once: our answer to a message of the peer's own. False where there
         is no connection."""
         self._touch()
-        return self._link is not None and self._link.write(encode(payload, self._framing))
+        link = self._link
+        if link is None or not link.write(encode(payload, self._framing)):
+            return False
+        if self._commits:
+            link.uncommitted.append(None)
+        return True
+
+    def commit_later(self) -> Callable[[bool], None]:
+        """To be called from `unasked`, by whoever keeps a message of the peer's own: the commit acknowledgement is then
+        theirs to give, by calling what this returns. Every other frame is acknowledged as soon as it is heard."""
+        self._commits_later = True
+        return partial(self._commit, self._link)
 
     def offer(self, payload: bytes) -> None:
         """An answer came elsewhere. It is treated like a frame of the connection."""
-        self._sort(self._link, [Frame(payload)])
+        self._sort(None, [Frame(payload)])
 
     def hang_up(self) -> None:
         """Close the socket, since what comes on it can no longer be trusted: an answer that names another message.
@@ -194,12 +225,14 @@ class Client:
         """A message has been written."""
         link.used = True
         self._current = exchange
-        self._first_counts = exchange.final is None and exchange.expects
+        self._first_counts = exchange.final is None and exchange.expects and not self._commits
+        if self._commits:
+            link.uncommitted.append(exchange)
         self._state = advance(self._state, Step.SENT)
         self._touch()
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(exchange.timeout, self._timed_out, exchange)
-        if not exchange.expects:
+        if not exchange.expects and not self._commits:
             loop.call_soon(self._check_written, link, exchange)
 
     def _look(self, link: Link) -> Sight:
@@ -274,37 +307,64 @@ class Client:
 
     def _sort(self, link: Link | None, events: list[Event]) -> None:
         """Everything but the usual: find the answer, if one is due; report the rest; close if any of the rest could
-        be taken for the answer to the next message."""
+        be taken for the answer to the next message. `link`: None where it came elsewhere."""
         exchange = self._current
         due = exchange is not None and exchange.expects
-        answer: Frame | None = None
+        reply: Reply | None = None
         alarm = too_large = False
         for event in events:
-            awaited = due and answer is None
-            if not isinstance(event, Frame):
+            awaited = due and reply is None
+            if isinstance(event, Commit):
+                reply = self._committed(link, event) or reply
+            elif not isinstance(event, Frame):
                 self._report(event)
                 too_large |= isinstance(event, TooLarge)
                 alarm |= too_large or (not awaited and _alarming(event))
             elif awaited and self._is_final(event.payload):
-                answer = event
-            elif self._unasked is None or not self._unasked(event.payload):
+                reply = Answered(event.payload)
+                self._commit(link, True)
+            elif not self._is_welcome(link, event.payload):
                 self._report(event)
                 alarm |= not awaited
-        begun = link is not None and link.decoder.inside
-        alarm |= begun and self._unasked is None and (not due or answer is not None)
+                if awaited:
+                    self._commit(link, True)
+        begun = link is not None and link.decoder.inside and not (self._commits and link.decoder.size <= 1)
+        alarm |= begun and self._unasked is None and (not due or reply is not None)
         if self._current is not exchange:
-            exchange = answer = None  # whoever was told of a frame has ended the exchange, or begun another
-        if answer is not None:
+            exchange = reply = None  # whoever was told of a frame has ended the exchange, or begun another
+        if reply is not None:
             self._state = advance(self._state, Step.ANSWERED)
-        dropped = alarm and link is not None and link is self._link
+        dropped = alarm and self._link is not None and link in (None, self._link)
         if dropped:
-            self._drop(link)
-        elif answer is not None and self._link is not None and not self._persistent:
-            self._drop(self._link, self._link.close)
-        if answer is not None:
-            self._settle(Answered(answer.payload))
+            self._drop(self._link)
+        elif reply is not None and self._link is not None and not self._persistent:
+            self._drop(self._link, self._link.leave if self._commits else self._link.close)
+        if reply is not None:
+            self._settle(reply)
         elif dropped:
             self._settle(Lost("answer too large" if too_large else "something came that nobody asked for"))
+
+    def _committed(self, link: Link | None, commit: Commit) -> Reply | None:
+        """What the peer says of a block of ours on the transport level, and what that ends. It takes them in order."""
+        exchange = link.uncommitted.popleft() if link is not None and link.uncommitted else None
+        if exchange is None or exchange is not self._current:
+            return None
+        if not commit.stored:
+            return NotSent(NOT_COMMITTED)
+        return None if exchange.expects else Written()
+
+    def _commit(self, link: Link | None, stored: bool) -> None:
+        if self._commits and link is not None:
+            link.write(encode(STORED if stored else NOT_STORED, self._framing))
+
+    def _is_welcome(self, link: Link | None, payload: bytes) -> bool:
+        """Whether somebody wants a frame that is no answer."""
+        self._commits_later = False
+        if self._unasked is None or not self._unasked(payload):
+            return False
+        if not self._commits_later:
+            self._commit(link, True)
+        return True
 
     def _is_final(self, payload: bytes) -> bool:
         return self._current is not None and (self._current.final is None or self._current.final(payload))
@@ -315,7 +375,7 @@ class Client:
             self._tell_stray(event.payload)
         elif isinstance(event, Noise):
             self._tell_stray(event.data)
-        else:
+        elif not isinstance(event, Commit):
             self._tell_stray(event.head)
 
     def _tell_stray(self, data: bytes) -> None:
@@ -325,7 +385,8 @@ class Client:
     def _timed_out(self, exchange: Exchange) -> None:
         if self._current is exchange:
             self._drop(self._link)
-            self._settle(Lost(TIMED_OUT if exchange.expects else "could not be written in time"))
+            silent = exchange.expects or self._commits
+            self._settle(Lost(TIMED_OUT if silent else "could not be written in time"))
 
     def gone(self, link: Link, exc: Exception | None) -> None:
         self._leaving.discard(link)

@@ -10,18 +10,36 @@ Back pressure has three sources, and a connection is read only while none of the
 the peer itself, when it sends but does not read its answers (its write buffer is above `WRITE_HIGH`), and the memory
 budget of all connections (`ration`).
 
+In release 2 of MLLP the peer is told by `commit` that a message is stored, or could not be, and says the same of what
+is sent to it, in the order in which it came.
+
 A handler that raises costs its connection: closed, with no answer, so that the sender repeats.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from typing import cast
 
 from engine.mllp.budget import WEIGHTY
-from engine.mllp.framing import Decoder, Event, Frame, Noise, TooLarge, Unfinished, encode
+from engine.mllp.framing import (
+    MOST_UNCOMMITTED,
+    NOT_STORED,
+    STORED,
+    Commit,
+    Decoder,
+    Event,
+    Frame,
+    Noise,
+    TooLarge,
+    Unfinished,
+    encode,
+)
 from engine.mllp.handler import Handler, Owner
 from engine.mllp.sockets import host_of, tune
+from engine.mllp.strangers import LONGEST, stranger, undecided
 
 WRITE_HIGH = 256 * 1024
 """Bytes of answers not taken by the peer above which it is no longer read."""
@@ -38,12 +56,14 @@ class Connection(asyncio.Protocol):
         "_deaf",
         "_decoder",
         "_finishing",
+        "_first",
         "_gone",
         "_handler",
         "_held",
         "_last",
         "_loop",
         "_manner",
+        "_more",
         "_owed",
         "_owner",
         "_pulse",
@@ -54,10 +74,13 @@ class Connection(asyncio.Protocol):
         "_timer",
         "_transport",
         "_turned_away",
+        "_uncommitted",
         "_wait",
         "announced",
+        "commits",
         "number",
         "peer",
+        "stranger",
     )
 
     def __init__(
@@ -85,13 +108,22 @@ class Connection(asyncio.Protocol):
         self._rest: list[Event] = []  # read, and not handed over yet, since the handler wants quiet
         self._gone = False  # the socket is; what was read is handed over all the same
         self._deaf = False  # what still comes is not read; to be closed when nothing is owed
+        self._first: bytes | None = b""  # what came first, as long as it may be another protocol's
+        self._more: asyncio.TimerHandle | None = None  # until which another answer may come, though it is to be closed
         self._closing = False
         self._turned_away = False  # closed by us before it was announced: the handler is told no more
         self.announced = False
         """Whether the handler knows of it."""
+        self.commits = self._manner.framing.release == 2
+        """Whether the peer is to hear by `commit` what became of each of its blocks."""
+        self._uncommitted: deque[Callable[[bool], None] | None] | None = None  # who hears it of each of our own blocks
+        if self.commits:
+            self._uncommitted = deque(maxlen=MOST_UNCOMMITTED)
         self.number = 0
         self.peer = peer
         """`ip:port`."""
+        self.stranger: str | None = None
+        """What speaks here, where it is no MLLP (engine.mllp.strangers)."""
 
     # -- for the handler
 
@@ -99,15 +131,37 @@ class Connection(asyncio.Protocol):
         """Answer the peer. False where that is no longer possible; never raises."""
         if not self._write(payload):
             return False
+        if self._uncommitted is not None:
+            self._uncommitted.append(None)
         if self._manner.one_message:
             self._finishing = True
         self.waive()
         return True
 
-    def transmit(self, payload: bytes) -> bool:
+    def transmit(self, payload: bytes, heard: Callable[[bool], None] | None = None) -> bool:
         """Send the peer something that is not the answer it waits for: a message of our own, on a socket that both
-        sides use, or an accept acknowledgement. False where that is no longer possible."""
-        return not self._deaf and self._write(payload)
+        sides use, an accept acknowledgement, or the application's answer after one. False where that is no longer
+        possible. `heard`: in release 2, whether the peer has stored it."""
+        if self._deaf or not self._write(payload):
+            return False
+        if self._uncommitted is not None:
+            self._uncommitted.append(heard)
+        if self._manner.one_message:
+            self._finishing = True
+            self._expect_no_more()
+        return True
+
+    def commit(self, stored: bool) -> None:
+        """Tell the peer on the transport level what became of the block that came: before its answer, if it gets one.
+        Nothing is said where it does not speak release 2."""
+        if self.commits:
+            self._write(STORED if stored else NOT_STORED)
+
+    def expect_more(self, seconds: float) -> None:
+        """After the answer that is sent next, another one to the same message may be transmitted. Where the connection
+        is for one message it stays for so long."""
+        if self._manner.one_message and self._more is None and not self._closing:
+            self._more = self._loop.call_later(seconds, self._expect_no_more)
 
     def waive(self) -> None:
         """One of the messages that came in gets no answer. Without this, it counts as owed for good."""
@@ -192,8 +246,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf or self._closing:
             return
-        if not self.announced:
-            self._announce()
+        if self._first is not None and self._is_strange(self._first + data[:LONGEST]):
+            self._handler.noise(self, data)
+            self.close()
+            return
         if self._manner.idle is not None:
             self._last = self._loop.time()
         events = self._decoder.feed(data)
@@ -241,6 +297,10 @@ class Connection(asyncio.Protocol):
             self._handler.noise(self, event.data)
         elif isinstance(event, Unfinished):
             self._handler.unfinished(self, event.head, "restarted")
+        elif isinstance(event, Commit):
+            heard = self._uncommitted.popleft() if self._uncommitted else None
+            if heard is not None:
+                heard(event.stored)
         elif isinstance(event, TooLarge):
             self._let_go()
             self._turn_away(event)
@@ -249,8 +309,10 @@ class Connection(asyncio.Protocol):
         """The peer will send no more. It still gets the answers it waits for, as long as there are any; except over
         TLS, which the event loops cannot keep half open."""
         self._finishing = True
+        self._uncommitted = None  # it will say nothing of what it still gets
         self._report_unfinished("closed")
-        if self._owed and not self._closing and self._transport is not None and self._transport.can_write_eof():
+        waits = self._owed or self._more is not None
+        if waits and not self._closing and self._transport is not None and self._transport.can_write_eof():
             return True
         self._closing = True
         return False
@@ -296,6 +358,16 @@ class Connection(asyncio.Protocol):
         if self._manner.idle is not None:
             self._last = self._loop.time()
         return True
+
+    def _is_strange(self, first: bytes) -> bool:
+        """Whether it is another protocol's, by what came first. Without a start byte everything may be a message."""
+        if not self.announced:
+            self._announce()
+        start = self._manner.framing.start
+        known = not start or first.startswith(start)
+        self.stranger = None if known else stranger(first)
+        self._first = first if not known and undecided(first) else None
+        return self.stranger is not None
 
     def _announce(self) -> None:
         """It is a peer's: by its first byte, or since it has stayed."""
@@ -385,18 +457,36 @@ class Connection(asyncio.Protocol):
         if self._owed or self._rest or self._closing or self._transport is None:
             return
         if self._deaf:
-            # The peer is still sending, and closing with unread bytes would reset the connection and take the answer
-            # with it. So only say that no more will come; the peer's bytes run out, or `LINGER` does.
-            self._closing = True
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
+            self._part(self._transport)
+        elif self._finishing and not self._decoder.inside and self._more is None:
+            if self._uncommitted:
+                self._drop_timers()
+                self._timer = self._loop.call_later(LINGER, self._transport.abort)
+                self._part(self._transport)
             else:
-                self._transport.close()  # TLS says so by itself, and reads on until the peer has said the same
-        elif self._finishing and not self._decoder.inside:
-            self.close()
+                self.close()
+
+    def _part(self, transport: asyncio.Transport) -> None:
+        """The peer is still sending, or will acknowledge our answer, and closing with unread bytes would reset the
+        connection and take the answer with it. So only say that no more will come; the peer's bytes run out, or
+        `LINGER` does."""
+        self._closing = True
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()  # TLS says so by itself, and reads on until the peer has said the same
+
+    def _expect_no_more(self) -> None:
+        if self._more is not None:
+            self._more.cancel()
+            self._more = None
+        self._finish_if_done()
 
     def _drop_timers(self) -> None:
         self._drop_pulse()
+        if self._more is not None:
+            self._more.cancel()
+            self._more = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

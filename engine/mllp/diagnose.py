@@ -14,8 +14,8 @@ from typing import cast
 from engine.config.address import Address
 from engine.config.edge import MLLP, Framing
 from engine.mllp.dial import connect, dial
-from engine.mllp.finding import Finding, first_frame, of_bytes, of_connecting, of_handshake, sentence_of
-from engine.mllp.framing import MAX_BYTES, Decoder, encode
+from engine.mllp.finding import Finding, of_bytes, of_connecting, of_handshake, sentence_of
+from engine.mllp.framing import MAX_BYTES, NOT_STORED, STORED, Commit, Decoder, Frame, encode
 from engine.mllp.handshake import refused_us
 from engine.mllp.tls import ClientTls
 
@@ -32,6 +32,7 @@ class _Ear(asyncio.Protocol):
         self.decoder = Decoder(MAX_BYTES, framing)
         self.heard = bytearray()  # as long as there is no frame
         self.frame: bytes | None = None
+        self.stored: bool | None = None  # what it says of our message on the transport level, in release 2
         self.lost: Exception | None = None
         self.over = asyncio.Event()  # a frame is there, or nothing more will come
         self.gone = False
@@ -42,11 +43,12 @@ class _Ear(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard += data[: 65536 - len(self.heard)]
-        try:
-            self.frame = self.frame or first_frame(self.decoder, data)
-        except ValueError:
-            self.over.set()
-        if self.frame is not None:
+        for event in self.decoder.feed(data):
+            if isinstance(event, Commit):
+                self.stored = event.stored
+            elif isinstance(event, Frame) and self.frame is None:
+                self.frame = event.payload
+        if self.frame is not None or self.stored is False or self.decoder.stopped:
             self.over.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -111,12 +113,19 @@ class _Test:
         written = loop.time()
         ear.transport.write(encode(message, self.framing))
         await _until_over(ear, self.timeout)
+        if ear.frame in (STORED, NOT_STORED):
+            return self._found("peer_speaks_release_2", connect_ms=took)
         if ear.frame is not None:
             answer_ms = (loop.time() - written) * 1000
+            if self.framing.release == 2:
+                ear.transport.write(encode(STORED, self.framing))
+                await asyncio.sleep(0)  # an event loop may write only at the end of its turn
             return self._found("answered", connect_ms=took, answer_ms=answer_ms, payload=ear.frame)
         return self._found(*await self._unanswered(ear), connect_ms=took)
 
     async def _unanswered(self, ear: _Ear) -> tuple[str, str]:
+        if ear.stored is not None:
+            return "stored_unanswered" if ear.stored else "not_stored", ""
         if ear.heard:
             return of_bytes(bytes(ear.heard), self.framing)
         if refused_us(ear.lost):

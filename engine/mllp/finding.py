@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from engine.config.address import Address
 from engine.config.edge import Framing
 from engine.mllp.dial import NoSource
-from engine.mllp.framing import Decoder, Frame, TooLarge
 from engine.mllp.handshake import refused_us
 
 GOOD = ("connected", "answered")
@@ -69,6 +68,11 @@ _SENTENCES = {
     "no_acknowledgement": "{to} took the message and sent nothing back within {timeout:g} s: often it waits for the "
     "end of the frame, so start and end bytes are to be compared",
     "closed_without_answer": "{to} took the message and closed the connection without an answer",
+    "not_stored": "{to} took the message and says that it could not store it (a negative commit acknowledgement)",
+    "stored_unanswered": "{to} says that it has stored the message (a commit acknowledgement), and sent no answer "
+    "within {timeout:g} s",
+    "peer_speaks_release_2": "{to} speaks release 2 of MLLP, with commit acknowledgements: its framing here is to have "
+    "release: 2",
     "bad_frame": "{to} sent back {detail}",
     "answered": "{to} answered",
 }
@@ -144,13 +148,3 @@ def _kind(data: bytes, framing: Framing) -> str:
     if framing.start and data.startswith(framing.start):
         return "a frame that does not end"
     return "bytes that are no frame"
-
-
-def first_frame(decoder: Decoder, data: bytes) -> bytes | None:
-    """The first frame that `data` completes. ValueError where it is larger than the decoder's limit."""
-    for event in decoder.feed(data):
-        if isinstance(event, Frame):
-            return event.payload
-        if isinstance(event, TooLarge):
-            raise ValueError("too large")
-    return None

@@ -13,6 +13,9 @@ Three rules make the outcome independent of how the network cuts the stream:
 * A start byte inside a block is data (word processors use 0x0B as a line break), unless an HL7 header follows it: then
   the sender began again, and what came before is reported as `Unfinished`.
 
+In release 2 a block that is nothing but ACK (0x06) or NAK (0x15) is no message: the other side says with it whether it
+has stored a block of ours (`Commit`).
+
 Without a start byte a block begins with the first byte that is not filler (`FILLER` and end bytes), and what stands in
 it before an HL7 header at the beginning of a line is noise. That is known only when the block ends.
 
@@ -22,6 +25,7 @@ No byte disappears: bytes fed = bytes in events + `Decoder.framing` + `Decoder.p
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -52,6 +56,14 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit acknowledgement of release 2: whether the other side has stored one of our blocks, which it takes in
+    their order."""
+
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Noise:
     """Bytes outside any block. One stretch of noise gives as many events as reads it came in."""
 
@@ -73,7 +85,15 @@ class TooLarge:
     size: int
 
 
-Event: TypeAlias = Frame | Noise | Unfinished | TooLarge
+Event: TypeAlias = Frame | Commit | Noise | Unfinished | TooLarge
+
+STORED, NOT_STORED = b"\x06", b"\x15"
+"""ACK and NAK: what a commit acknowledgement holds, and nothing else."""
+
+MOST_UNCOMMITTED = 1024
+"""Blocks of ours that are known to wait for theirs. A peer that leaves out more of them gives none at all."""
+
+_COMMITS = {STORED: Commit(True), NOT_STORED: Commit(False)}
 
 
 def encode(payload: bytes, framing: Framing = MLLP) -> bytes:
@@ -89,13 +109,10 @@ class _Marks:
     __slots__ = ("body", "mark", "restarts", "trailing")
 
     def __init__(self, framing: Framing) -> None:
+        if framing.flaw:
+            _, found, wanted = framing.flaw
+            raise ValueError(f"framing: found {found}; expected {wanted}")
         start, end = framing.start, framing.end
-        if len(start) > 1 or len(end) not in (1, 2):
-            raise ValueError("framing: start is one byte or none, end one or two")
-        if start and (start in end or start in b"\r\n"):
-            raise ValueError("framing: the start byte may be none of the end bytes, and no CR or LF")
-        if end == b"\r":
-            raise ValueError("framing: a CR alone cannot be the end, every segment ends in one")
         self.mark = end if end[:1] in b"\r\n" else end[:1]
         """What ends a block."""
         self.trailing = end + b"\r\n"
@@ -116,6 +133,7 @@ class Decoder:
     """Finds blocks in a stream of bytes. Each byte is looked at once, however the stream is cut."""
 
     __slots__ = (
+        "_block",
         "_first",
         "_held",
         "_last",
@@ -139,6 +157,7 @@ class Decoder:
         self._limit = max_bytes
         self._marks = _marks(framing)
         self._mark = self._marks.mark
+        self._block: Callable[[bytes], Event] = Frame if framing.release == 1 else _of_release_2
         self._start = framing.start
         self._first = framing.start or b"none"  # what a read's first byte is compared with
         self._width = len(framing.end)
@@ -177,7 +196,7 @@ class Decoder:
                     self.framing += 1 + self._width
                     self.serial += 1
                     self._trailing = True
-                    return [Frame(payload)]
+                    return [self._block(payload)]
         return self._scan(data)
 
     def _scan(self, data: bytes) -> list[Event]:
@@ -267,7 +286,7 @@ class Decoder:
         self.framing += len(block) - len(payload)
         if self._start in payload:
             payload = self._restarted(payload, events)
-        events.append(Frame(payload))
+        events.append(self._block(payload))
 
     def _restarted(self, payload: bytes, events: list[Event]) -> bytes:
         """The last message of a block in which the sender began again; what stands before it becomes `Unfinished`."""
@@ -277,6 +296,10 @@ class Decoder:
         self.framing += 1
         events.append(Unfinished(payload[:begin]))
         return payload[begin + 1 :]
+
+
+def _of_release_2(payload: bytes) -> Event:
+    return _COMMITS.get(payload) or Frame(payload)
 
 
 def _without_start(block: bytes) -> list[Event]:

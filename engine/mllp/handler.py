@@ -23,7 +23,7 @@ class Handler(Protocol):
         """A whole message. After `conn.pause()` nothing more comes until `conn.resume()`."""
 
     def noise(self, conn: Connection, data: bytes) -> None:
-        """Bytes outside any block."""
+        """Bytes outside any block. Where `conn.stranger` says that another protocol is spoken, the connection ends."""
 
     def too_large(self, conn: Connection, head: bytes, size: int) -> None:
         """A message over the limit: its beginning, its size so far. An answer may be sent; then the server closes."""

@@ -6,13 +6,15 @@ import asyncio
 import select
 import socket
 import sys
+from collections import deque
 from enum import IntEnum, auto
 from functools import partial
 from typing import Protocol, cast
 
 from engine.config.address import Address
 from engine.mllp.dial import GOODBYE, connect, dial
-from engine.mllp.framing import Decoder
+from engine.mllp.exchange import Exchange
+from engine.mllp.framing import MOST_UNCOMMITTED, Decoder
 from engine.mllp.tls import ClientTls
 
 # What Linux tells of a TCP connection (struct tcp_info): its state, and how many bytes have been received.
@@ -38,9 +40,22 @@ class Sight(IntEnum):
 
 
 class Link(asyncio.Protocol):
-    """A connection. `used`: a message was written on it. `heard`: something came."""
+    """A connection. `used`: a message was written on it. `heard`: something came. `uncommitted`: what was written in
+    release 2 and not acknowledged on the transport level; None stands for what is no message of ours."""
 
-    __slots__ = ("_came", "_linger", "decoder", "gone", "heard", "hearer", "secured", "sock", "transport", "used")
+    __slots__ = (
+        "_came",
+        "_linger",
+        "decoder",
+        "gone",
+        "heard",
+        "hearer",
+        "secured",
+        "sock",
+        "transport",
+        "uncommitted",
+        "used",
+    )
 
     def __init__(self, hearer: Hearer, sock: socket.socket, decoder: Decoder, *, secured: bool) -> None:
         self.hearer = hearer
@@ -50,6 +65,7 @@ class Link(asyncio.Protocol):
         self.gone = asyncio.Event()
         self.used = False
         self.heard = False
+        self.uncommitted: deque[Exchange | None] = deque(maxlen=MOST_UNCOMMITTED)
         self.transport: asyncio.Transport | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._came = 0  # bytes that were read

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 TIMED_OUT = "answer timed out"
 """The reason of a `Lost` whose peer stayed silent."""
+NOT_COMMITTED = "commit not acknowledged (NAK)"
+"""The reason of a `NotSent` whose peer has said on the transport level that it could not store the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,8 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """No answer was expected, and the kernel has taken every byte. More cannot be known of such a peer."""
+    """No answer was expected, and the kernel has taken every byte; of a peer that speaks release 2 of MLLP: it has said
+    on the transport level that it has stored the message. More cannot be known of such a peer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,14 +156,16 @@ class WouldRefuse(Event):
 
 @dataclass(frozen=True, slots=True)
 class Noise(Event):
-    """Bytes outside of any frame; kept as an intake event, never answered."""
+    """Bytes outside of any frame; kept as an intake event, never answered. `reason` says whether they are another
+    protocol's, whose connection is closed."""
 
     channel: str
     peer: str
     size: int
+    reason: str
     level: ClassVar[Level | None] = "warning"
     limited: ClassVar[bool] = True
-    said: ClassVar[str] = "{size} bytes outside of a frame from {peer}"
+    said: ClassVar[str] = "{size} bytes from {peer} that are no message: {reason}"
 
     def count(self) -> None:
         NOISE.of(self.channel).n += self.size

@@ -108,6 +108,7 @@ class OutputParked(Event):
     tap: str
     reason: str
     level: ClassVar[Level | None] = "error"
+    limited: ClassVar[bool] = True
     said: ClassVar[str] = "tap {tap}: an output is kept and not sent: {reason}; a person decides"
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from engine.compare.comparer import Comparer
+from engine.compare.copies import Copies
 from engine.compare.file_tap import FileTap
 from engine.compare.tap import TapPort
-from engine.compare.tapping import Fate
+from engine.compare.tapping import NO_SOCKET, Fate
 from engine.config.edge import Files, Listen
 from engine.config.model import Channel, OnLink, Tap
 from engine.hl7.peek import peek
@@ -19,9 +19,8 @@ from engine.ledger.course import ChannelBook
 from engine.ledger.model import Message, Settlement, State, TapOutput
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.migration.phases import Phase
+from engine.service.opening import keep_opening, opened
 from engine.service.ways import Ways
-
-AGAIN = 2.0  # seconds until a port that could not be had is tried again
 
 COMPARED = frozenset({Phase.PARALLEL.value, Phase.LIVE.value})
 """Phases in which outputs are attributed to inputs."""
@@ -66,6 +65,7 @@ class Comparisons:
         self._now = now
         self._number = number
         self._turn = asyncio.Lock()
+        self._copies = Copies()
 
     def add(self, channel: Channel, book: ChannelBook, rules: Rules) -> None:
         """Build what a channel with taps needs; `open` opens it."""
@@ -108,16 +108,8 @@ class Comparisons:
         await asyncio.gather(*(self._listen(port) for each in self.channels.values() for port in each.ports.values()))
 
     async def _listen(self, port: TapPort | FileTap) -> None:
-        try:
-            await port.open()
-        except OSError:
-            self._spawn(self._again(port), f"tap {port.channel.id}/{port.tap.name}")
-
-    async def _again(self, port: TapPort | FileTap) -> None:
-        while port.down is not None:
-            await asyncio.sleep(AGAIN)
-            with contextlib.suppress(OSError):
-                await port.open()
+        if not await opened(port):
+            self._spawn(keep_opening(port), f"tap {port.channel.id}/{port.tap.name}")
 
     @property
     def down(self) -> dict[str, str]:
@@ -139,9 +131,11 @@ class Comparisons:
     # -- from the ledger
 
     def stored(self, message: Message) -> None:
+        """A message is durable, of any channel: one without taps may have a copy of another one's."""
+        copies = self._copies.told(message)
         tapped = self.channels.get(message.channel.name)
         if tapped is not None and tapped.attributes:
-            tapped.comparer.stored(message)
+            tapped.comparer.stored(message, copies)
 
     def sending(self, message: Message) -> None:
         """A message goes to the old engine, by its epoch or by the grant of a rollback."""
@@ -176,13 +170,17 @@ class Comparisons:
         tapped = self.channels[output.channel.name]
         port = tapped.ports[output.tap]
         port.kept(output)
-        if tapped.attributes:
-            answered = output.answer is not None or isinstance(port, FileTap)  # a file that was taken is not repeated
-            if output.decision != Fate.PARK.value:
-                tapped.comparer.tapped(output.tap, output.id, output.raw, output.at, output.seq, answered=answered)
+        if not tapped.attributes or (output.decision == Fate.PARK.value and output.seq is None):
+            return
+        answered = output.answer is not None or output.socket == NO_SOCKET
+        tapped.comparer.tapped(output.tap, output.id, output.raw, output.at, output.seq, answered=answered)
 
     def unkept(self, output: TapOutput) -> None:
-        self.channels[output.channel.name].ports[output.tap].unkept(output)
+        """An output could not be stored."""
+        tapped = self.channels[output.channel.name]
+        tapped.ports[output.tap].unkept(output)
+        if tapped.attributes and output.seq is not None:
+            tapped.comparer.unkept(output.tap, output.seq, answered=output.answer is not None)
 
     # -- for the switch
 

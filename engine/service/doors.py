@@ -6,17 +6,18 @@ A port that cannot be had is tried again until it can; meanwhile it shows as dow
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from engine.config.edge import Ack, Connect, Files, FromFeed, Listen, Takes
+from engine.config.edge import Ack, Connect, Files, Listen, Takes
+from engine.config.endpoint import Endpoint
 from engine.config.feed import Feed
 from engine.config.model import Channel
 from engine.delivery.line import Line
+from engine.delivery.sender import Job
 from engine.hl7.ack import parse_ack
 from engine.hl7.charset import Undecodable, decode
-from engine.intake.answering import Answering
+from engine.intake.answering import Answering, Elsewhere
 from engine.intake.files import FileSource
 from engine.intake.inlet import Clocks, Inlet
 from engine.intake.judge import Rules
@@ -30,9 +31,8 @@ from engine.mllp.budget import Budget
 from engine.observe.events import emit
 from engine.observe.intake_events import EVIDENCE_LOST
 from engine.observe.service_events import Fault
+from engine.service.opening import keep_opening, opened
 from engine.service.ways import Ways
-
-AGAIN = 2.0  # seconds until a port that could not be had is tried again
 
 
 class Doors:
@@ -130,7 +130,13 @@ class Doors:
         return link is not None and link.transmit(payload)
 
     def _answering(self, name: str, ack: Ack, takes: Takes) -> Answering:
-        return Answering(name, ack, takes.batch, self._own_id, self._clocks.now)
+        elsewhere = self._elsewhere(ack.to) if ack.to else None
+        return Answering(name, ack, takes.batch, self._own_id, self._clocks.now, elsewhere)
+
+    def _elsewhere(self, to: Endpoint) -> Elsewhere:
+        """Our answers get none themselves."""
+        sender = self._ways.sender(to)
+        return lambda answer, sent: sender.send(Job(answer, to.ack_timeout, sent, expects=False))
 
     def _own_id(self) -> str:
         """Of our own answers: unique in this process, which is all that MSH-10 of an acknowledgement is asked to be."""
@@ -168,20 +174,11 @@ class Doors:
                 self._opening[name] = self._spawn(self._read(name), f"files of {name}")
             return self.files[name].down if name in self._looked else "it is being looked at for the first time"
         port = self.ports[name]
-        if port.down is not None:
-            with contextlib.suppress(OSError):
-                await port.open()
-        if port.down is not None and (name not in self._opening or self._opening[name].done()):
-            self._opening[name] = self._spawn(self._again(name), f"port of {name}")
+        if port.down is None or await opened(port):
+            return None
+        if name not in self._opening or self._opening[name].done():
+            self._opening[name] = self._spawn(keep_opening(port), f"port of {name}")
         return port.down
-
-    async def _again(self, name: str) -> None:
-        port = self.ports[name]
-        while port.down is not None:
-            await asyncio.sleep(AGAIN)
-            if port.down is not None:
-                with contextlib.suppress(OSError):
-                    await port.open()
 
     def is_open(self, name: str) -> bool:
         """Whether messages can come in."""
@@ -224,7 +221,7 @@ class Doors:
 
     def port_of(self, channel: Channel) -> Port | None:
         """The port that a channel's messages come in at."""
-        return self.ports.get(channel.source.name if isinstance(channel.source, FromFeed) else channel.id)
+        return self.ports.get(channel.door)
 
     @property
     def down(self) -> Mapping[str, str]:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config.address import Address
-from engine.config.edge import Connect, Files, FromFeed, Listen, Source
+from engine.config.edge import Connect, Files, Listen
 from engine.config.endpoint import Endpoint
 from engine.config.feed import Feed
 from engine.config.model import Channel, Destination, Tap
 from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Routing
 from engine.ledger.sqlite import journal
-from engine.migration.doors import door_name
+from engine.migration.doors import source_of
 from engine.migration.gate.check import Fact
 from engine.migration.gate.window import inside
 from engine.migration.peers import Here, Socket, here, kernel, plain
@@ -63,7 +63,9 @@ class Moves:
 
     def version(self, channel: Channel) -> str:
         if channel.id not in self._versions:
-            content = json.dumps([channel.raw, self._service.ways.versions(channel)], sort_keys=True, default=str)
+            carried = self.feeds[channel.feed].written_for(channel.id) if channel.feed else None
+            written = [channel.raw, carried, self._service.ways.versions(channel)]
+            content = json.dumps(written, sort_keys=True, default=str)
             self._versions[channel.id] = hashlib.sha256(content.encode()).hexdigest()[:16]
         return self._versions[channel.id]
 
@@ -172,16 +174,16 @@ class Moves:
     # -- handing ports over
 
     async def open_door(self, channel: Channel) -> str | None:
-        return await self._service.doors.open_door(door_name(channel))
+        return await self._service.doors.open_door(channel.door)
 
     async def shut_door(self, channel: Channel, grace: float) -> None:
-        await self._service.doors.close_door(door_name(channel), grace)
+        await self._service.doors.close_door(channel.door, grace)
 
     def is_open(self, channel: Channel) -> bool:
-        return self._service.doors.is_open(door_name(channel))
+        return self._service.doors.is_open(channel.door)
 
     def seen(self, channel: Channel) -> Mapping[str, Seen]:
-        port, source = self._service.doors.port_of(channel), self._source(channel)
+        port, source = self._service.doors.port_of(channel), source_of(channel, self.feeds)
         if port is None:
             return {}
         connected = Counter(plain(connection.host) or connection.host for connection in port.listener.connections)
@@ -191,14 +193,11 @@ class Moves:
         return {host: Seen(connected[host], answered[host]) for host in connected | answered}
 
     async def here(self, channel: Channel) -> Here:
-        source = self._source(channel)
+        source = source_of(channel, self.feeds)
         if not isinstance(source, Listen):
             return Here(False, frozenset())
         host, port = source.host, source.port
         return await asyncio.to_thread(lambda: here(_kernel(), host, port))  # there may be thousands of sockets
-
-    def _source(self, channel: Channel) -> Source:
-        return self.feeds[channel.source.name].source if isinstance(channel.source, FromFeed) else channel.source
 
     async def answers(self, address: Address) -> str | None:
         return await _try(address)

@@ -143,10 +143,11 @@ class View:
 
     async def readiness(self) -> dict[str, Any]:
         comparisons = self._service.comparisons
-        failed = {**self._service.doors.down, **comparisons.down}
+        failed = {**self._service.doors.down, **comparisons.down, **self._service.ways.down}
         taps = [f"{name}/{tap}" for name, tapped in comparisons.channels.items() for tap in tapped.ports]
         doors = self._service.doors
-        listeners = {name: failed.get(name, "") for name in [*doors.ports, *doors.files, *taps]}
+        answers = [port.name for port in self._service.ways.answer_ports]
+        listeners = {name: failed.get(name, "") for name in [*doors.ports, *doors.files, *taps, *answers]}
         breakers = self._service.ways.breakers
         unwritable = self._ledger.unwritable
         return {

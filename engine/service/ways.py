@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
-from engine.config.edge import Ack, AckMode, FromFeed, Place
+from engine.config.edge import Ack, AckMode, Place
 from engine.config.endpoint import Endpoint
 from engine.config.model import Channel, Configuration, Destination
 from engine.config.shipped import shipped_mappings
@@ -40,6 +40,7 @@ from engine.observe.delivery_events import StrayAnswer
 from engine.observe.events import emit
 from engine.service.certificates import Certificates
 from engine.service.moments import now_us
+from engine.service.opening import keep_opening, opened
 
 # The old engine gets everything again that it may not have taken, and a message that it will never take stops nobody:
 # it answered its sender itself before, and the sender went on.
@@ -138,8 +139,7 @@ class Ways:
             return None
         if endpoint.place is not None:
             return self._file(channel, endpoint, LEGACY_MANNER)
-        if isinstance(channel.source, FromFeed):
-            feed = channel.source.name
+        if feed := channel.feed:
             carrier = self._feeds.get(feed)
             if carrier is None:
                 carrier = self._feeds[feed] = self._old_engine(feed, endpoint, self._mode(feed, channel.ack))
@@ -160,7 +160,7 @@ class Ways:
 
     def link(self, channel: Channel) -> Sender | None:
         """The connection to the old engine on which it answers a channel's messages."""
-        name = channel.source.name if isinstance(channel.source, FromFeed) else channel.id
+        name = channel.door
         if name not in self.links and channel.legacy and channel.legacy.endpoint:
             self.links[name] = self._sender(channel.legacy.endpoint, 1)
         return self.links.get(name)
@@ -213,7 +213,13 @@ class Ways:
     async def open(self, spawn: Callable[[Any, str], Any]) -> None:
         """Open the ports where endpoints answer; one that cannot be had is tried again until it can."""
         for port in self.answer_ports:
-            spawn(port.run(), f"answers at {port.address}")
+            if not await opened(port):
+                spawn(keep_opening(port), port.name)
+
+    @property
+    def down(self) -> dict[str, str]:
+        """Which answers cannot come, and why."""
+        return {port.name: port.down for port in self.answer_ports if port.down}
 
     def breaker(self, endpoint: Endpoint) -> Breaker:
         """The one breaker of an endpoint; it rests outside the endpoint's hours."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,8 @@ from engine.api.application import serve
 from engine.api.token import new_token, read_token, token_file, write_token
 from engine.config.address import Address
 from engine.config.model import Service
+from tests.support.ports import free_port
 from tests.support.told import Told
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def service(folder: Path, port: int) -> Service:

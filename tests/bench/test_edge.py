@@ -142,10 +142,11 @@ class TestLarge:
 
 
 class TestPassthrough:
-    def test_both_ways_are_measured(self) -> None:
+    def test_all_ways_are_measured(self) -> None:
         found = passthrough.figures(1, 0.5, count=3)
-        assert "not_accepted" not in found["relayed"] | found["without a store"]
-        assert found["of_bare"] == ratio(found["relayed"]["msg_per_s"], found["without a store"]["msg_per_s"])
+        assert "not_accepted" not in found["relayed"] | found["unkept"] | found["bare"]
+        for other in ("unkept", "bare"):
+            assert found[f"of_{other}"] == ratio(found["relayed"]["msg_per_s"], found[other]["msg_per_s"])
 
     def test_what_keeps_nothing_relays_every_answer_of_the_other_side(self) -> None:
         with (

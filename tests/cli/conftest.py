@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from aiohttp import web
 from engine.api.application import application
 from engine.api.token import write_token
 from engine.cli import main as cli
+from tests.support.ports import free_port
 from tests.support.told import Told
 
 
@@ -46,12 +46,6 @@ def interlock(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         return Result(status, captured.out, captured.err)
 
     return run
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from tests.cli.conftest import Interlock
-from tests.support.house import free_port
+from tests.support.ports import free_port
 
 MESSAGE = b"MSH|^~\\&|A|B|C|D|20260101||ORU^R01|X1|P|2.5\rPID|1\r"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.cli.conftest import free_port
+from tests.support.ports import free_port
 
 COMMAND = [sys.executable, "-c", "from engine.cli.main import main; main()", "run"]
 ROOT = Path(__file__).resolve().parents[2]

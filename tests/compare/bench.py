@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.compare.comparer import Comparer
+from engine.compare.copies import Copies
 from engine.compare.discrepancies import State as Settled
+from engine.compare.tapping import NO_SOCKET
 from engine.config.address import Address
 from engine.config.edge import Listen
 from engine.config.endpoint import Endpoint
 from engine.config.model import Channel, Compare, Destination, Legacy, Tap, Target
 from engine.intake.judge import Flaw
 from engine.ledger.course import Compared
-from engine.ledger.model import Message, Settlement, State, TapOutput
+from engine.ledger.model import Message, Settlement, State, TapOutput, Together
 from engine.ledger.routing import LEGACY, Mode, Route, Routing
 from engine.ledger.sqlite import comparisons
 from engine.ledger.sqlite.ledger import SqliteLedger
@@ -27,6 +29,7 @@ from tests.support import house
 EMR = Endpoint("emr", Address("127.0.0.1", 1))
 SECOND = 1_000_000  # microseconds
 WINDOWS = {LEGACY: 1000, "emr": 1000}
+SOCKET = 7  # on which all inputs come
 
 
 def channel(**changes: Any) -> Channel:
@@ -52,6 +55,7 @@ class Bench:
         self.ledger.start(self._committed)
         self.messages: dict[int, Message] = {}
         self.tapped: list[TapOutput] = []
+        self.copies = Copies()
 
     async def open(self, judge: Callable[[bytes], Flaw | None]) -> None:
         known = self.ledger.channels.get(self.channel.id)
@@ -71,8 +75,10 @@ class Bench:
     def _committed(self, commit: Commit) -> None:
         assert not commit.failed, commit.failed
         for message in commit.stored:
-            self.messages[message.seq] = message
-            self.comparer.stored(message)
+            copies = self.copies.told(message)
+            if message.channel is self.book:
+                self.messages[message.seq] = message
+                self.comparer.stored(message, copies)
         for settlement in commit.settled:
             if settlement.state is State.CAPTURED:
                 self.comparer.captured(settlement.seq, settlement.course.name, settlement.message.raw)
@@ -87,11 +93,35 @@ class Bench:
 
     async def store(self, *raws: bytes, flaw: str | None = None) -> list[int]:
         """Inputs, each of which the old engine acknowledges and we capture; their numbers."""
-        messages = [Message(self.book, raw, self.now, f"C{at}", flaw=flaw) for at, raw in enumerate(raws)]
+        messages = [Message(self.book, raw, self.now, f"C{at}", SOCKET, flaw=flaw) for at, raw in enumerate(raws)]
         for message in messages:
             self.ledger.store(message)
         await self.durable()
         return [message.seq for message in messages]
+
+    async def fed(self, raw: bytes, *, ours: bool = True, claimed: bool = True) -> int:
+        """An input of the other channel of a feed, of which this one gets a copy if it is `ours`: our number for it.
+        The other one's path takes it to the old engine once it is claimed there."""
+        self.now += SECOND
+        other = self.ledger.channels.get("other")
+        if other is None:
+            other = await self.ledger.switch("other", "parallel", routing(), WINDOWS, who="test", why="test")
+            self.ledger.arrange(other.courses, WINDOWS)
+        self._pause_other(not claimed)
+        copies = [Message(book, raw, self.now, "C", SOCKET) for book in ((self.book, other) if ours else (other,))]
+        self.ledger.together(Together(copies))
+        await self.durable()
+        return copies[0].seq
+
+    async def claim(self) -> None:
+        """The other channel's path goes on."""
+        self._pause_other(False)
+        await self.durable()
+
+    def _pause_other(self, paused: bool) -> None:
+        path = self.ledger.channels["other"].course(LEGACY)
+        assert path is not None
+        self.ledger.pause(path, paused)
 
     async def settle(
         self, seq: int, legacy: State | None = State.DELIVERED, ours: State | None = State.CAPTURED
@@ -106,30 +136,37 @@ class Bench:
                 self.ledger.settle(Settlement(course, message, state, self.now, output=output, answer=b"x"))
         await self.durable()
 
-    async def send(self, raw: bytes, tap: str = "emr", answered: bool = True) -> int | None:
-        """An output of the old engine, kept as a tap keeps it; its input."""
+    async def send(self, raw: bytes, tap: str = "emr", file: bool = False) -> int | None:
+        """An output of the old engine, kept as a tap keeps it; its input. file: it came as one, and has no answer."""
         seq = self.comparer.attribute(tap, raw, self.now)
         output = TapOutput(
             self.book,
             tap,
             raw,
             self.now,
-            socket=1,
+            socket=NO_SOCKET if file else 1,
             control_id=None,
             decision="forwarded",
             seq=seq,
-            answer=b"x" if answered else None,
+            answer=None if file else b"x",
         )
         self.ledger.output(output)
         await self.durable()
         return seq
 
-    async def both(self, raw: bytes, sent: bytes | None = None) -> int:
+    def lose(self, raw: bytes, answered: bool = True) -> int | None:
+        """An output of the old engine that the ledger could not keep; its input."""
+        seq = self.comparer.attribute("emr", raw, self.now)
+        if seq is not None:
+            self.comparer.unkept("emr", seq, answered)
+        return seq
+
+    async def both(self, raw: bytes, sent: bytes | None = None, file: bool = False) -> int:
         """An input, and its output a second later; its number."""
         (seq,) = await self.store(raw)
         await self.settle(seq)
         self.now += SECOND
-        assert await self.send(raw if sent is None else sent) == seq
+        assert await self.send(raw if sent is None else sent, file=file) == seq
         return seq
 
     async def wait(self, seconds: float) -> None:

@@ -216,6 +216,48 @@ async def test_after_the_cutover_only_what_came_before_is_compared(bench: Bench)
     assert [(path, kind) for path, kind, *_ in await bench.found()] == [("message", "missing_in_legacy")]
 
 
+# -- outputs that could not be kept
+
+
+async def test_an_input_whose_output_could_not_be_kept_is_not_comparable(bench: Bench) -> None:
+    (seq,) = await bench.store(RAW[0])
+    await bench.settle(seq)
+    assert bench.lose(RAW[0]) == seq
+    assert (await bench.compared()).not_comparable == 1
+    assert bench.comparer.counts()["emr"].pending == 0
+    await bench.wait(70)
+    assert await bench.found() == []
+    await bench.assert_counted()
+
+
+async def test_what_was_missed_and_came_late_and_could_not_be_kept_is_no_longer_missed(bench: Bench) -> None:
+    (seq,) = await bench.store(RAW[0])
+    await bench.settle(seq)
+    await bench.wait(70)
+    assert (await bench.compared()).unexplained == 1
+    assert bench.lose(RAW[0]) == seq
+    compared = await bench.compared()
+    assert (compared.not_comparable, compared.unexplained, compared.open_missing) == (1, 0, 0)
+    await bench.assert_counted()
+
+
+async def test_the_repetition_of_what_was_neither_kept_nor_answered_is_not_doubled(bench: Bench) -> None:
+    (seq,) = await bench.store(RAW[0])
+    await bench.settle(seq)
+    assert bench.lose(RAW[0], answered=False) == seq
+    assert await bench.send(RAW[0]) == seq
+    assert await bench.found() == []
+    assert await bench.send(RAW[0]) == seq
+    assert [path for path, *_ in await bench.found()] == ["message-twice"]
+
+
+async def test_a_second_output_that_could_not_be_kept_changes_no_verdict(bench: Bench) -> None:
+    seq = await bench.both(RAW[0])
+    assert bench.lose(RAW[0]) == seq
+    compared = await bench.compared()
+    assert (compared.matched, compared.not_comparable) == (1, 0)
+
+
 # -- what a person says
 
 

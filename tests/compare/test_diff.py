@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.compare.diff import LONGEST_SHOWN, compare, differences
+from engine.compare.diff import LONGEST_SHOWN, Difference, compare, differences
 from engine.hl7.message import Message
 from engine.simulate.alterations import FAULTS, HABITS, own_stamps
 from engine.simulate.messages import Messages
@@ -75,10 +75,13 @@ _segment = st.builds(
     st.sampled_from(["PID", "PV1", "ORC", "OBR", "OBX", "NTE", "SPM", "TQ1", "ZDS", "MSA"]),
     st.lists(_value, max_size=8),
 )
-_message = st.builds(
-    lambda segments: "\r".join(["MSH|^~\\&|A|B|C|D|20260101||ORU^R01|1|P|2.5", *segments]),
-    st.lists(_segment, max_size=12),
-)
+
+
+def _message_of(*segments: str) -> str:
+    return "\r".join(["MSH|^~\\&|A|B|C|D|20260101||ORU^R01|1|P|2.5", *segments])
+
+
+_message = st.builds(lambda segments: _message_of(*segments), st.lists(_segment, max_size=12))
 
 
 @given(_message)
@@ -86,13 +89,22 @@ def test_field_by_field_every_message_is_equal_to_itself(text: str) -> None:
     assert differences(Message(text), Message(text), STANDARD) == ()
 
 
+OTHER_WAY = {"missing_in_target": "missing_in_legacy", "missing_in_legacy": "missing_in_target"}
+
+
+def _exchanged(found: tuple[Difference, ...]) -> set[tuple[str, str, str]]:
+    return {(one.path, OTHER_WAY.get(one.kind, one.kind), one.severity) for one in found}
+
+
 @given(_message, _message)
+@example(_message_of("PID", "PID", "PID", "PID|<"), _message_of("PID", "PID|<", "PID"))  # some equal, one side has more
+@example(_message_of("PID", "PID|", "PID", "PID"), _message_of("PID", "PID", "PID|"))
+@example(_message_of("PID", "PID", "PID|| ", "PID"), _message_of("PID", "PID||", "PID"))  # a blank
+@example(_message_of("PID", "PV1"), _message_of("PV1", "PID"))  # each of them was moved
+@example(_message_of("OBX||NM|1-1||7.10"), _message_of("OBX||ST|1-1||+07.1"))  # a number on one side only
 def test_what_differs_one_way_differs_the_other_way(one: str, other: str) -> None:
     there, back = (differences(Message(a), Message(b), STANDARD) for a, b in ((one, other), (other, one)))
-    assert bool(there) == bool(back)
-    assert {item.severity for item in there if item.kind == "transformation"} == {
-        item.severity for item in back if item.kind == "transformation"
-    }
+    assert {(item.path, item.kind, item.severity) for item in there} == _exchanged(back)
 
 
 @given(_message)
@@ -207,6 +219,13 @@ def test_orders_in_another_sequence_are_the_same_orders() -> None:
     lines = REPORT.rstrip("\r").split("\r")
     first, second = lines[4:10], lines[10:]
     assert found("\r".join([*lines[:4], *second, *first])) == [("OBR", "formatting", "cosmetic")]
+
+
+def test_what_was_moved_is_named_and_not_what_it_has_passed() -> None:
+    lines = REPORT.rstrip("\r").split("\r")
+    moved = "\r".join([lines[0], *lines[2:4], lines[1], *lines[4:]])
+    assert found(moved) == [("PID", "formatting", "cosmetic")]
+    assert found(REPORT, moved) == [("PID", "formatting", "cosmetic")]
 
 
 def test_a_note_belongs_to_what_it_follows() -> None:

@@ -119,7 +119,7 @@ def test_attribution_is_what_the_rules_say(shape: Shape) -> None:
 
 def follow(shape: Shape, steps: list[tuple[str, str, Any]]) -> None:
     reached = now = seq = 0
-    model, correlator = Model(shape), Correlator(60.0, shape=shape, reached=lambda seq: seq <= reached)
+    model, correlator = Model(shape), Correlator(60.0, shape=shape, reached=lambda input: input.seq <= reached)
     sent: dict[str, list[str]] = {"K": [], "L": []}
     gone = 0
     for number, (what, key, value) in enumerate(steps):
@@ -154,7 +154,7 @@ class Sequence:
     def __init__(self) -> None:
         self.reached = 99
         self.now = 1000 * SECOND
-        self.correlator = Correlator(60.0, shape="1:n", reached=lambda seq: seq <= self.reached)
+        self.correlator = Correlator(60.0, shape="1:n", reached=lambda input: input.seq <= self.reached)
 
     def store(self, seq: int, raw: bytes, expected: bool = True) -> None:
         self.now += SECOND
@@ -278,6 +278,46 @@ async def test_in_live_what_comes_of_an_input_before_the_cut_is_not_given_to_one
         assert await bench.send(report("A", "7")) == seq
 
 
+async def test_inputs_of_one_moment_are_no_copies_of_each_other(tmp_path: Path) -> None:
+    async with running(tmp_path, shaped("1:n")) as bench:
+        (seq,) = await bench.store(report("A", "1"))
+        await bench.settle(seq)
+        await bench.send(report("A", "1"))
+        await bench.switch("live")
+        await bench.store(report("A", "2"))
+        assert await bench.send(report("A", "7")) == seq
+
+
+async def test_what_was_deferred_is_not_reached_although_the_old_engine_gets_later_ones_again(tmp_path: Path) -> None:
+    async with running(tmp_path, shaped("1:n")) as bench:
+        seq = await bench.both(report("A", "1"))
+        await bench.switch("live")
+        await bench.store(report("A", "2"))
+        await bench.switch("parallel")
+        bench.comparer.moved()
+        (later,) = await bench.store(report("B", "3"))
+        await bench.settle(later, ours=None)
+        assert await bench.send(report("A", "7")) == seq
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_in_live_what_a_feed_copies_nowhere_is_not_given_what_comes_of_an_input_before_the_cut(
+    tmp_path: Path, again: bool
+) -> None:
+    made = shaped("1:n", source=FromFeed("lis"))
+    async with running(tmp_path, made) as bench:
+        seq = await bench.both(report("A", "1"))
+        await bench.switch("live")
+        await bench.store(report("A", "2"))
+        await bench.fed(report("B", "3"), ours=False)
+        later = bench.now
+        if not again:
+            assert await bench.send(report("A", "7")) == seq
+    if again:
+        async with running(tmp_path, made, later) as bench:
+            assert await bench.send(report("A", "7")) == seq
+
+
 @pytest.mark.parametrize("shape", ["1:1", "1:n"])
 async def test_what_a_feed_copies_to_the_old_engine_in_live_is_known_after_a_restart(
     tmp_path: Path, shape: Shape
@@ -287,13 +327,35 @@ async def test_what_a_feed_copies_to_the_old_engine_in_live_is_known_after_a_res
     async with running(tmp_path, made) as bench:
         before = await bench.both(report("A", "1"))
         await bench.switch("live")
-        first, second = await bench.store(report("A", "2"), report("B", "3"))
+        first, second, third = [await bench.fed(report(name, value)) for name, value in ("A2", "B3", "A4")]
         assert await bench.send(report("A", "2")) == first == before + 1
         later = bench.now
     async with running(tmp_path, made, later) as bench:
         assert await bench.send(report("B", "3")) == second
-        assert await bench.send(report("A", "7")) == first
+        assert await bench.send(report("A", "4")) == third
+        assert await bench.send(report("A", "7")) == third
         assert await bench.found() == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_what_a_feed_copies_waits_for_the_path_that_takes_it_to_the_old_engine(
+    tmp_path: Path, again: bool
+) -> None:
+    made = shaped("1:n", source=FromFeed("lis"))
+    async with running(tmp_path, made) as bench:
+        before = await bench.both(report("A", "1"))
+        await bench.switch("live")
+        copied = await bench.fed(report("A", "2"), claimed=False)
+        assert await bench.send(report("A", "7")) == before
+        if not again:
+            await bench.claim()
+            assert await bench.send(report("A", "2")) == copied
+        later = bench.now
+    if again:
+        async with running(tmp_path, made, later) as bench:
+            assert await bench.send(report("A", "8")) == before
+            await bench.claim()
+            assert await bench.send(report("A", "2")) == copied
 
 
 async def test_after_a_restart_further_outputs_belong_where_they_did(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.compare.values import likeness
+from engine.compare.values import common_type, likeness
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,13 @@ from engine.compare.values import likeness
 def test_likeness(path: str, one: str, other: str, type: str, expected: tuple[str, bool] | None) -> None:
     assert likeness(path, one, other, type) == expected
     assert likeness(path, other, one, type) == expected
+
+
+def test_a_value_is_compared_by_its_type_where_both_sides_mean_that() -> None:
+    assert common_type("NM", "NM") == "NM"
+    assert common_type("NM", "ST") == common_type("ST", "NM") == ""
+    for one, other in (("TS", "DTM"), ("DTM", "TS")):  # what an engine writes by its version of the standard
+        assert likeness("OBX-5", "202601021011", "20260102101100", common_type(one, other)) == ("time_precision", True)
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.sampled_from(["OBX-5", "OBX-7", "PID-5.1", "OBX-14", "PID-3.1"]))

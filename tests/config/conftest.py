@@ -28,8 +28,13 @@ timezone: America/Chicago
 listen: {port: 6101}
 legacy: {mllp: old-engine}
 """
+BETA = CHANNEL.replace("id: acme", "id: beta").replace("6101", "6102")
+
+LEGACY = "legacy: {mllp: old-engine}\n"
+TARGET = "target: {destinations: [{medplum: {}}]}\n"
 
 Write = Callable[[str, str], Path]
+Load = Callable[..., Configuration]
 
 
 @pytest.fixture
@@ -54,10 +59,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 def problems(**environment: str) -> list[str]:
-    """Every problem of a configuration that has some, as the user sees them. With this environment and no other."""
+    """Every problem of a configuration that has some, as the user sees them, but for the folder that it lies in: that
+    is `<root>`. With this environment and no other."""
     with pytest.raises(ConfigError) as caught:
         loading.load(Path("interlock.yaml"), environment)
-    return [str(problem) for problem in caught.value.problems]
+    return [str(problem).replace(str(Path.cwd()), "<root>") for problem in caught.value.problems]
 
 
 def notes() -> list[str]:
@@ -65,7 +71,7 @@ def notes() -> list[str]:
 
 
 @pytest.fixture
-def load(write: Write) -> Callable[..., Configuration]:
+def load(write: Write) -> Load:
     """Loads the configuration, with the environment given and no other."""
 
     def load(**environment: str) -> Configuration:

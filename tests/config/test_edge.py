@@ -26,12 +26,8 @@ from engine.config.edge import (
 )
 from engine.config.endpoint import Endpoint
 from engine.config.loading import load as load_file
-from engine.config.model import Channel, Configuration, Destination, Legacy, OnLink, Tap
-from tests.config.conftest import CHANNEL, ENDPOINTS, HEAD, Write, notes
-
-Load = Callable[..., Configuration]
-LEGACY = "legacy: {mllp: old-engine}\n"
-TARGET = "target: {destinations: [{medplum: {}}]}\n"
+from engine.config.model import Channel, Destination, Legacy, OnLink, Tap
+from tests.config.conftest import BETA, CHANNEL, ENDPOINTS, HEAD, LEGACY, TARGET, Load, Write, notes
 
 
 @pytest.fixture
@@ -100,6 +96,10 @@ listen:
         ("{start: none}", Framing(b"")),
         ("{start: 0x02, end: 0x03}", Framing(b"\x02", b"\x03")),
         ("{end: '0x1c 0x0a'}", Framing(b"\x0b", b"\x1c\n")),
+        ("{start: none, end: '0x0D 0x0D'}", Framing(b"", b"\r\r")),
+        ("{release: 1}", Framing()),
+        ("{release: 2}", Framing(release=2)),
+        ("{start: 0x0B, end: 0x1C 0x0D, release: 2}", Framing(release=2)),
     ],
 )
 def test_the_bytes_around_a_message(written: str, framing: Framing, one: One) -> None:
@@ -200,7 +200,8 @@ def test_answers_can_be_set_in_everything(one: One) -> None:
         " err: 2.3, text: false, to: '10.0.0.1:99'}\n"
     )
     form = AckForm({"AA": "CA", "AE": "CE"}, "ACK^trigger", "2.3", False)
-    assert channel.ack == Ack("stored", "close", "enhanced", form, Address("10.0.0.1", 99))
+    there = Endpoint("10.0.0.1:99", Address("10.0.0.1", 99))
+    assert channel.ack == Ack("stored", "close", "enhanced", form, there)
 
 
 @pytest.mark.parametrize("name", ["medplum", "acme-emr"])
@@ -274,7 +275,6 @@ def test_a_destination_may_be_a_folder(one: One, write: Write) -> None:
 
 
 VIA = "target: {destinations: [{mllp: {via: acme}, name: back}]}\n"
-BETA = CHANNEL.replace("id: acme", "id: beta").replace("6101", "6102")
 
 
 def test_all_who_go_back_on_a_channels_connections_share_one_endpoint(write: Write, load: Load) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.config.conftest import CHANNEL, ENDPOINTS, Write, problems
+from tests.config.conftest import BETA, CHANNEL, ENDPOINTS, Write, problems
 
 SFTP = "x: {sftp: 'h:22', user: u, known_hosts: interlock.yaml"
 
@@ -157,12 +155,10 @@ CASES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_mistake_in_an_endpoint_is_told_with_its_place_and_what_is_right(
-    case: str, write: Write, tmp_path: Path
-) -> None:
+def test_a_mistake_in_an_endpoint_is_told_with_its_place_and_what_is_right(case: str, write: Write) -> None:
     text, told = CASES[case]
     write("channels/endpoints.yaml", ENDPOINTS + text + "\n")
-    assert problems() == [f"channels/endpoints.yaml:{told}".replace("<root>", str(tmp_path))]
+    assert problems() == [f"channels/endpoints.yaml:{told}"]
 
 
 USES: dict[str, tuple[str, str]] = {
@@ -211,7 +207,7 @@ def test_a_port_for_answers_is_taken_for_channels(write: Write) -> None:
 def test_two_channels_in_one_folder_want_their_id_in_the_file_names(way: str, write: Write) -> None:
     write("channels/endpoints.yaml", ENDPOINTS + "drop: {directory: out, name: '{sequence}.hl7'}\n")
     write("channels/acme.yaml", CHANNEL + "target: {destinations: [{file: drop}]}\n")
-    head = CHANNEL.replace("id: acme", "id: beta").partition("listen:")[0]
+    head = BETA.partition("listen:")[0]
     write("channels/beta.yaml", head + f"files: {{directory: in}}\n{way}\n")
     assert problems() == [
         "channels/endpoints.yaml:3:30: found '{sequence}.hl7', for files of 'acme' and of 'beta'; "

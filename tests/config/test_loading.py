@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from engine.config.loading import load as load_file
 from engine.config.loading import load_with_notes
 from engine.config.model import (
     Compare,
-    Configuration,
     Destination,
     Gate,
     Ignored,
@@ -26,9 +24,7 @@ from engine.config.model import (
     Tolerated,
     Window,
 )
-from tests.config.conftest import CHANNEL, SETTINGS, Write
-
-Load = Callable[..., Configuration]
+from tests.config.conftest import CHANNEL, SETTINGS, Load, Write
 
 DESIGN = """\
 id: acme-results

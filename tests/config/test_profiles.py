@@ -10,13 +10,9 @@ import yaml
 
 from engine.config.declared.profile import PROFILE
 from engine.config.edge import Connect, Files, Framing, Listen
-from engine.config.model import Configuration
 from engine.config.nodes import Findings, compose
 from engine.config.profiles import SHIPPED
-from tests.config.conftest import CHANNEL, ENDPOINTS, HEAD, Write, problems
-
-Load = Callable[..., Configuration]
-TARGET = "target: {destinations: [{medplum: {}}]}\n"
+from tests.config.conftest import BETA, CHANNEL, ENDPOINTS, HEAD, TARGET, Load, Write, problems
 
 
 @pytest.fixture
@@ -100,9 +96,7 @@ def test_a_site_may_have_a_profile_of_a_shipped_name(listen: Callable[..., Liste
 
 def test_a_profile_may_stand_in_the_defaults(write: Write, load: Load) -> None:
     write("channels/defaults.yaml", "profile: mirth-default\n")
-    write(
-        "channels/beta.yaml", CHANNEL.replace("id: acme", "id: beta").replace("6101", "6102") + "profile: one-message\n"
-    )
+    write("channels/beta.yaml", BETA + "profile: one-message\n")
     acme, beta = (channel.source for channel in load().channels)
     assert isinstance(acme, Listen)
     assert isinstance(beta, Listen)

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.sandbox import require_sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,21 +26,13 @@ PATIENCE_S = 30.0
 pytestmark = pytest.mark.system
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture
 def sample(tmp_path: Path) -> tuple[Path, dict[int, int]]:
     """The sample configuration in a folder of its own, and the free port that stands for each of its ports."""
     sources = [ROOT / "interlock.yaml", *sorted((ROOT / "channels").glob("*.yaml"))]
     text = {source: source.read_text() for source in sources}
     known = sorted({int(port) for one in text.values() for port in re.findall(r"(?:port: |127\.0\.0\.1:)(\d{4})", one)})
-    ports = dict(zip(known, free_ports(len(known)), strict=True))
+    ports = {port: free_port() for port in known}
     for source, one in text.items():
         target = tmp_path / source.relative_to(ROOT)
         target.parent.mkdir(exist_ok=True)

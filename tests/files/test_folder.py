@@ -9,6 +9,7 @@ import pytest
 
 from engine.files.folder import FileTaken, FolderError, plain
 from engine.files.local import LocalFolder
+from tests.support.listing import names
 
 DATA = b"MSH|^~\\&|a\r"
 
@@ -41,10 +42,6 @@ async def drop(tmp_path: Path) -> AsyncIterator[Losing]:
     folder = Losing(tmp_path)
     yield folder
     await folder.close()
-
-
-def names(path: Path) -> list[str]:
-    return sorted(each.name for each in path.iterdir())
 
 
 async def test_a_file_that_got_its_name_without_an_answer_is_found(drop: Losing, tmp_path: Path) -> None:

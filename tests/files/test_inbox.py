@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,24 @@ class Place:
         self.path = path
         self.takes = Takes()
         self.folder = LocalFolder(path)
-        self.files = Files(Directory(path), **{"stable": 0.0, **settings})  # type: ignore[arg-type]
-        self.restart()
+        files = Files(Directory(path), **{"stable": 0.0, **settings})  # type: ignore[arg-type]
+        self.inbox = Inbox(files, self.folder, 1000, self.takes, lambda: NOON)
 
-    def restart(self) -> None:
-        self.inbox = Inbox(self.files, self.folder, 1000, self.takes, lambda: NOON)
+    async def __aenter__(self) -> Place:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.folder.close()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[None]:
+        """It is looked at again and again meanwhile."""
+        task = asyncio.create_task(self.inbox.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def drop(self, name: str, data: bytes = b"x", modified: float = 1.0) -> None:
         (self.path / name).write_bytes(data)
@@ -74,9 +88,8 @@ class Place:
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    await place.folder.close()
+    async with Place(tmp_path) as place:
+        yield place
 
 
 async def test_files_are_taken_in_the_order_of_their_times_then_names(place: Place) -> None:
@@ -97,38 +110,36 @@ async def test_only_files_of_the_pattern_are_read_and_none_that_is_hidden(place:
 
 
 async def test_a_file_is_read_when_it_has_not_changed_for_a_while(tmp_path: Path) -> None:
-    place = Place(tmp_path, stable=2.0)
-    loop = asyncio.get_running_loop()
-    moment = loop.time()
-    loop.time = lambda: moment  # type: ignore[method-assign]
-    try:
-        place.drop("a.hl7", b"x", modified=1)
-        assert await place.inbox.scan() is False
-        moment += 1.9
-        assert await place.inbox.scan() is False
-        place.drop("a.hl7", b"xy", modified=1)  # grew, within the same second
-        moment += 1.9
-        assert await place.inbox.scan() is False
-        moment += 1.9
-        assert await place.inbox.scan() is False
-        assert place.takes.got == []
-        moment += 0.1
-        assert await place.inbox.scan() is True
-        assert place.takes.got == [("a.hl7", b"xy")]
-    finally:
-        del loop.time  # type: ignore[method-assign]
-        await place.folder.close()
+    async with Place(tmp_path, stable=2.0) as place:
+        loop = asyncio.get_running_loop()
+        moment = loop.time()
+        loop.time = lambda: moment  # type: ignore[method-assign]
+        try:
+            place.drop("a.hl7", b"x", modified=1)
+            assert await place.inbox.scan() is False
+            moment += 1.9
+            assert await place.inbox.scan() is False
+            place.drop("a.hl7", b"xy", modified=1)  # grew, within the same second
+            moment += 1.9
+            assert await place.inbox.scan() is False
+            moment += 1.9
+            assert await place.inbox.scan() is False
+            assert place.takes.got == []
+            moment += 0.1
+            assert await place.inbox.scan() is True
+            assert place.takes.got == [("a.hl7", b"xy")]
+        finally:
+            del loop.time  # type: ignore[method-assign]
 
 
 async def test_what_comes_after_a_file_that_is_not_ready_waits(tmp_path: Path) -> None:
-    place = Place(tmp_path, stable=60.0)
-    place.drop("b.hl7", modified=2)
-    await place.inbox.scan()
-    place.inbox._seen["b.hl7"] = (place.inbox._seen["b.hl7"][0], -1000.0)  # seen long ago
-    place.drop("a.hl7", modified=1)
-    assert await place.inbox.scan() is False
-    assert place.takes.got == []
-    await place.folder.close()
+    async with Place(tmp_path, stable=60.0) as place:
+        place.drop("b.hl7", modified=2)
+        await place.inbox.scan()
+        place.inbox._seen["b.hl7"] = (place.inbox._seen["b.hl7"][0], -1000.0)  # seen long ago
+        place.drop("a.hl7", modified=1)
+        assert await place.inbox.scan() is False
+        assert place.takes.got == []
 
 
 async def test_a_file_that_grows_while_it_is_claimed_is_read_when_it_has_ended(
@@ -177,11 +188,10 @@ async def test_files_of_one_name_are_all_kept_in_the_archive(place: Place) -> No
 
 
 async def test_files_can_be_removed_instead(tmp_path: Path) -> None:
-    place = Place(tmp_path, after="delete")
-    place.drop("a.hl7")
-    await place.inbox.scan()
-    assert place.names == []
-    await place.folder.close()
+    async with Place(tmp_path, after="delete") as place:
+        place.drop("a.hl7")
+        await place.inbox.scan()
+        assert place.names == []
 
 
 async def test_what_cannot_be_read_as_messages_goes_to_a_folder_of_its_own(place: Place) -> None:
@@ -250,30 +260,28 @@ async def test_a_claim_is_on_disk_before_the_file_is_read(place: Place, monkeypa
 
 
 async def test_what_waits_for_a_person_is_kept_even_where_files_are_removed(tmp_path: Path) -> None:
-    place = Place(tmp_path, after="delete")
-    place.takes.fates["a.hl7"] = Fate.PARKED
-    place.drop("a.hl7")
-    await place.inbox.scan()
-    assert place.names == ["parked/a.hl7"]
-    await place.folder.close()
+    async with Place(tmp_path, after="delete") as place:
+        place.takes.fates["a.hl7"] = Fate.PARKED
+        place.drop("a.hl7")
+        await place.inbox.scan()
+        assert place.names == ["parked/a.hl7"]
 
 
 async def test_at_the_end_what_is_in_hand_is_taken_at_once_and_nothing_new(tmp_path: Path) -> None:
-    place = Place(tmp_path, stable=60.0)
-    place.drop("a.hl7", modified=1)
-    place.drop("b.hl7", modified=2)
-    await place.inbox.scan()
-    for name, (entry, _) in list(place.inbox._seen.items()):
-        place.inbox._seen[name] = (entry, -1000.0)  # seen long ago
-    place.takes.fates["a.hl7"] = Fate.LATER
-    await place.inbox.scan()
-    assert place.names == [f".a.hl7~{TOKEN}.taking", "b.hl7"]
-    assert await place.inbox.finish() is False
-    place.takes.fates.clear()
-    assert await place.inbox.finish() is True
-    assert place.takes.names == ["a.hl7"] * 3
-    assert place.names == ["archive/a.hl7", "b.hl7"]
-    await place.folder.close()
+    async with Place(tmp_path, stable=60.0) as place:
+        place.drop("a.hl7", modified=1)
+        place.drop("b.hl7", modified=2)
+        await place.inbox.scan()
+        for name, (entry, _) in list(place.inbox._seen.items()):
+            place.inbox._seen[name] = (entry, -1000.0)  # seen long ago
+        place.takes.fates["a.hl7"] = Fate.LATER
+        await place.inbox.scan()
+        assert place.names == [f".a.hl7~{TOKEN}.taking", "b.hl7"]
+        assert await place.inbox.finish() is False
+        place.takes.fates.clear()
+        assert await place.inbox.finish() is True
+        assert place.takes.names == ["a.hl7"] * 3
+        assert place.names == ["archive/a.hl7", "b.hl7"]
 
 
 async def test_at_the_end_a_place_that_is_down_is_not_finished(place: Place) -> None:
@@ -352,31 +360,27 @@ async def test_a_file_that_somebody_takes_away_stops_nobody(
 
 
 async def test_it_goes_on_by_itself(tmp_path: Path) -> None:
-    place = Place(tmp_path, poll=0.001)
-    came = asyncio.Event()
-    take = place.takes.take
+    async with Place(tmp_path, poll=0.001) as place:
+        came = asyncio.Event()
+        take = place.takes.take
 
-    async def taking(file: Claimed, data: bytes) -> Fate:
-        came.set()
-        return await take(file, data)
+        async def taking(file: Claimed, data: bytes) -> Fate:
+            came.set()
+            return await take(file, data)
 
-    place.takes.take = taking  # type: ignore[method-assign]
-    task = asyncio.create_task(place.inbox.run())
-    for name in ("a.hl7", "b.hl7"):
-        came.clear()
-        place.drop(name)
-        await asyncio.wait_for(came.wait(), 10)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert place.takes.names == ["a.hl7", "b.hl7"]
-    await place.folder.close()
+        place.takes.take = taking  # type: ignore[method-assign]
+        async with place.read():
+            for name in ("a.hl7", "b.hl7"):
+                came.clear()
+                place.drop(name)
+                await asyncio.wait_for(came.wait(), 10)
+        assert place.takes.names == ["a.hl7", "b.hl7"]
 
 
-async def test_a_defect_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_does_not_end_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr("engine.files.inbox.emit", lambda event: told.append(event.name()))
     monkeypatch.setattr("engine.files.inbox.AGAIN", 0.0)
-    place = Place(tmp_path)
     taken = asyncio.Event()
 
     async def fails_once(file: Claimed, data: bytes) -> Fate:
@@ -388,9 +392,6 @@ async def test_a_defect_does_not_end_it(tmp_path: Path, monkeypatch: pytest.Monk
 
     place.takes.take = fails_once  # type: ignore[method-assign]
     place.drop("a.hl7")
-    task = asyncio.create_task(place.inbox.run())
-    await asyncio.wait_for(taken.wait(), 10)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with place.read():
+        await asyncio.wait_for(taken.wait(), 10)
     assert (place.takes.names, told) == (["a.hl7"] * 2, ["fault"])
-    await place.folder.close()

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from engine.files import folder as folders
-from engine.files.folder import Entry, FileTaken, FileTooLarge, FolderError, NoSuchFile
+from engine.files.folder import FileTaken, FolderError
 from engine.files.local import LocalFolder
+from tests.support.listing import names
 
 DATA = b"MSH|^~\\&|a\rPID|1\r"
 
@@ -25,10 +26,6 @@ async def drop(tmp_path: Path) -> AsyncIterator[LocalFolder]:
     await folder.close()
 
 
-def names(path: Path) -> list[str]:
-    return sorted(each.name for each in path.iterdir())
-
-
 def failing(code: int) -> Callable[..., Any]:
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, "it failed")
@@ -36,26 +33,11 @@ def failing(code: int) -> Callable[..., Any]:
     return fail
 
 
-async def test_what_is_put_is_there_whole_and_nothing_else(drop: LocalFolder, tmp_path: Path) -> None:
-    await drop.put("a.hl7", DATA)
-    assert (tmp_path / "a.hl7").read_bytes() == DATA
-    assert names(tmp_path) == ["a.hl7"]
-
-
 async def test_the_same_again_is_done(drop: LocalFolder, tmp_path: Path) -> None:
     await drop.put("a.hl7", DATA)
     before = (tmp_path / "a.hl7").stat()
     await drop.put("a.hl7", DATA)
     assert (tmp_path / "a.hl7").stat().st_ino == before.st_ino
-
-
-@pytest.mark.parametrize("other", [b"", DATA[:-1], DATA + b"x", DATA[:-1] + b"x"])
-async def test_another_file_of_that_name_is_never_overwritten(drop: LocalFolder, tmp_path: Path, other: bytes) -> None:
-    (tmp_path / "a.hl7").write_bytes(other)
-    with pytest.raises(FileTaken):
-        await drop.put("a.hl7", DATA)
-    assert (tmp_path / "a.hl7").read_bytes() == other
-    assert names(tmp_path) == ["a.hl7"]
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -148,50 +130,6 @@ async def test_what_an_ended_process_left_is_removed_after_an_hour(drop: LocalFo
     await drop.put("a.hl7", DATA)
     assert names(tmp_path) == [".b.hl7.0011.part", ".hidden", "a.hl7"]
     assert folders.ABANDONED == 3600
-
-
-async def test_files_are_listed_and_nothing_else(drop: LocalFolder, tmp_path: Path) -> None:
-    (tmp_path / "a.hl7").write_bytes(DATA)
-    (tmp_path / ".b").write_bytes(b"")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "a.hl7")
-    os.utime(tmp_path / "a.hl7", (5, 7))
-    found = {each.name: each for each in await drop.entries()}
-    assert found.keys() == {"a.hl7", ".b"}
-    assert found["a.hl7"] == Entry("a.hl7", len(DATA), 7.0)
-
-
-async def test_a_file_over_the_limit_is_not_read_whole(drop: LocalFolder, tmp_path: Path) -> None:
-    (tmp_path / "a.hl7").write_bytes(b"x" * 1_000_000)
-    assert len(await drop.read("a.hl7", 1_000_000)) == 1_000_000
-    with pytest.raises(FileTooLarge) as refused:
-        await drop.read("a.hl7", 999_999)
-    assert (len(refused.value.head), refused.value.size) == (folders.HEAD_BYTES, 1_000_000)
-
-
-async def test_a_file_is_moved_into_a_folder_that_is_made_and_never_over_another(
-    drop: LocalFolder, tmp_path: Path
-) -> None:
-    for name in ("a.hl7", "b.hl7"):
-        (tmp_path / name).write_bytes(name.encode())
-    await drop.move("a.hl7", "archive/x.hl7")
-    with pytest.raises(FileTaken):
-        await drop.move("b.hl7", "archive/x.hl7")
-    assert (tmp_path / "archive/x.hl7").read_bytes() == b"a.hl7"
-    with pytest.raises(NoSuchFile):
-        await drop.move("a.hl7", "archive/y.hl7")
-
-
-async def test_what_is_not_there_is_told(drop: LocalFolder, tmp_path: Path) -> None:
-    with pytest.raises(NoSuchFile):
-        await drop.read("a.hl7", 10)
-    assert await drop.remove("a.hl7") is False
-    gone = LocalFolder(tmp_path / "nowhere")
-    with pytest.raises(FolderError, match="the folder is not there") as failed:
-        await gone.put("a.hl7", DATA)
-    assert failed.value.fault
-    assert await gone.check() == "the folder is not there"
-    await gone.close()
 
 
 async def test_a_look_says_whether_the_folder_can_be_used(drop: LocalFolder, tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ import pytest
 
 from engine.config.address import Address
 from engine.config.edge import Sftp
-from engine.files.folder import HEAD_BYTES, Entry, FileTaken, FileTooLarge, FolderError, NoSuchFile
+from engine.files.folder import FileTaken, FolderError
 from engine.files.places import folder_of
 from engine.files.sftp import SftpFolder
-from tests.support.sshd import Sshd, free_port
+from tests.support.listing import names
+from tests.support.ports import free_port
+from tests.support.sshd import Sshd
 
 DATA = b"MSH|^~\\&|a\rPID|1\r"
 LARGE = random.Random(1).randbytes(20 << 20)
@@ -41,10 +43,6 @@ async def drop(sshd: Sshd) -> AsyncIterator[SftpFolder]:
     folder = SftpFolder(sshd.place())
     yield folder
     await folder.close()
-
-
-def names(path: Path) -> list[str]:
-    return sorted(each.name for each in path.iterdir())
 
 
 @asynccontextmanager
@@ -119,25 +117,6 @@ async def another_server(path: Path) -> AsyncIterator[Sftp]:
         await server.wait_closed()
 
 
-# -- writing and reading
-
-
-async def test_what_is_put_is_there_whole_and_nothing_else(drop: SftpFolder, sshd: Sshd) -> None:
-    await drop.put("a.hl7", DATA)
-    assert (sshd.drop / "a.hl7").read_bytes() == DATA
-    await drop.put("a.hl7", DATA)
-    assert names(sshd.drop) == ["a.hl7"]
-
-
-@pytest.mark.parametrize("other", [b"", DATA[:-1], DATA + b"x", DATA[:-1] + b"x"])
-async def test_another_file_of_that_name_is_never_overwritten(drop: SftpFolder, sshd: Sshd, other: bytes) -> None:
-    (sshd.drop / "a.hl7").write_bytes(other)
-    with pytest.raises(FileTaken):
-        await drop.put("a.hl7", DATA)
-    assert (sshd.drop / "a.hl7").read_bytes() == other
-    assert names(sshd.drop) == ["a.hl7"]
-
-
 @pytest.mark.parametrize("options", ["-P rename", "-P posix-rename", "-P fsync"])
 async def test_a_server_may_know_only_one_way_to_rename_and_need_not_know_fsync(tmp_path: Path, options: str) -> None:
     server = Sshd(tmp_path, options)
@@ -155,60 +134,6 @@ async def test_a_server_may_know_only_one_way_to_rename_and_need_not_know_fsync(
     finally:
         await folder.close()
         server.kill()
-
-
-async def test_twenty_megabytes_go_both_ways(drop: SftpFolder, sshd: Sshd) -> None:
-    await drop.put("a.hl7", LARGE)
-    assert (sshd.drop / "a.hl7").read_bytes() == LARGE
-    assert await drop.read("a.hl7", len(LARGE)) == LARGE
-    with pytest.raises(FileTooLarge) as refused:
-        await drop.read("a.hl7", len(LARGE) - 1)
-    assert (refused.value.head, refused.value.size) == (LARGE[:HEAD_BYTES], len(LARGE))
-
-
-async def test_files_are_listed_and_nothing_else(drop: SftpFolder, sshd: Sshd) -> None:
-    (sshd.drop / "a.hl7").write_bytes(DATA)
-    os.utime(sshd.drop / "a.hl7", (5, 7))
-    (sshd.drop / ".b").write_bytes(b"")
-    (sshd.drop / "folder").mkdir()
-    (sshd.drop / "link").symlink_to(sshd.drop / "a.hl7")
-    found = {each.name: each for each in await drop.entries()}
-    assert found.keys() == {"a.hl7", ".b"}
-    assert found["a.hl7"] == Entry("a.hl7", len(DATA), 7.0)
-
-
-async def test_a_name_that_is_no_utf_8_is_read_and_moved_like_any_other(drop: SftpFolder, sshd: Sshd) -> None:
-    (sshd.drop / os.fsdecode(b"M\xfcller.hl7")).write_bytes(DATA)
-    (entry,) = await drop.entries()
-    assert await drop.read(entry.name, 100) == DATA
-    await drop.move(entry.name, f"archive/{entry.name}")
-    assert os.listdir(os.fsencode(sshd.drop / "archive")) == [b"M\xfcller.hl7"]
-
-
-async def test_a_file_is_moved_into_a_folder_that_is_made_and_never_over_another(drop: SftpFolder, sshd: Sshd) -> None:
-    for name in ("a.hl7", "b.hl7"):
-        (sshd.drop / name).write_bytes(name.encode())
-    await drop.move("a.hl7", "archive/x.hl7")
-    with pytest.raises(FileTaken):
-        await drop.move("b.hl7", "archive/x.hl7")
-    assert (sshd.drop / "archive/x.hl7").read_bytes() == b"a.hl7"
-    with pytest.raises(NoSuchFile):
-        await drop.move("a.hl7", "archive/y.hl7")
-
-
-async def test_what_is_not_there_is_told(drop: SftpFolder, sshd: Sshd) -> None:
-    with pytest.raises(NoSuchFile):
-        await drop.read("a.hl7", 10)
-    assert await drop.remove("a.hl7") is False
-    (sshd.drop / "a.hl7").write_bytes(DATA)
-    assert await drop.remove("a.hl7") is True
-    assert await drop.check() is None
-    sshd.drop.rename(sshd.drop.with_name("elsewhere"))
-    for act in (drop.put("a.hl7", DATA), drop.entries()):
-        with pytest.raises(FolderError, match="the folder is not there") as failed:
-            await act
-        assert failed.value.fault
-    assert await drop.check() == "the folder is not there"
 
 
 # -- who is there
@@ -322,7 +247,8 @@ async def test_a_connection_that_broke_while_nothing_was_asked_costs_nothing(dro
     await drop.put("a.hl7", DATA)
     assert drop._link is not None
     sshd.kill()
-    await drop._link.connection.wait_closed()
+    async with asyncio.timeout(10):
+        await drop._link.connection.wait_closed()
     sshd.start()
     await drop.put("b.hl7", DATA)
 
@@ -382,7 +308,8 @@ async def test_an_answer_that_does_not_come_in_time_costs_the_connection(sshd: S
     async with between(sshd.port, 5 << 20, stopped.set) as port:
         folder = SftpFolder(sshd.place(port=port, timeout=0.5))
         putting = asyncio.create_task(folder.put("a.hl7", LARGE))
-        await stopped.wait()
+        async with asyncio.timeout(10):
+            await stopped.wait()
         sessions = sshd.sessions()
         for pid in sessions:
             os.kill(pid, signal.SIGSTOP)  # the connection is there, and nobody behind it
@@ -419,6 +346,7 @@ async def test_a_connection_that_is_being_made_can_be_given_up_at_once(sshd: Ssh
     with socket.create_server(("127.0.0.1", 0)) as silent:
         folder = SftpFolder(replace(sshd.place(port=silent.getsockname()[1]), connect_timeout=600.0))
         asked = asyncio.ensure_future(folder.entries())
+        silent.settimeout(10)
         there, _ = await asyncio.to_thread(silent.accept)
         asked.cancel()
         async with asyncio.timeout(5):

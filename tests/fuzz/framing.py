@@ -8,13 +8,7 @@ exception of any kind: the decoder refuses framings with ValueError when it is m
 
 from __future__ import annotations
 
-import sys
-
-try:
-    import atheris
-except ImportError:
-    print("tests.fuzz.framing wants atheris, which is not installed; it is made for Linux on x86-64", file=sys.stderr)
-    raise SystemExit(1) from None
+from tests.fuzz import atheris, fuzz
 
 with atheris.instrument_imports(include=["engine.mllp.framing"]):
     from engine.mllp.framing import Decoder, Event, Frame, Noise, TooLarge
@@ -91,10 +85,5 @@ def one_input(data: bytes) -> None:
         assert kept + whole.framing + len(whole.pending) == len(stream), "bytes have disappeared"
 
 
-def main() -> None:
-    atheris.Setup([sys.argv[0], "-max_len=512", *sys.argv[1:]], one_input)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    fuzz(one_input, "-max_len=512")

@@ -8,13 +8,7 @@ in which characters; the third chooses options.
 
 from __future__ import annotations
 
-import sys
-
-try:
-    import atheris
-except ImportError:
-    print("tests.fuzz.reader wants atheris: pip install atheris", file=sys.stderr)
-    sys.exit(1)
+from tests.fuzz import atheris, fuzz
 
 with atheris.instrument_imports(include=["engine.hl7"]):
     from engine.config.edge import AckForm
@@ -189,5 +183,4 @@ def placed(group: Group) -> int:
 
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv, one_input)
-    atheris.Fuzz()
+    fuzz(one_input)

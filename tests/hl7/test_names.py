@@ -92,7 +92,7 @@ def test_the_dictionary_is_loaded_when_it_is_first_asked_for() -> None:
         "import sys; from engine.hl7 import names; before = 'hl7apy' in sys.modules;"
         "names.field_name('PID', 5, '2.3'); print(before, 'hl7apy.v2_3' in sys.modules, 'hl7apy.v2_5' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["False", "True", "False"]
 
 
@@ -101,5 +101,5 @@ def test_without_the_dictionary_there_are_no_names() -> None:
         "import sys; sys.modules['hl7apy'] = None; from engine.hl7 import names;"
         "print(names.field_name('PID', 5, '2.3'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "None"

@@ -22,6 +22,7 @@ from engine.ledger.routing import Epoch, Mode, Route, Routing
 from engine.ledger.sqlite.loading import Opened, open_ledger
 from engine.ledger.sqlite.reader import Reader
 from engine.ledger.sqlite.writer import Order, Reclaim, Writer
+from tests.ledger.writing import write
 
 WINDOWS = {"legacy": 1, "medplum": 4}
 ROUTING = Routing(
@@ -86,7 +87,7 @@ class LedgerMachine(RuleBasedStateMachine):
             course.window = WINDOWS[course.name]
 
     def _write(self, *operations: object) -> None:
-        self.writer._transaction(list(operations))
+        write(self.writer, *operations)
 
     def _courses(self) -> list[Course]:
         return [course for book in self.channels.values() for course in book.courses]

@@ -14,6 +14,7 @@ from engine.ledger.model import Message
 from engine.ledger.routing import LEGACY, Grant, Mode, Route, Routing
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.writer import Order
+from tests.ledger.writing import write
 
 ROUTING = Routing((Route(LEGACY, "legacy", Mode.SEND, "channel"),))
 
@@ -59,7 +60,7 @@ async def test_a_message_is_counted_and_claimed_whatever_touched_its_channel_bef
     operations = [Order(lambda book: TOUCHES[name](book, channel)), Message(channel, b"raw", 1, "C1")]
     assert ledger._writer
     await ledger.transaction(lambda book: None)
-    commit = ledger._writer._transaction(operations)
+    commit = write(ledger._writer, *operations)
     assert [(course.name, claim) for course, claim in commit.claimed] == [(LEGACY, 1)]
     (counter,) = await ledger.read(
         lambda reader: reader.connection.execute("select seq from channel").fetchone()

@@ -8,32 +8,31 @@ from pathlib import Path
 import pytest
 
 from engine.config.address import Address
-from engine.config.edge import Ack, Connect, Directory, Files, FromFeed, Listen, Takes
+from engine.config.edge import Connect, Directory, Files, FromFeed, Listen
 from engine.config.feed import Feed, Rule, Table
 from engine.config.model import Channel, Tap
 from engine.migration.doors import doors, expected, not_probes, shut_out
 from engine.migration.selection import by_socket
 from engine.migration.verbs.copies import copied
-from tests.support.house import channel, emr
+from tests.support.house import channel, emr, feed
 
 
 def at(id: str, source: Listen | Connect | FromFeed | Files) -> Channel:
-    return replace(channel(id, port=1, old_engine=2, destinations=(emr(3),)), source=source)
+    return channel(id, source=source, old_engine=2, destinations=(emr(3),))
 
 
-def feed(*to: tuple[str, ...], id: str = "lab", table: bool = False) -> Feed:
-    channels = tuple(sorted({name for names in to for name in names}))
+def lab(*to: tuple[str, ...], table: bool = False) -> dict[str, Feed]:
+    """Feeds: one, whose frames go to these."""
+    channels = sorted({name for names in to for name in names})
     rules = () if table else tuple(Rule((("MSH-6", (str(n),)),), names) for n, names in enumerate(to))
     rows = Table("MSH-6", {str(n): names for n, names in enumerate(to)}) if table else None
-    legacy = channel("a", port=1, old_engine=2).legacy
-    assert legacy is not None
-    return Feed(id, Listen(6100), Takes(), Ack("stored"), legacy.endpoint, rules, rows, channels[0], channels, "test")
+    return {"lab": feed("lab", *channels, port=6100, old_engine=2, rules=rules, table=rows)}
 
 
 ORDERS = at("acme-orders", Listen(6102))
 RESULTS = at("acme-results", FromFeed("lab"))
 MORE = at("acme-more", FromFeed("lab"))
-LAB = {"lab": feed(("acme-results",), ("acme-more",))}
+LAB = lab(("acme-results",), ("acme-more",))
 KNOWN = ["acme-orders", "acme-results", "acme-more", "lab", "beta-orders"]
 
 
@@ -108,7 +107,7 @@ def tapped(id: str) -> Channel:
 
 @pytest.mark.parametrize("table", [False, True])
 def test_a_channel_whose_frames_the_old_engine_still_gets_for_another_needs_taps_or_a_sink(table: bool) -> None:
-    both = {"lab": feed(("acme-results", "beta-results"), ("acme-more",), table=table)}
+    both = lab(("acme-results", "beta-results"), ("acme-more",), table=table)
     (said,) = copied(RESULTS, both, {"acme-results"})
     assert said == (
         "acme-results: the feed lab copies its frames to beta-results as well, for which they go on to the old engine:"
@@ -121,7 +120,7 @@ def test_a_channel_whose_frames_the_old_engine_still_gets_for_another_needs_taps
 
 
 def test_a_sink_and_an_old_engine_that_is_not_there_need_nothing() -> None:
-    both = {"lab": feed(("acme-results", "beta-results"))}
+    both = lab(("acme-results", "beta-results"))
     assert RESULTS.target is not None
     sinks = tuple(
         replace(each, endpoint=replace(each.endpoint, sink=True))

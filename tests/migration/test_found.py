@@ -7,39 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
 from engine.ledger.model import State
-from tests.migration.test_interlock import CHANNELS, ORDERS, RESULTS, InterlockMachine
+from tests.migration.life import TURNS, ended, life
+from tests.migration.machine import CHANNELS, ORDERS, RESULTS, InterlockMachine
 from tests.support.outside import LOST, MEDPLUM, OK
 from tests.support.referee import LEGACY
-
-TURNS = range(14)
-
-
-class Whatever:
-    """In the place of what hypothesis draws: what was on its way when a process ended has not arrived."""
-
-    def draw(self, strategy: Any) -> bool:
-        return False
-
-
-@contextmanager
-def life(phase: str = "parallel", policy: Any = "all", unknown: str = "resend") -> Iterator[InterlockMachine]:
-    """One connection: `acme-results` with taps to a clinic, `acme-orders` without to a LIS."""
-    machine = InterlockMachine()
-    try:
-        machine.begin(
-            relays=(False, False), wards=False, phase=phase, unknown=(unknown,) * 3, policies=(policy, policy)
-        )
-        yield machine
-        machine.no_rule_is_broken()
-        machine.the_equation_balances_from_both_sources()
-        machine.nothing_stored_is_lost()
-    finally:
-        machine.put_away()
 
 
 def answer(machine: InterlockMachine, channel: str, to: str, seq: int, how: str) -> None:
@@ -54,10 +29,6 @@ def one_transaction(machine: InterlockMachine) -> Iterator[None]:
     yield
     machine._ledger.writer.full = False
     machine.time_passes(0.3)
-
-
-def ended(machine: InterlockMachine, *, killed: bool) -> None:
-    machine.the_process_ends(Whatever(), killed)
 
 
 @pytest.mark.parametrize("turns", TURNS)

@@ -201,6 +201,34 @@ class TestAsking:
         assert "SECRET" not in finding.sentence
 
 
+class TestRelease2:
+    async def test_an_answer_behind_the_commit_acknowledgement(self) -> None:
+        two, heard = Framing(release=2), []
+
+        def answers(conn: socket.socket) -> None:
+            conn.recv(65536)
+            conn.sendall(encode(b"\x06", two) + encode(ANSWER, two))
+            heard.append(conn.recv(65536))
+
+        async with peer(answers) as address:
+            assert (await diagnose(address, message=MESSAGE, framing=two)).payload == ANSWER
+        assert heard == [encode(b"\x06", two)]
+
+    @pytest.mark.parametrize(
+        ("said", "release", "code"),
+        [
+            (b"\x06", 2, "stored_unanswered"),
+            (b"\x15", 2, "not_stored"),
+            (b"\x06", 1, "peer_speaks_release_2"),
+            (b"\x15", 1, "peer_speaks_release_2"),
+        ],
+    )
+    async def test_what_is_said_on_the_transport_level_is_no_answer(self, said: bytes, release: int, code: str) -> None:
+        async with peer(says(encode(said))) as address:
+            finding = await diagnose(address, message=MESSAGE, framing=Framing(release=release), timeout=0.2)
+        assert (finding.code, finding.good, finding.payload) == (code, False, None)
+
+
 class TestTls:
     async def test_connected(self, ours: Authority) -> None:
         async with peer(over_tls(ours, quiet)) as address:

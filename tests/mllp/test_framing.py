@@ -11,7 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config.edge import MLLP, Framing
-from engine.mllp.framing import FILLER, HEAD_BYTES, Decoder, Event, Frame, Noise, TooLarge, Unfinished, encode
+from engine.mllp.framing import (
+    FILLER,
+    HEAD_BYTES,
+    NOT_STORED,
+    STORED,
+    Commit,
+    Decoder,
+    Event,
+    Frame,
+    Noise,
+    TooLarge,
+    Unfinished,
+    encode,
+)
 
 ORU = b"MSH|^~\\&|ACME|LAB|EMR|CLINIC|20260102030405||ORU^R01|1|P|2.3\rPID|1||77^^^ACME^MR\r"
 
@@ -20,8 +33,9 @@ END_ONLY = Framing(b"", b"\x1c\r")
 BLANK_LINE = Framing(b"", b"\r\r")
 LINE_FEED = Framing(b"", b"\n")
 LITERAL = Framing(b"\x0b", b"\r\x1c")
-FRAMINGS = [MLLP, STX_ETX, END_ONLY, BLANK_LINE, LINE_FEED, LITERAL]
-NAMES = ["mllp", "stx etx", "end only", "blank line", "line feed", "literal end"]
+RELEASE_2 = Framing(release=2)
+FRAMINGS = [MLLP, STX_ETX, END_ONLY, BLANK_LINE, LINE_FEED, LITERAL, RELEASE_2]
+NAMES = ["mllp", "stx etx", "end only", "blank line", "line feed", "literal end", "release 2"]
 every_framing = pytest.mark.parametrize("framing", FRAMINGS, ids=NAMES)
 
 PLACES = st.lists(st.integers(0, 10_000), max_size=12)
@@ -39,6 +53,8 @@ def blocks(framing: Framing) -> st.SearchStrategy[list[tuple[bytes, bytes, bytes
         ends += [framing.end[:1], framing.end[:1] + b"\n"]
     if not framing.start:
         payloads = payloads.map(lambda text: b"MSH|" + text)
+    if framing.release == 2:
+        payloads = st.one_of(payloads, st.sampled_from([STORED, NOT_STORED]))
     gaps = GAPS.map(lambda gap: gap.replace(b"END", framing.end))
     if not framing.start:
         gaps = gaps.map(lambda gap: b"" if gap.strip(b"\x00\r\n") else gap)
@@ -58,6 +74,8 @@ def streams(framing: Framing) -> st.SearchStrategy[bytes]:
         b"\x00",
         b"\x0b",
         b"\x1c",
+        STORED,
+        NOT_STORED,
     ]
     return st.one_of(
         blocks(framing).map(lambda many: b"".join(b"".join(block) for block in many)),
@@ -89,6 +107,8 @@ def joined(events: list[Event]) -> list[Event]:
 def content(event: Event) -> bytes:
     if isinstance(event, Frame):
         return event.payload
+    if isinstance(event, Commit):
+        return STORED if event.stored else NOT_STORED
     return event.data if isinstance(event, Noise) else event.head
 
 
@@ -108,7 +128,7 @@ def by_the_rules(stream: bytes, framing: Framing) -> tuple[list[Event], bytes]:
         body, mark, after = rest[len(start) :].partition(end if whole else end[:1])
         if not mark:
             return joined(events), body
-        events += of_a_block(body, start)
+        events += of_release_2(of_a_block(body, start)) if framing.release == 2 else of_a_block(body, start)
         rest = after.lstrip(end + b"\r\n")
     return joined(events), b""
 
@@ -123,6 +143,11 @@ def of_a_block(body: bytes, start: bytes) -> list[Event]:
     tries = re.split(re.escape(start) + b"(?=MSH|FHS|BHS)", body)
     head = start.join(tries[:-1])
     return [Unfinished(head), Frame(tries[-1])] if len(tries) > 1 else [Frame(body)]
+
+
+def of_release_2(events: list[Event]) -> list[Event]:
+    said: dict[Event, Event] = {Frame(STORED): Commit(True), Frame(NOT_STORED): Commit(False)}
+    return [said.get(event, event) for event in events]
 
 
 @every_framing
@@ -158,7 +183,7 @@ class TestProperties:
         sent = data.draw(blocks(framing))
         stream = b"".join(b"".join(block) for block in sent)
         events = feed_all(Decoder(framing=framing), cut(stream, places))
-        assert [e.payload for e in events if isinstance(e, Frame)] == [payload for _, payload, _, _ in sent]
+        assert [content(e) for e in events if isinstance(e, Frame | Commit)] == [payload for _, payload, _, _ in sent]
 
     @given(st.data(), st.integers(0, 12), PLACES)
     def test_a_limit_stops_at_the_same_block_however_the_stream_is_cut(
@@ -252,17 +277,40 @@ class TestOtherFramings:
     @pytest.mark.parametrize(
         ("start", "end", "why"),
         [
-            (b"\x0b\x0b", b"\x1c", "start is one byte or none"),
-            (b"\x0b", b"", "end one or two"),
-            (b"\x0b", b"\x1c\r\n", "end one or two"),
-            (b"\x1c", b"\x1c\r", "none of the end bytes"),
-            (b"\r", b"\x1c", "no CR or LF"),
-            (b"", b"\r", "a CR alone"),
+            (b"\x0b\x0b", b"\x1c", "one byte or none at the start"),
+            (b"\x0b", b"", "one or two at the end"),
+            (b"\x0b", b"\x1c\r\n", "one or two at the end"),
+            (b"\x1c", b"\x1c\r", "a byte of its own"),
+            (b"\x0b", b"\x1c\x0b", "a byte of its own"),
+            (b"\r", b"\x1c", "which stand inside every message"),
+            (b"", b"\r", "an end: that segments end in"),
+            (b"", b"\r\n", "an end: that segments end in"),
         ],
     )
     def test_bytes_that_cannot_tell_blocks_apart_are_refused(self, start: bytes, end: bytes, why: str) -> None:
         with pytest.raises(ValueError, match=why):
             Decoder(framing=Framing(start, end))
+
+
+class TestRelease2:
+    @pytest.mark.parametrize(
+        ("stream", "events"),
+        [
+            pytest.param(b"\x0b\x06\x1c\r", [Commit(True)], id="stored"),
+            pytest.param(b"\x0b\x15\x1c\r", [Commit(False)], id="not stored"),
+            pytest.param(b"\x0b\x06\x1c\x0b\x15\x1c", [Commit(True), Commit(False)], id="the last CR missing"),
+            pytest.param(b"\x0b\x06\x1c\r" + encode(ORU), [Commit(True), Frame(ORU)], id="and an answer"),
+            pytest.param(b"\x0b\x06\x06\x1c\r", [Frame(b"\x06\x06")], id="two of them are none"),
+            pytest.param(b"\x06", [Noise(b"\x06")], id="outside of a block it is noise"),
+        ],
+    )
+    def test_a_block_of_one_control_character_says_what_became_of_ours(
+        self, stream: bytes, events: list[Event]
+    ) -> None:
+        assert Decoder(framing=RELEASE_2).feed(stream) == events
+
+    def test_in_release_1_it_is_a_message_like_any_other(self) -> None:
+        assert Decoder().feed(b"\x0b\x06\x1c\r") == [Frame(b"\x06")]
 
 
 class TestLimit:

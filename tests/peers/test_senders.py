@@ -24,14 +24,15 @@ from engine.ledger.sqlite.large import whole
 from engine.service.service import Service
 from tests.peers.senders import BLOCKING, MEDPLUM, NODE_HL7, PYTHON_HL7, SENDERS, Answer, sender
 from tests.peers.texts import ACCEPTS, control_id, foreign, large, order, result, same
-from tests.support.house import channel, configuration, free_port, running
+from tests.support.house import channel, configuration, running, written
+from tests.support.ports import free_port
 
 BIG = 2_000_000  # bytes
 
 
 async def stored(service: Service) -> list[tuple[int, bytes]]:
     """Each message in its order: the number of its connection, and its bytes."""
-    await service.ledger.transaction(lambda book: None)  # what was acknowledged is durable, and nothing comes after
+    await written(service)  # what was acknowledged is durable, and nothing comes after
     query = "select socket, raw, large from message order by id"
 
     def read(reader: Any) -> list[tuple[int, bytes]]:

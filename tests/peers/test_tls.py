@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from engine.config.edge import Listen, Takes, Tls
+from engine.config.model import Channel
 from tests.peers.receivers import RECEIVERS_WITH_TLS, arrived, receiver
 from tests.peers.senders import SENDERS_WITH_TLS, Answer, sender
 from tests.peers.texts import ACCEPTS, control_id, large, result, same
 from tests.peers.ways import destination, endpoint
 from tests.support.certificates import Authority
-from tests.support.house import channel, configuration, free_port, running
+from tests.support.house import channel, configuration, running
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +31,18 @@ def side(authority: Authority, name: str) -> Tls:
     return Tls(pair.certificate, pair.key, authority.ca)
 
 
+def ours(port: int, authority: Authority) -> Channel:
+    source = Listen(port, "127.0.0.1", tls=side(authority, "interlock"))
+    return channel("acme-results", source=source, takes=Takes(ACCEPTS))
+
+
 @pytest.mark.parametrize("peer", SENDERS_WITH_TLS)
 async def test_a_vendor_with_a_certificate_sends_over_tls(tmp_path: Path, authority: Authority, peer: str) -> None:
     port = free_port()
-    source = Listen(port, "127.0.0.1", tls=side(authority, "interlock"))
-    ours = configuration(tmp_path, channel("acme-results", source=source, takes=Takes(ACCEPTS)))
-    async with running(ours) as service, sender(peer, port, tls=side(authority, "vendor")) as vendor:
+    async with (
+        running(configuration(tmp_path, ours(port, authority))) as service,
+        sender(peer, port, tls=side(authority, "vendor")) as vendor,
+    ):
         for text in (result(1), large(2, 2_000_000), result(3)):
             assert await vendor.send(text) == [Answer("AA", control_id(text), "REFLAB")]
         assert service.ledger.channels["acme-results"].seq == 3
@@ -43,9 +51,10 @@ async def test_a_vendor_with_a_certificate_sends_over_tls(tmp_path: Path, author
 @pytest.mark.parametrize("peer", SENDERS_WITH_TLS)
 async def test_a_vendor_without_a_certificate_sends_nothing(tmp_path: Path, authority: Authority, peer: str) -> None:
     port = free_port()
-    source = Listen(port, "127.0.0.1", tls=side(authority, "interlock"))
-    ours = configuration(tmp_path, channel("acme-results", source=source, takes=Takes(ACCEPTS)))
-    async with running(ours) as service, sender(peer, port, tls=Tls(ca=authority.ca)) as vendor:
+    async with (
+        running(configuration(tmp_path, ours(port, authority))) as service,
+        sender(peer, port, tls=Tls(ca=authority.ca)) as vendor,
+    ):
         with pytest.raises(ConnectionError):
             await vendor.send(result(1))
         assert service.ledger.channels["acme-results"].seq == 0

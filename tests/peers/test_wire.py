@@ -59,7 +59,8 @@ async def test_a_sender_writes_plain_mllp_and_its_own_idea_of_the_text(peer: str
     async with sender(peer, listening.sockets[0].getsockname()[1]) as vendor:
         ((code, id, _),) = await vendor.send(TEXT + REMARK)
         assert (code, id) == ("AA", ID)
-    assert (await written).decode() == f"\x0b{AS_WRITTEN[peer]}\x1c\r"
+    async with asyncio.timeout(10):
+        assert (await written).decode() == f"\x0b{AS_WRITTEN[peer]}\x1c\r"
     listening.close()
     await listening.wait_closed()
 

@@ -19,7 +19,20 @@ from engine.ledger.model import State
 from engine.service.service import Service
 from engine.simulate.old_engine import OldEngine
 from tests.peers.texts import ACCEPTS
-from tests.support.house import Peer, channel, configuration, free_port, old, running, settled, states, to, until
+from tests.support.house import (
+    Peer,
+    channel,
+    configuration,
+    old,
+    open_work,
+    port_of,
+    running,
+    settled,
+    states,
+    to,
+    until,
+)
+from tests.support.ports import free_port
 
 CHANNEL = "acme-results"
 
@@ -41,10 +54,13 @@ class Way:
     async def opened(self) -> str:
         """What has become of the oldest message that was tried and is not settled, once there is one."""
         assert self._destination is not None
-        course = self.service.ledger.channels[CHANNEL].course(self._destination)
-        assert course is not None
-        await until(lambda: any(work.state is not State.SENDING for work in course.open.values()))
-        return next(work.state for work in course.open.values() if work.state is not State.SENDING).label
+        to = self._destination
+
+        def tried() -> list[str]:
+            return [state.label for state in open_work(self.service, CHANNEL, to) if state is not State.SENDING]
+
+        await until(lambda: bool(tried()))
+        return tried()[0]
 
     async def settled(self, count: int) -> dict[str, int]:
         """What became of the first `count` messages, when that is known of all of them."""
@@ -62,18 +78,16 @@ def endpoint(port: int, **options: Any) -> Endpoint:
 @asynccontextmanager
 async def destination(tmp_path: Path, at: Endpoint) -> AsyncIterator[Way]:
     """A live channel: we answer the vendor, and deliver."""
-    port = free_port()
-    chan = channel(CHANNEL, port=port, destinations=(to(at),), takes=Takes(ACCEPTS))
-    async with _way(tmp_path, chan, port, at.name) as way:
+    chan = channel(CHANNEL, destinations=(to(at),), takes=Takes(ACCEPTS))
+    async with _way(tmp_path, chan, port_of(chan), at.name) as way:
         yield way
 
 
 @asynccontextmanager
 async def legacy_path(tmp_path: Path, at: Endpoint) -> AsyncIterator[Way]:
     """The peer is the old engine, and its answer is relayed."""
-    port = free_port()
-    chan = channel(CHANNEL, port=port, old_engine=at, takes=Takes(ACCEPTS))
-    async with _way(tmp_path, chan, port, "legacy") as way:
+    chan = channel(CHANNEL, old_engine=at, takes=Takes(ACCEPTS))
+    async with _way(tmp_path, chan, port_of(chan), "legacy") as way:
         yield way
 
 
@@ -83,7 +97,7 @@ async def tap(tmp_path: Path, at: Endpoint) -> AsyncIterator[Way]:
     engine, port = OldEngine(), free_port()
     await engine.start()
     between = Tap("peer", Listen(port, "127.0.0.1"), at, settle=0.2)
-    chan = channel(CHANNEL, port=free_port(), old_engine=engine.port, taps=(between,), destinations=(to(at),))
+    chan = channel(CHANNEL, old_engine=engine.port, taps=(between,), destinations=(to(at),))
     try:
         async with _way(tmp_path, chan, port, None) as way:
             yield way

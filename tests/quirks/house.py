@@ -16,7 +16,8 @@ from engine.config.loading import load
 from engine.config.model import Channel
 from engine.service.service import Service
 from tests.quirks.reading import Quirk
-from tests.support.house import free_port
+from tests.support.house import written
+from tests.support.ports import free_port
 from tests.support.scripted import Scripted
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class House:
     def stop(self) -> None:
         self.run(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(10)
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -80,7 +81,7 @@ class House:
         """From the ledger, with all that was said before it."""
 
         async def read() -> T:
-            await self.service.ledger.transaction(lambda book: None)
+            await written(self.service)
             return await self.service.ledger.read(lambda reader: query(reader.connection))
 
         return self.run(read())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,12 @@ from typing import Any
 import pytest
 
 from engine.config.address import Address
-from engine.config.edge import Ack, AckForm, Answers, Takes
-from engine.config.model import Channel
+from engine.config.edge import Ack, AckForm, Answers, Framing
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
 from engine.observe.intake_events import UNSENT
-from engine.service.service import Service
+from engine.service.view import View
 from engine.simulate.messages import Messages
 from tests.support.fake import DELIVERED, Fake, FakeWays
 from tests.support.house import (
@@ -26,18 +26,21 @@ from tests.support.house import (
     channel,
     configuration,
     emr,
-    free_port,
     kept,
+    live,
     old,
+    open_work,
+    port_of,
     running,
+    served,
     settled,
     states,
     until,
 )
-from tests.support.scripted import Scripted, ack
+from tests.support.ports import free_port
+from tests.support.scripted import Scripted, ack, at_first
 
 MESSAGES = Messages("oru", seed=51)
-TAKES = Takes(("ORU^R01",))
 
 
 def message(number: int = 1, accept: str = "", application: str = "") -> bytes:
@@ -48,8 +51,9 @@ def message(number: int = 1, accept: str = "", application: str = "") -> bytes:
     return b"|".join(fields[:18]) + b"\r" + rest
 
 
-def live(port: int, **options: Any) -> Channel:
-    return channel("acme", port=port, **{"destinations": (emr(1),), "takes": TAKES} | options)
+def not_taken(number: int, accept: str = "", application: str = "") -> bytes:
+    """One of a type that the channel does not take."""
+    return message(number, accept, application).replace(b"ORU^R01", b"MDM^T02")
 
 
 def code(answer: bytes) -> str:
@@ -89,36 +93,27 @@ MODES = [
 async def test_a_sender_hears_what_msh_15_and_16_ask_for(
     tmp_path: Path, accept: str, application: str, taken: list[str], refused: list[str]
 ):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port))) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, live()) as (service, peer):
         peer.send(message(1, accept, application))
         assert await codes(peer, len(taken)) == taken
-        peer.send(message(2, accept, application).replace(b"ORU^R01", b"MDM^T02"))
+        peer.send(not_taken(2, accept, application))
         assert await codes(peer, len(refused)) == refused
         assert service.ledger.channels["acme"].seq == 1
         assert code(await peer.exchange(message(3))) == "AA", "the connection goes on"
-        await peer.close()
 
 
 async def test_a_channel_may_answer_in_original_mode_whatever_is_asked_for(tmp_path: Path):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, ack=Ack("stored", mode="original")))):
-        peer = await Peer.connect(port)
+    async with served(tmp_path, live(ack=Ack("stored", mode="original"))) as (_, peer):
         peer.send(message(1, "NE", "NE"))
         assert await codes(peer, 1) == ["AA"]
-        await peer.close()
 
 
 async def test_a_channel_may_answer_in_enhanced_mode_though_nothing_is_asked_for(tmp_path: Path):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, ack=Ack("stored", mode="enhanced")))):
-        peer = await Peer.connect(port)
+    async with served(tmp_path, live(ack=Ack("stored", mode="enhanced"))) as (_, peer):
         peer.send(message(1))
         assert await codes(peer, 1) == ["CA"]
-        peer.send(message(2).replace(b"ORU^R01", b"MDM^T02"))
+        peer.send(not_taken(2))
         assert await codes(peer, 1) == ["CR"]
-        await peer.close()
 
 
 FORMS: dict[str, tuple[AckForm, bytes, Callable[[bytes], bool]]] = {
@@ -134,18 +129,13 @@ FORMS: dict[str, tuple[AckForm, bytes, Callable[[bytes], bool]]] = {
 @pytest.mark.parametrize("name", FORMS)
 async def test_our_answers_have_the_partners_form(tmp_path: Path, name: str):
     form, no, yes = FORMS[name]
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, ack=Ack("stored", form=form)))):
-        peer = await Peer.connect(port)
+    async with served(tmp_path, live(ack=Ack("stored", form=form))) as (_, peer):
         assert yes(await peer.exchange(message(1)))
-        assert no in await peer.exchange(message(2).replace(b"ORU^R01", b"MDM^T02"))
-        await peer.close()
+        assert no in await peer.exchange(not_taken(2))
 
 
 async def test_the_answer_is_in_the_senders_charset_and_delimiters(tmp_path: Path):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port))):
-        peer = await Peer.connect(port)
+    async with served(tmp_path, live()) as (_, peer):
         latin = b"MSH|^~\\&|L\xe4b|F|EMR|C|20260101||ORU^R01|\xe91|P|2.3||||||8859/1\rPID|1||1||M\xfcller\r"
         answer = await peer.exchange(latin)
         assert b"|EMR|C|L\xe4b|F|" in answer
@@ -155,65 +145,70 @@ async def test_the_answer_is_in_the_senders_charset_and_delimiters(tmp_path: Pat
         assert f"MSA|AA|{MESSAGES.control_id(2)}" in answer.decode("utf-16")
         odd = b"MSH#*~\\&#LAB#F#EMR#C#20260101##ORU*R01#X1#P#2.5\rPID#1\r"
         assert b"\rMSA#AA#X1\r" in await peer.exchange(odd)
-        await peer.close()
 
 
 async def test_an_acknowledgement_is_never_acknowledged(tmp_path: Path):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port))) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, live()) as (service, peer):
         stray = ack(message(1))
         peer.send(stray)
         assert await peer.silence()
         assert code(await peer.exchange(message(2))) == "AA"
         assert await kept(service, "kind", "raw", "answer") == [("stray_acknowledgement", stray, None)]
         assert service.ledger.channels["acme"].seq == 1
-        await peer.close()
 
 
 async def test_answers_go_to_a_second_port_where_the_channel_says_so(tmp_path: Path):
-    async with Scripted(lambda payload: ()) as second:
-        port = free_port()
-        chan = live(port, ack=Ack("stored", to=Address("127.0.0.1", second.port)))
-        async with running(configuration(tmp_path, chan)):
-            peer = await Peer.connect(port)
-            peer.send(message(1))
-            peer.send(message(2).replace(b"ORU^R01", b"MDM^T02"))
-            await until(lambda: len(second.payloads) == 2)
-            assert [code(payload) for payload in second.payloads] == ["AA", "AR"]
-            assert await peer.silence()
-            await peer.close()
+    async with (
+        Scripted(lambda payload: ()) as second,
+        served(tmp_path, live(ack=Ack("stored", to=old(second.port)))) as (_, peer),
+    ):
+        peer.send(message(1))
+        peer.send(not_taken(2))
+        await until(lambda: len(second.payloads) == 2)
+        assert [code(payload) for payload in second.payloads] == ["AA", "AR"]
+        assert await peer.silence()
 
 
 async def test_an_accept_acknowledgement_comes_on_the_senders_own_connection_all_the_same(tmp_path: Path):
-    async with Scripted(lambda payload: ()) as second:
-        port = free_port()
-        chan = live(port, ack=Ack("stored", to=Address("127.0.0.1", second.port)))
-        async with running(configuration(tmp_path, chan)):
-            peer = await Peer.connect(port)
-            peer.send(message(1, "AL", "NE"))
-            assert await codes(peer, 1) == ["CA"]
-            peer.send(message(2, "AL", "AL"))
-            assert await codes(peer, 1) == ["CA"]
-            peer.send(message(3, "AL", "AL").replace(b"ORU^R01", b"MDM^T02"))
-            assert await codes(peer, 1) == ["CR"]
-            await until(lambda: len(second.payloads) == 1)
-            assert code(second.payloads[0]) == "AA"
-            await peer.close()
+    async with (
+        Scripted(lambda payload: ()) as second,
+        served(tmp_path, live(ack=Ack("stored", to=old(second.port)))) as (_, peer),
+    ):
+        peer.send(message(1, "AL", "NE"))
+        assert await codes(peer, 1) == ["CA"]
+        peer.send(message(2, "AL", "AL"))
+        assert await codes(peer, 1) == ["CA"]
+        peer.send(not_taken(3, "AL", "AL"))
+        assert await codes(peer, 1) == ["CR"]
+        await until(lambda: len(second.payloads) == 1)
+        assert code(second.payloads[0]) == "AA"
+
+
+async def test_answers_go_to_the_second_port_as_its_endpoint_says(tmp_path: Path):
+    heard = asyncio.Queue[bytes]()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                heard.put_nowait(await reader.readuntil(b"\x03"))
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        there = old(server.sockets[0].getsockname()[1], framing=Framing(b"\x02", b"\x03"), persistent=False)
+        async with served(tmp_path, live(ack=Ack("stored", to=there))) as (_, peer):
+            for number in (1, 2):
+                peer.send(message(number))
+                answer = await asyncio.wait_for(heard.get(), 5)
+                assert answer[:1] == b"\x02"
+                assert parse_ack(answer[1:-1]).control_id == MESSAGES.control_id(number)
 
 
 async def test_an_answer_that_nobody_takes_at_the_second_port_is_seen(tmp_path: Path):
-    port = free_port()
-    chan = channel(
-        "unheard", port=port, destinations=(emr(1),), takes=TAKES,
-        ack=Ack("stored", to=Address("127.0.0.1", free_port())),
-    )  # fmt: skip
-    async with running(configuration(tmp_path, chan)):
+    nobody = Ack("stored", to=old(free_port()))
+    async with served(tmp_path, live("unheard", ack=nobody)) as (_, peer):
         before = UNSENT.of("unheard").n
-        peer = await Peer.connect(port)
         peer.send(message(1))
         await until(lambda: UNSENT.of("unheard").n == before + 1)
-        await peer.close()
 
 
 # -- the old engine's: `authoritative`
@@ -231,154 +226,144 @@ DATA = {
 @pytest.mark.parametrize("name", DATA)
 async def test_what_the_old_engine_says_is_relayed_byte_for_byte(tmp_path: Path, name: str):
     answer = DATA[name] % MESSAGES.control_id(1).encode()
-    async with Scripted(lambda payload: (answer,)) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("acme", port=port, old_engine=engine.port))) as service:
-            peer = await Peer.connect(port)
-            assert await peer.exchange(message(1)) == answer
-            await settled(service, "acme", "legacy", 1)
-            assert await states(service, "acme", "legacy") == {"delivered": 1}
-            await peer.close()
+    async with (
+        Scripted(lambda payload: (answer,)) as engine,
+        served(tmp_path, channel("acme", old_engine=engine.port)) as (service, peer),
+    ):
+        assert await peer.exchange(message(1)) == answer
+        await settled(service, "acme", "legacy", 1)
+        assert await states(service, "acme", "legacy") == {"delivered": 1}
 
 
 async def test_the_old_engines_accept_acknowledgement_and_its_later_answer_are_both_relayed(tmp_path: Path):
-    async with Scripted(lambda payload: (ack(payload, "CA"), 0.2, ack(payload, "AA"))) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("acme", port=port, old_engine=engine.port))) as service:
-            peer = await Peer.connect(port)
-            asked = message(1, "AL", "AL")
-            assert await peer.exchange(asked) == ack(asked, "CA")
-            assert await peer.answer() == ack(asked, "AA")
-            await settled(service, "acme", "legacy", 1)
-            assert set(engine.sockets) == {1}
-            assert await kept(service, "kind", "answer") == [("application_answer", ack(asked, "AA"))]
-            assert await peer.exchange(message(2, "AL", "AL")) == ack(message(2), "CA")
-            await peer.close()
+    async with (
+        Scripted(lambda payload: (ack(payload, "CA"), 0.2, ack(payload, "AA"))) as engine,
+        served(tmp_path, channel("acme", old_engine=engine.port)) as (service, peer),
+    ):
+        asked = message(1, "AL", "AL")
+        assert await peer.exchange(asked) == ack(asked, "CA")
+        assert await peer.answer() == ack(asked, "AA")
+        await settled(service, "acme", "legacy", 1)
+        assert set(engine.sockets) == {1}
+        assert await kept(service, "kind", "answer") == [("application_answer", ack(asked, "AA"))]
+        assert await peer.exchange(message(2, "AL", "AL")) == ack(message(2), "CA")
 
 
 async def test_the_answer_to_an_earlier_message_is_not_taken_for_the_next_ones(tmp_path: Path):
     """CA for the first; its AA comes while the second waits for its own."""
-    answers = {1: lambda p: (ack(p, "CA"), 0.15, ack(p, "AA")), 2: lambda p: (0.4, ack(p, "CA"), ack(p, "AA"))}
-    async with Scripted(lambda payload: answers[len(engine.payloads)](payload)) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("acme", port=port, old_engine=engine.port))) as service:
-            peer = await Peer.connect(port)
-            one, two = message(1, "AL", "AL"), message(2, "AL", "AL")
-            assert await peer.exchange(one) == ack(one, "CA")
-            peer.send(two)
-            assert await peer.answer() == ack(one, "AA")
-            assert await peer.answer() == ack(two, "CA")
-            assert await peer.answer() == ack(two, "AA")
-            await settled(service, "acme", "legacy", 2)
-            assert engine.payloads == [one, two], "nothing was sent twice"
-            assert set(engine.sockets) == {1}
-            await peer.close()
+    says = at_first(
+        lambda first: (ack(first, "CA"), 0.15, ack(first, "AA")),
+        lambda second: (0.4, ack(second, "CA"), ack(second, "AA")),
+    )
+    async with Scripted(says) as engine, served(tmp_path, channel("acme", old_engine=engine.port)) as (service, peer):
+        one, two = message(1, "AL", "AL"), message(2, "AL", "AL")
+        assert await peer.exchange(one) == ack(one, "CA")
+        peer.send(two)
+        assert await peer.answer() == ack(one, "AA")
+        assert await peer.answer() == ack(two, "CA")
+        assert await peer.answer() == ack(two, "AA")
+        await settled(service, "acme", "legacy", 2)
+        assert engine.payloads == [one, two], "nothing was sent twice"
+        assert set(engine.sockets) == {1}
 
 
 async def test_where_no_answer_is_wanted_none_is_waited_for(tmp_path: Path):
-    async with Scripted(lambda payload: ()) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("acme", port=port, old_engine=engine.port))) as service:
-            peer = await Peer.connect(port)
-            for number in range(1, 6):
-                peer.send(message(number, "NE", "NE"))
-            await settled(service, "acme", "legacy", 5, 3.0)
-            assert await peer.silence()
-            assert engine.payloads == [message(number, "NE", "NE") for number in range(1, 6)]
-            assert set(engine.sockets) == {1}
-            await peer.close()
+    async with (
+        Scripted(lambda payload: ()) as engine,
+        served(tmp_path, channel("acme", old_engine=engine.port)) as (service, peer),
+    ):
+        for number in range(1, 6):
+            peer.send(message(number, "NE", "NE"))
+        await settled(service, "acme", "legacy", 5, 3.0)
+        assert await peer.silence()
+        assert engine.payloads == [message(number, "NE", "NE") for number in range(1, 6)]
+        assert set(engine.sockets) == {1}
 
 
 async def test_a_sender_that_wants_to_hear_of_errors_only_is_not_held_up_by_what_goes_well(tmp_path: Path):
     """It sends the next message at once, as ever; only an error would make it stop."""
-    async with Scripted(lambda payload: ()) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("acme", port=port, old_engine=engine.port))) as service:
-            peer = await Peer.connect(port)
-            for number in range(1, 6):
-                peer.send(message(number, "NE", "ER"))
-            await settled(service, "acme", "legacy", 5, 4.0)  # the endpoint's ack_timeout is 5 s for each
-            await peer.close()
+    async with (
+        Scripted(lambda payload: ()) as engine,
+        served(tmp_path, channel("acme", old_engine=engine.port)) as (service, peer),
+    ):
+        for number in range(1, 6):
+            peer.send(message(number, "NE", "ER"))
+        await settled(service, "acme", "legacy", 5, 4.0)  # the endpoint's ack_timeout is 5 s for each
 
 
 async def test_an_old_engine_that_answers_though_no_answer_is_wanted_is_heard_by_the_sender(tmp_path: Path):
     """It knows nothing of MSH-15 and 16, and its partners have always had its AA."""
-    async with Scripted(lambda payload: (0.02, ack(payload))) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("acme", port=port, old_engine=engine.port))) as service:
-            peer = await Peer.connect(port)
-            for number in range(1, 6):
-                peer.send(message(number, "NE", "NE"))
-            answers = [await peer.answer() for _ in range(5)]
-            assert answers == [ack(message(number)) for number in range(1, 6)]
-            await settled(service, "acme", "legacy", 5)
-            assert engine.payloads == [message(number, "NE", "NE") for number in range(1, 6)]
-            assert set(engine.sockets) == {1}
-            await peer.close()
+    async with (
+        Scripted(lambda payload: (0.02, ack(payload))) as engine,
+        served(tmp_path, channel("acme", old_engine=engine.port)) as (service, peer),
+    ):
+        for number in range(1, 6):
+            peer.send(message(number, "NE", "NE"))
+        answers = [await peer.answer() for _ in range(5)]
+        assert answers == [ack(message(number)) for number in range(1, 6)]
+        await settled(service, "acme", "legacy", 5)
+        assert engine.payloads == [message(number, "NE", "NE") for number in range(1, 6)]
+        assert set(engine.sockets) == {1}
 
 
 async def test_in_original_mode_the_old_engines_answer_is_waited_for_whatever_is_asked(tmp_path: Path):
-    async with Scripted(lambda payload: (0.1, ack(payload, "AR"))) as engine:
-        port = free_port()
-        chan = channel("acme", port=port, old_engine=engine.port, ack=Ack("authoritative", mode="original"))
-        async with running(configuration(tmp_path, chan)) as service:
-            peer = await Peer.connect(port)
-            assert await peer.exchange(message(1, "NE", "NE")) == ack(message(1), "AR")
-            assert await states(service, "acme", "legacy") == {"refused": 1}
-            await peer.close()
+    async with (
+        Scripted(lambda payload: (0.1, ack(payload, "AR"))) as engine,
+        served(tmp_path, channel("acme", old_engine=engine.port, ack=Ack("authoritative", mode="original"))) as (
+            service,
+            peer,
+        ),
+    ):
+        assert await peer.exchange(message(1, "NE", "NE")) == ack(message(1), "AR")
+        assert await states(service, "acme", "legacy") == {"refused": 1}
 
 
 @pytest.mark.parametrize("how", ["silent", "close", "ae"])
 async def test_an_answer_that_is_late(tmp_path: Path, how: str):
-    async with Scripted(lambda payload: ()) as engine:
-        port = free_port()
-        chan = channel("acme", port=port, old_engine=old(engine.port, ack_timeout=0.4), on_relay_timeout=how)
-        async with running(configuration(tmp_path, chan)):
-            peer = await Peer.connect(port)
-            peer.send(message(1))
-            if how == "ae":
-                assert code(await peer.answer()) == "AE"
-            elif how == "close":
-                assert await peer.closed()
-            else:
-                assert await peer.silence(1.0)
-            await peer.close()
+    async with (
+        Scripted(lambda payload: ()) as engine,
+        served(tmp_path, channel("acme", old_engine=old(engine.port, ack_timeout=0.4), on_relay_timeout=how)) as (
+            _,
+            peer,
+        ),
+    ):
+        peer.send(message(1))
+        if how == "ae":
+            assert code(await peer.answer()) == "AE"
+        elif how == "close":
+            assert await peer.closed()
+        else:
+            assert await peer.silence(1.0)
+        await until(lambda: len(engine.payloads) > 1)  # the engine had it, and has it again
 
 
 async def test_a_late_answer_is_not_relayed_and_the_repeat_gets_its_own(tmp_path: Path):
-    said = [lambda p: (1.2, ack(p, own="LATE"))]
-    async with Scripted(lambda payload: said.pop()(payload) if said else (ack(payload),)) as engine:
-        port = free_port()
-        chan = channel("acme", port=port, old_engine=old(engine.port, ack_timeout=0.4))
-        async with running(configuration(tmp_path, chan)) as service:
-            peer = await Peer.connect(port)
-            peer.send(message(1))
-            await until(lambda: len(engine.payloads) == 2)  # ours, again, on a new connection
-            await settled(service, "acme", "legacy", 1)
-            assert await peer.silence()
-            assert await peer.exchange(message(1)) == ack(message(1))
-            assert await peer.silence(1.0)
-            await assert_balances(service)
-            await peer.close()
+    async with (
+        Scripted(at_first(lambda first: (1.2, ack(first, own="LATE")))) as engine,
+        served(tmp_path, channel("acme", old_engine=old(engine.port, ack_timeout=0.4))) as (service, peer),
+    ):
+        peer.send(message(1))
+        await until(lambda: len(engine.payloads) == 2)  # ours, again, on a new connection
+        await settled(service, "acme", "legacy", 1)
+        assert await peer.silence()
+        assert await peer.exchange(message(1)) == ack(message(1))
+        assert await peer.silence(1.0)
+        await assert_balances(service)
 
 
 # -- a destination's
 
 
-@pytest.mark.parametrize(("said", "heard", "state"), [("AA", "AA", "delivered"), ("AR", "AR", "refused")])
-async def test_a_destinations_answer_is_relayed_once_live(tmp_path: Path, said: str, heard: str, state: str):
+@pytest.mark.parametrize(("said", "state"), [("AA", "delivered"), ("AR", "refused")])
+async def test_a_destinations_answer_is_relayed_once_live(tmp_path: Path, said: str, state: str):
     async with Scripted(lambda payload: (ack(payload, said),)) as clinic:
-        port = free_port()
         there = emr(clinic.port)
-        chan = live(port, destinations=(there, emr(1)), ack=Ack(there.name))
-        async with running(configuration(tmp_path, chan)) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there, emr(1)), ack=Ack(there.name))) as (service, peer):
             assert await peer.exchange(message(1)) == ack(message(1), said)
             assert await states(service, "acme", there.name) == {state: 1}
             if said == "AR":
                 await until(lambda: service.ledger.channels["acme"].course("emr-1").frontier == 1)
                 assert await states(service, "acme", "emr-1") == {"refused": 1}
-            await peer.close()
 
 
 @pytest.mark.parametrize(
@@ -390,30 +375,24 @@ async def test_a_destinations_answer_is_relayed_once_live(tmp_path: Path, said: 
 async def test_medplums_verdict_is_the_answer_where_the_channel_says_so(
     tmp_path: Path, outcome: Outcome, heard: str, accept: str, application: str, form: str
 ):
-    port = free_port()
-    config = configuration(tmp_path, live(port, destinations=(MEDPLUM,), ack=Ack("medplum")))
-    service = Service(config, FakeWays(config, Fake(lambda work: outcome)))
-    await service.start()
-    peer = await Peer.connect(port)
-    peer.send(message(1, accept, application))
-    wanted = form.format(heard).split()
-    assert await codes(peer, len(wanted)) == wanted
-    assert code(await peer.exchange(message(2).replace(b"ORU^R01", b"MDM^T02"))) == "AR"
-    await peer.close()
-    await service.stop()
+    chan = live(destinations=(MEDPLUM,), ack=Ack("medplum"))
+    config = configuration(tmp_path, chan)
+    async with running(config, FakeWays(config, Fake(lambda work: outcome))):
+        peer = await Peer.connect(port_of(chan))
+        peer.send(message(1, accept, application))
+        wanted = form.format(heard).split()
+        assert await codes(peer, len(wanted)) == wanted
+        assert code(await peer.exchange(not_taken(2))) == "AR"
+        await peer.close()
 
 
 async def test_a_destination_that_is_late_is_an_application_error_after_the_accept_acknowledgement(tmp_path: Path):
     async with Scripted(lambda payload: ()) as clinic:
-        port = free_port()
         there = emr(clinic.port, ack_timeout=0.4)
-        chan = live(port, destinations=(there,), ack=Ack(there.name, "ae"))
-        async with running(configuration(tmp_path, chan)):
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,), ack=Ack(there.name, "ae"))) as (_, peer):
             peer.send(message(1, "AL", "AL"))
             assert code(await peer.answer()) == "CA"
             assert code(await peer.answer()) == "AE"
-            await peer.close()
 
 
 # -- outbound
@@ -439,93 +418,71 @@ async def test_what_an_endpoints_answers_mean_is_the_endpoints(tmp_path: Path, n
         return (ack(payload, "AA").replace(b"|AA|", b"|" + said.encode() + b"|"),)
 
     async with Scripted(says) as clinic:
-        port = free_port()
         there = emr(clinic.port, **options)
-        async with running(configuration(tmp_path, live(port, destinations=(there,)))) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             await peer.exchange(message(1))
             course = service.ledger.channels["acme"].course(there.name)
-            await until(
-                lambda: course.frontier == 1 and all(w.state is not State.SENDING for w in course.open.values())
-            )
+            await until(lambda: course.frontier == 1 and State.SENDING not in open_work(service, "acme", there.name))
             assert await states(service, "acme", there.name) == {state: 1}
             assert len(clinic.payloads) == 1
-            await peer.close()
 
 
 async def test_a_wrong_msa_2_is_no_answer_and_the_connection_is_not_used_again(tmp_path: Path):
-    said = [lambda p: (ack(p, "AA", "SOMETHING"),)]
-    async with Scripted(lambda payload: said.pop()(payload) if said else (ack(payload),)) as clinic:
-        port = free_port()
+    async with Scripted(at_first(lambda first: (ack(first, "AA", "SOMETHING"),))) as clinic:
         there = emr(clinic.port)
-        async with running(configuration(tmp_path, live(port, destinations=(there,)))) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             await peer.exchange(message(1))
             await settled(service, "acme", there.name, 1)
             assert clinic.sockets == [1, 2]
             assert clinic.payloads == [message(1)] * 2
-            await peer.close()
 
 
 async def test_a_late_answer_is_never_taken_for_the_next_messages(tmp_path: Path):
     """Even where MSA-2 is not looked at: the connection of the late one is gone."""
-    said = [lambda p: (0.8, ack(p, "AR"))]
-    async with Scripted(lambda payload: said.pop()(payload) if said else (0.3, ack(payload))) as clinic:
-        port = free_port()
+    late, soon = (lambda first: (0.8, ack(first, "AR"))), (lambda payload: (0.3, ack(payload)))
+    async with Scripted(at_first(late, then=soon)) as clinic:
         there = emr(clinic.port, ack_timeout=0.5, answers=Answers(check=False))
-        async with running(configuration(tmp_path, live(port, destinations=(there,)))) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             await peer.exchange(message(1))
             await peer.exchange(message(2))
             await settled(service, "acme", there.name, 2)
             assert await states(service, "acme", there.name) == {"delivered": 2}
             assert clinic.payloads == [message(1), message(1), message(2)]
-            await peer.close()
 
 
 async def test_an_endpoint_may_say_ca_and_aa_later_and_nothing_goes_twice(tmp_path: Path):
     async with Scripted(lambda payload: (ack(payload, "CA"), 0.05, ack(payload, "AA"))) as clinic:
-        port = free_port()
         there = emr(clinic.port)
-        async with running(configuration(tmp_path, live(port, destinations=(there,)))) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             sent = [message(number, "AL", "AL") for number in range(8)]
             for payload in sent:
                 peer.send(payload)
             await settled(service, "acme", there.name, 8)
             assert clinic.payloads == sent
             assert set(clinic.sockets) == {1}
-            await peer.close()
 
 
 async def test_where_ca_is_not_enough_the_application_is_waited_for(tmp_path: Path):
     async with Scripted(lambda payload: (ack(payload, "CA"), 0.2, ack(payload, "AR"))) as clinic:
-        port = free_port()
         there = emr(clinic.port, answers=Answers(accepted=("AA",)))
-        async with running(configuration(tmp_path, live(port, destinations=(there,)))) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             await peer.exchange(message(1))
-            course = service.ledger.channels["acme"].course(there.name)
-            await until(lambda: any(work.state is State.DEAD for work in course.open.values()))
+            await until(lambda: open_work(service, "acme", there.name) == [State.DEAD])
             assert len(clinic.payloads) == 1
-            await peer.close()
 
 
 @pytest.mark.parametrize("answers", [False, True])
 async def test_an_endpoint_that_never_answers_is_not_waited_for(tmp_path: Path, answers: bool):
     """And where it does answer after all, nobody minds."""
     async with Scripted(lambda payload: (0.01, ack(payload)) if answers else ()) as clinic:
-        port = free_port()
         there = emr(clinic.port, answers=Answers(expected=False))
-        async with running(configuration(tmp_path, live(port, destinations=(there,)))) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             sent = [message(number) for number in range(20)]
             for payload in sent:
                 await peer.exchange(payload)
             await settled(service, "acme", there.name, 20, 3.0)
             await until(lambda: clinic.payloads == sent)
             assert set(clinic.sockets) == {1}
-            await peer.close()
 
 
 class SecondPort:
@@ -550,13 +507,32 @@ class SecondPort:
 async def test_an_endpoints_answers_may_come_at_a_port_of_ours(tmp_path: Path, hangs_up: bool):
     back = SecondPort(free_port(), hangs_up)
     async with Scripted(back.says) as clinic:
-        port = free_port()
         there = emr(clinic.port, answers=Answers(listen=Address("127.0.0.1", back.port)))
-        async with running(configuration(tmp_path, live(port, destinations=(there,)))) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             for number in range(3):
                 await peer.exchange(message(number))
             await settled(service, "acme", there.name, 3)
             assert clinic.payloads == [message(number) for number in range(3)]
             assert await states(service, "acme", there.name) == {"delivered": 3}
-            await peer.close()
+
+
+async def test_a_port_for_answers_that_somebody_else_has_is_down_until_it_is_ours(tmp_path: Path):
+    back = SecondPort(free_port(), hangs_up=False)
+    async with Scripted(back.says) as clinic:
+        there = emr(clinic.port, answers=Answers(listen=Address("127.0.0.1", back.port)))
+        name = f"answers of {there.name}"
+        async with (
+            await asyncio.start_server(lambda *_: None, "127.0.0.1", back.port) as somebody,
+            served(tmp_path, live(destinations=(there,))) as (service, peer),
+        ):
+            view = View(service, "0")
+            before = await view.readiness()
+            assert before["ready"] is False
+            assert before["listeners"][name].endswith("Address already in use")
+            somebody.close()
+            await somebody.wait_closed()
+            await until(lambda: not service.ways.down)
+            after = await view.readiness()
+            assert (after["ready"], after["listeners"][name]) == (True, "")
+            await peer.exchange(message(1))
+            await settled(service, "acme", there.name, 1)

@@ -8,12 +8,24 @@ from typing import Any
 
 import pytest
 
+from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.mllp.framing import encode
-from engine.service.service import Service
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import OldEngine
-from tests.support.house import Peer, channel, configuration, emr, free_port, running, states, until
+from tests.support.house import (
+    ORU,
+    Peer,
+    channel,
+    emr,
+    kept,
+    live,
+    port_of,
+    served,
+    settled,
+    states,
+    until,
+)
 
 GOOD = Messages("oru", seed=5).message(1)
 
@@ -26,39 +38,23 @@ NOT_A_MESSAGE = {
     "bytes that are not UTF-8": (
         b"MSH|^~\\&|A|B|C|D|20260101||ORU^R01|X1|P|2.5|||||||UNICODE UTF-8\rPID|1||1||D\xfcrer", "AE", "102",
     ),
-    "a batch that counts wrong": (
-        b"BHS|^~\\&|A\rMSH|^~\\&|A|B|C|D|20260101||ORU^R01|X1|P|2.5\rBTS|2", "AR", "101",
-    ),
-    "a batch of nothing": (b"BHS|^~\\&|A\rBTS|0", "AR", "100"),
 }  # fmt: skip
 
 
-def live(port: int, old_engine: OldEngine, **options: Any):
-    return channel("acme-results", port=port, destinations=(emr(old_engine.port),), accepts=("ORU^R01",), **options)
-
-
-async def kept(service: Service) -> list[tuple[Any, ...]]:
-    await service.ledger.transaction(lambda book: None)  # what was queued before is written
-    return await service.ledger.read(
-        lambda reader: reader.connection.execute(
-            "select kind, raw, answer, message from intake_event order by id"
-        ).fetchall()
-    )
+def to(clinic: OldEngine, **options: Any) -> Channel:
+    return live("acme-results", destinations=(emr(clinic.port),), **options)
 
 
 @pytest.mark.parametrize("name", NOT_A_MESSAGE)
 async def test_live_says_no_with_an_error_and_keeps_the_bytes(tmp_path: Path, old_engine, name):
     payload, code, error = NOT_A_MESSAGE[name]
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, old_engine))) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, to(old_engine)) as (service, peer):
         answer = await peer.exchange(payload)
         parsed = parse_ack(answer)
         assert (parsed.code, parsed.error) == (code, error), answer
         assert b"\rERR|" in answer
-        assert await kept(service) == [("refused", payload, answer, None)]
+        assert await kept(service, "kind", "raw", "answer", "message") == [("refused", payload, answer, None)]
         assert parse_ack(await peer.exchange(GOOD)).code == "AA"
-        await peer.close()
         await until(lambda: len(old_engine.control_ids) == 1)
         assert service.ledger.channels["acme-results"].seq == 1
 
@@ -66,68 +62,56 @@ async def test_live_says_no_with_an_error_and_keeps_the_bytes(tmp_path: Path, ol
 @pytest.mark.parametrize("name", NOT_A_MESSAGE)
 async def test_before_live_the_old_engine_gets_it_as_it_came_and_the_flaw_is_recorded(tmp_path, old_engine, name):
     payload, _, _ = NOT_A_MESSAGE[name]
-    port = free_port()
-    chan = channel("acme-results", port=port, old_engine=old_engine.port, accepts=("ORU^R01",))
-    async with running(configuration(tmp_path, chan)) as service:
-        peer = await Peer.connect(port)
-        peer.writer.write(encode(payload))
+    chan = channel("acme-results", old_engine=old_engine.port, takes=ORU)
+    async with served(tmp_path, chan) as (service, peer):
+        peer.send(payload)
         await until(lambda: list(old_engine.payloads)[:1] == [payload])
-        await peer.close()
-        ((kind, _, _, message),) = await kept(service)
+        ((kind, message),) = await kept(service, "kind", "message")
         assert (kind, message) == ("would_refuse", 1)
 
 
 async def test_a_frame_over_the_limit_is_refused_and_the_connection_closed(tmp_path, old_engine):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, old_engine, max_bytes=100_000))) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, to(old_engine, max_bytes=100_000)) as (service, peer):
         peer.writer.write(encode(GOOD + b"OBX|9|TX|||" + b"x" * 200_000))
         answer = parse_ack(await peer.answer())
         assert (answer.code, answer.control_id) == ("AR", GOOD.split(b"|")[9].decode())
         with pytest.raises(ConnectionError):
             await peer.answer()
-        ((kind, raw, _, _),) = await kept(service)
+        ((kind, raw),) = await kept(service, "kind", "raw")
         assert kind == "too_large"
         assert raw.startswith(GOOD)
         assert len(raw) <= 65536
-        await peer.close()
 
 
 async def test_a_frame_that_never_ends_is_given_up_and_kept(tmp_path, old_engine):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, old_engine, frame_timeout=0.3))) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, to(old_engine, frame_timeout=0.3)) as (service, peer):
         peer.writer.write(b"\x0b" + GOOD)
         with pytest.raises(ConnectionError):
             await peer.answer()
-        assert [(kind, raw) for kind, raw, _, _ in await kept(service)] == [("unfinished", GOOD)]
-        await peer.close()
+        assert await kept(service, "kind", "raw") == [("unfinished", GOOD)]
 
 
 async def test_noise_between_frames_is_kept_and_the_frames_are_taken(tmp_path, old_engine):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, old_engine))) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, to(old_engine)) as (service, peer):
         peer.writer.write(b"hello?\r\n" + encode(GOOD))
         assert parse_ack(await peer.answer()).code == "AA"
-        ((kind, raw, _, _),) = await kept(service)
+        ((kind, raw),) = await kept(service, "kind", "raw")
         assert kind == "noise"
         assert raw.startswith(b"hello?")
-        await peer.close()
 
 
 async def test_sixteen_megabytes_are_taken_and_other_channels_are_answered_meanwhile(tmp_path, old_engine):
-    ports = free_port(), free_port()
     big = GOOD + b"OBX|9|ED|PDF^Report||^application^pdf^Base64^" + b"QUJD" * 4_000_000 + b"\r"
-    other = channel("other-results", port=ports[1], destinations=(emr(old_engine.port),))
-    async with running(configuration(tmp_path, live(ports[0], old_engine), other)) as service:
-        large, small = await Peer.connect(ports[0]), await Peer.connect(ports[1])
+    other = live("other-results", destinations=(emr(old_engine.port),))
+    async with served(tmp_path, to(old_engine), other) as (service, large):
+        small = await Peer.connect(port_of(other))
         sending = asyncio.create_task(large.exchange(big, 30))
         for _ in range(20):
             assert parse_ack(await small.exchange(GOOD, 2.0)).code == "AA"
         assert parse_ack(await sending).code == "AA"
-        await until(lambda: service.ledger.channels["acme-results"].courses[0].frontier == 1)
+        there = emr(old_engine.port).name
+        await settled(service, "acme-results", there, 1)
         assert big in old_engine.payloads
-        assert await states(service, "other-results", emr(old_engine.port).name) != {}
-        await large.close()
+        await settled(service, "other-results", there, 20)
+        assert await states(service, "other-results", there) == {"delivered": 20}
         await small.close()

@@ -23,8 +23,9 @@ from engine.simulate.forwarding import MARK, ForwardingEngine, Route
 from engine.simulate.mischief import Mischief
 from engine.simulate.old_engine import Faults, OldEngine
 from engine.simulate.orders import Orders
-from tests.support.house import Peer, channel, configuration, emr, free_port, running, until
+from tests.support.house import Peer, channel, configuration, emr, outputs, running, until
 from tests.support.moving import Operator
+from tests.support.ports import free_port
 
 ID = "acme-results"
 TAP = "clinic"
@@ -106,12 +107,12 @@ class Bench:
         await self._move("rollback", meanwhile)
 
     async def _move(self, verb: str, meanwhile: tuple[bytes, ...]) -> None:
-        started = await self.operator.verb(verb, ID)
+        id = await self.operator.begin(verb, ID)
         if meanwhile:
             await until(lambda: self.book.barrier is not None)
         await self.send(*meanwhile)
         assert not meanwhile or self.book.barrier is not None
-        run = await self.operator.ended(started["runs"][0]["id"])
+        run = await self.operator.ended(id)
         assert run["state"] == "done", run
 
     # -- what is seen
@@ -150,7 +151,7 @@ class Bench:
             return connection.execute(sql).fetchall()
 
     def outputs(self) -> list[tuple[str, int | None]]:
-        return self.rows("select decision, seq from tap_output order by id")
+        return outputs(self.folder)
 
     def at_clinic(self) -> list[str]:
         """The side that each message at the clinic came from."""

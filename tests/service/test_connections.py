@@ -7,8 +7,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine.config.address import Address
-from engine.config.edge import Connect, Framing, Listen, Sockets, Takes
+from engine.config.edge import Connect, Framing, Listen, Sockets
 from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.mllp.framing import Decoder, Frame, encode
@@ -16,15 +18,30 @@ from engine.observe.intake_events import CONNECTED, CONNECTIONS, LISTENING, PROB
 from engine.service.service import Service
 from engine.service.view import View
 from engine.simulate.messages import Messages
-from tests.support.house import Peer, channel, configuration, emr, fed, feed, free_port, running, settled, states, until
+from tests.support.house import (
+    ORU,
+    Peer,
+    channel,
+    configuration,
+    emr,
+    fed,
+    feed,
+    live,
+    port_of,
+    running,
+    served,
+    settled,
+    states,
+    until,
+)
+from tests.support.ports import free_port
 from tests.support.scripted import Scripted, ack
 
 MESSAGES = Messages("oru", seed=71)
 
 
-def live(port: int = 0, sockets: Sockets = Sockets(), id: str = "acme", **listen: Any) -> Channel:  # noqa: B008
-    source = Listen(port, "127.0.0.1", sockets=sockets, **listen)
-    return channel(id, source=source, destinations=(emr(1),), takes=Takes(("ORU^R01",)))
+def listening(port: int = 0, id: str = "acme", **options: Any) -> Channel:
+    return live(id, source=Listen(port or free_port(), "127.0.0.1", **options))
 
 
 async def status(service: Service) -> dict[str, Any]:
@@ -71,9 +88,8 @@ class Sender:
             self._writer.close()
 
 
-def connecting(port: int, **options: Any) -> Channel:
-    source = Connect(Address("127.0.0.1", port), reconnect=0.1, **options)
-    return channel("acme", source=source, destinations=(emr(1),), takes=Takes(("ORU^R01",)))
+def connecting(port: int) -> Channel:
+    return live(source=Connect(Address("127.0.0.1", port), reconnect=0.1))
 
 
 async def test_we_connect_out_receive_answer_and_connect_again(tmp_path: Path):
@@ -102,8 +118,8 @@ async def test_a_peer_that_is_not_there_yet_is_connected_to_once_it_is(tmp_path:
 
 async def test_on_a_connection_that_we_made_the_old_engines_answers_are_relayed_too(tmp_path: Path):
     async with Scripted() as engine, Sender() as sender:
-        source = Connect(Address("127.0.0.1", sender.port), reconnect=0.1)
-        async with running(configuration(tmp_path, channel("acme", source=source, old_engine=engine.port))) as service:
+        chan = channel("acme", source=connecting(sender.port).source, old_engine=engine.port)
+        async with running(configuration(tmp_path, chan)) as service:
             await until(lambda: sender.connects == 1)
             sender.send(MESSAGES.message(1))
             await until(lambda: sender.answers == [ack(MESSAGES.message(1))])
@@ -112,7 +128,7 @@ async def test_on_a_connection_that_we_made_the_old_engines_answers_are_relayed_
 
 async def test_a_connection_for_each_message(tmp_path: Path):
     port = free_port()
-    async with running(configuration(tmp_path, live(port, Sockets(one_message=True)))) as service:
+    async with running(configuration(tmp_path, listening(port, sockets=Sockets(one_message=True)))) as service:
         for number in (1, 2):
             peer = await Peer.connect(port)
             assert await said(peer, number) == "AA"
@@ -124,7 +140,7 @@ async def test_a_connection_for_each_message(tmp_path: Path):
 async def test_the_newest_connection_of_an_address_wins_and_the_older_one_gets_its_answer_first(tmp_path: Path):
     async with Scripted(lambda payload: (0.3, ack(payload))) as engine:
         port = free_port()
-        source = Listen(port, "127.0.0.1", sockets=Sockets(newest_wins=True))
+        source = listening(port, sockets=Sockets(newest_wins=True)).source
         async with running(configuration(tmp_path, channel("acme", source=source, old_engine=engine.port))) as service:
             older = await Peer.connect(port)
             older.send(MESSAGES.message(1))
@@ -141,7 +157,7 @@ async def test_the_newest_connection_of_an_address_wins_and_the_older_one_gets_i
 
 async def test_no_more_connections_than_the_limits_say(tmp_path: Path):
     port, ids = free_port(), "limits"
-    async with running(configuration(tmp_path, live(port, Sockets(most=2), id=ids))) as service:
+    async with running(configuration(tmp_path, listening(port, sockets=Sockets(most=2), id=ids))) as service:
         peers = [await Peer.connect(port) for _ in range(2)]
         for number, peer in enumerate(peers):
             assert await said(peer, number) == "AA"
@@ -161,53 +177,44 @@ async def test_no_more_connections_than_the_limits_say(tmp_path: Path):
 
 async def test_no_more_connections_of_one_address_than_its_limit(tmp_path: Path):
     port = free_port()
-    async with running(configuration(tmp_path, live(port, Sockets(per_address=1)))):
+    async with running(configuration(tmp_path, listening(port, sockets=Sockets(per_address=1)))):
         first = await Peer.connect(port)
         assert await said(first, 1) == "AA"
         second = await Peer.connect(port)
         assert await second.closed()
-        other = Peer()
-        other.reader, other.writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
-        other.decoder, other.frames = Decoder(), []
+        other = await Peer.connect(port, address="127.0.0.2")
         assert await said(other, 2) == "AA"
         for peer in (first, second, other):
             await peer.close()
 
 
 async def test_a_connection_on_which_nothing_comes_is_closed_when_its_time_is_over(tmp_path: Path):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, Sockets(idle=0.5)))):
-        peer = await Peer.connect(port)
+    async with served(tmp_path, listening(sockets=Sockets(idle=0.5))) as (_, peer):
         assert await said(peer, 1) == "AA"
         begun = asyncio.get_running_loop().time()
         assert await peer.closed()
         assert asyncio.get_running_loop().time() - begun > 0.3
-        await peer.close()
 
 
 async def test_whoever_waits_for_an_answer_is_not_idle(tmp_path: Path):
     async with Scripted(lambda payload: (0.9, ack(payload))) as engine:
-        port = free_port()
-        source = Listen(port, "127.0.0.1", sockets=Sockets(idle=0.3))
-        async with running(configuration(tmp_path, channel("acme", source=source, old_engine=engine.port))):
-            peer = await Peer.connect(port)
+        source = listening(sockets=Sockets(idle=0.3)).source
+        async with served(tmp_path, channel("acme", source=source, old_engine=engine.port)) as (_, peer):
             assert await peer.exchange(MESSAGES.message(1)) == ack(MESSAGES.message(1))
-            await peer.close()
+            assert await peer.closed(), "and who has it is"
 
 
 async def test_only_who_is_allowed_gets_in(tmp_path: Path):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, allow=("127.0.0.2/32",), id="strict"))):
-        before = TURNED_AWAY.of("strict").n
-        peer = await Peer.connect(port)
+    before = TURNED_AWAY.of("strict").n
+    async with served(tmp_path, listening(allow=("127.0.0.2/32",), id="strict")) as (_, peer):
         assert await peer.closed()
         assert TURNED_AWAY.of("strict").n == before + 1
-        await peer.close()
 
 
-async def test_a_probe_is_no_peer_and_a_silent_peer_is_one(tmp_path: Path):
+async def test_a_probe_is_no_peer_and_a_silent_peer_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("engine.mllp.server.QUIET", 0.5)
     port, id = free_port(), "probed"
-    async with running(configuration(tmp_path, live(port, id=id))) as service:
+    async with running(configuration(tmp_path, listening(port, id=id))) as service:
         before = CONNECTED.of(id).n, PROBED.of(id).n
         for _ in range(5):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -221,17 +228,21 @@ async def test_a_probe_is_no_peer_and_a_silent_peer_is_one(tmp_path: Path):
         await peer.close()
 
 
-async def test_a_load_balancers_connections_never_count_while_they_say_nothing(tmp_path: Path):
-    port, id = free_port(), "balanced"
-    async with running(configuration(tmp_path, live(port, id=id, probes=("127.0.0.1/32",)))) as service:
-        before = CONNECTED.of(id).n
-        peer = await Peer.connect(port)
-        await asyncio.sleep(3.3)  # longer than a silent peer of another address would take to be counted
-        assert CONNECTED.of(id).n == before
-        assert (await status(service))["peers"] == []
-        assert await said(peer, 1) == "AA", "with its first byte it is one"
-        assert len((await status(service))["peers"]) == 1
-        await peer.close()
+async def test_a_load_balancers_connections_never_count_while_they_say_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("engine.mllp.server.QUIET", 0.1)
+    id, before = "balanced", CONNECTED.of("balanced").n
+    async with served(tmp_path, listening(id=id, probes=("127.0.0.2/32",))) as (service, _):
+        (port,) = (port_of(chan) for chan in service.configuration.channels)
+        balancer = await Peer.connect(port, address="127.0.0.2")
+        later = await Peer.connect(port)
+        await until(lambda: CONNECTED.of(id).n == before + 2)  # those of another address, the later one last
+        assert len((await status(service))["peers"]) == 2
+        assert await said(balancer, 1) == "AA", "with its first byte it is one"
+        assert len((await status(service))["peers"]) == 3
+        for peer in (balancer, later):
+            await peer.close()
 
 
 def taken() -> tuple[socket.socket, int]:
@@ -243,7 +254,7 @@ def taken() -> tuple[socket.socket, int]:
 
 async def test_a_port_that_cannot_be_had_shows_as_down_and_opens_by_itself(tmp_path: Path):
     holder, port = taken()
-    async with running(configuration(tmp_path, live(port, id="late"))) as service:
+    async with running(configuration(tmp_path, listening(port, id="late"))) as service:
         view = View(service, "0")
         found = await status(service)
         assert (found["listening"], LISTENING.of("late").n) == (False, 0)
@@ -263,7 +274,7 @@ async def test_a_port_that_cannot_be_had_shows_as_down_and_opens_by_itself(tmp_p
 async def test_the_other_channels_do_not_wait_for_a_port_that_cannot_be_had(tmp_path: Path):
     holder, port = taken()
     other = free_port()
-    async with running(configuration(tmp_path, live(port, id="late"), live(other, id="good"))):
+    async with running(configuration(tmp_path, listening(port, id="late"), listening(other, id="good"))):
         peer = await Peer.connect(other)
         assert await said(peer, 1) == "AA"
         await peer.close()
@@ -273,7 +284,7 @@ async def test_the_other_channels_do_not_wait_for_a_port_that_cannot_be_had(tmp_
 async def test_a_feeds_port_that_cannot_be_had_shows_at_its_channels(tmp_path: Path):
     holder, port = taken()
     source = feed("lis", "east", "west", port=port)
-    channels = [fed(name, source, destinations=(emr(1),), takes=Takes(("ORU^R01",))) for name in source.channels]
+    channels = [fed(name, source, destinations=(emr(1),), takes=ORU) for name in source.channels]
     async with running(configuration(tmp_path, *channels, feeds=(source,))) as service:
         found = (await View(service, "0").status())["channels"]
         assert [each["listening"] for each in found] == [False, False]
@@ -294,23 +305,20 @@ async def test_a_channel_that_is_outside_has_no_port_and_is_no_reason_not_to_be_
 
 
 async def test_a_port_of_another_framing(tmp_path: Path):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, framing=Framing(b"\x02", b"\x03")))):
-        peer = await Peer.connect(port)
+    async with served(tmp_path, listening(framing=Framing(b"\x02", b"\x03"))) as (_, peer):
         peer.writer.write(b"\x02" + MESSAGES.message(1) + b"\x03")
         answer = await asyncio.wait_for(peer.reader.readuntil(b"\x03"), 5)
         assert answer[:1] == b"\x02"
         assert parse_ack(answer[1:-1]).code == "AA"
-        await peer.close()
 
 
 async def test_a_sender_that_has_gone_still_has_its_message_delivered(tmp_path: Path):
-    async with Scripted(lambda payload: (0.3, ack(payload))) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("acme", port=port, old_engine=engine.port))) as service:
-            peer = await Peer.connect(port)
-            peer.send(MESSAGES.message(1))
-            await until(lambda: len(engine.payloads) == 1)
-            peer.writer.transport.abort()
-            await settled(service, "acme", "legacy", 1)
-            assert await states(service, "acme", "legacy") == {"delivered": 1}
+    async with (
+        Scripted(lambda payload: (0.3, ack(payload))) as engine,
+        served(tmp_path, channel("acme", old_engine=engine.port)) as (service, peer),
+    ):
+        peer.send(MESSAGES.message(1))
+        await until(lambda: len(engine.payloads) == 1)
+        peer.writer.transport.abort()
+        await settled(service, "acme", "legacy", 1)
+        assert await states(service, "acme", "legacy") == {"delivered": 1}

@@ -14,11 +14,11 @@ from tests.support.house import (
     channel,
     configuration,
     emr,
-    free_port,
     running,
     states,
     until,
 )
+from tests.support.ports import free_port
 from tests.support.sandbox import Sandbox
 
 MESSAGES = Messages("oru", seed=21)

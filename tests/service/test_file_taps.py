@@ -20,8 +20,9 @@ from engine.service.view import View
 from engine.simulate.forwarding import MARK, stamped
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import OldEngine
-from tests.support.house import Peer, assert_balances, channel, configuration, free_port, running, until
+from tests.support.house import Peer, assert_balances, channel, configuration, running, until
 from tests.support.moving import Operator
+from tests.support.ports import free_port
 
 MESSAGES = Messages("oru", seed=9)
 STRANGERS = Messages("oru", seed=77)
@@ -182,6 +183,9 @@ async def test_a_file_whose_messages_have_different_fates_goes_nowhere_and_waits
         assert set(bench.there(bench.clinic)) == {"acme-results-0000000002.hl7"}
         assert [event.name() for event in told] == ["output_parked"] * 2
         assert {event.reason for event in told} == {"its file has outputs that are to be sent, and others that are not"}
+        comparer = bench.service.comparisons.channels["acme-results"].comparer
+        await until(lambda: comparer.counts()["clinic"].totals.matched == 1)  # what it made of 1 is known all the same
+        assert comparer.counts()["clinic"].pending == 0
 
 
 async def test_what_is_no_message_goes_on_as_it_is_while_the_old_engine_sends(bench: Bench) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import threading
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.edge import Directory, Files, Takes
+from engine.config.edge import Directory, Files
 from engine.config.endpoint import Endpoint
 from engine.config.model import Channel
 from engine.files.local import LocalFolder
@@ -24,14 +23,15 @@ from engine.simulate.messages import Messages
 from tests.support.fake import crash_image
 from tests.support.house import (
     MEDPLUM,
-    Peer,
+    ORU,
     assert_balances,
     channel,
     configuration,
     emr,
-    free_port,
     kept,
+    live,
     running,
+    served,
     settled,
     states,
     to,
@@ -46,7 +46,7 @@ MESSAGES = Messages("oru", seed=111)
 def reading(folder: Path, **options: Any) -> Channel:
     folder.mkdir(exist_ok=True)
     source = Files(Directory(folder), poll=0.05, stable=0.05)
-    return channel("drop", source=source, **{"takes": Takes(("ORU^R01",))} | options)
+    return channel("drop", source=source, takes=ORU, **options)
 
 
 def folder(path: Path, **options: Any) -> Endpoint:
@@ -85,11 +85,9 @@ async def test_what_is_put_into_a_folder_reaches_medplum(tmp_path: Path, sandbox
 
 
 async def test_what_comes_over_mllp_is_written_to_a_folder_each_message_whole(tmp_path: Path):
-    port, outbox = free_port(), tmp_path / "out"
+    outbox = tmp_path / "out"
     there = to(folder(outbox, file_name="{channel}-{sequence}-{control_id}.hl7"))
-    chan = channel("acme", port=port, destinations=(there,), takes=Takes(("ORU^R01",)))
-    async with running(configuration(tmp_path, chan)) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, live(destinations=(there,))) as (service, peer):
         for number in range(3):
             assert parse_ack(await peer.exchange(MESSAGES.message(number))).code == "AA"
         await settled(service, "acme", "outbox", 3)
@@ -97,7 +95,6 @@ async def test_what_comes_over_mllp_is_written_to_a_folder_each_message_whole(tm
         assert [each.read_bytes() for each in found] == [MESSAGES.message(number) for number in range(3)]
         assert all(MESSAGES.control_id(number) in found[number].name for number in range(3))
         assert await states(service, "acme", "outbox") == {"delivered": 3}
-        await peer.close()
 
 
 @contextmanager
@@ -176,18 +173,14 @@ async def test_a_folder_that_is_not_there_shows_as_down_and_is_read_once_it_is(t
 
 
 async def test_a_folder_that_cannot_be_written_waits_for_it_and_writes_in_order(tmp_path: Path):
-    port, outbox = free_port(), tmp_path / "out"
+    outbox = tmp_path / "out"
     there = to(folder(outbox))
     outbox.rmdir()
-    chan = channel("acme", port=port, destinations=(there,), takes=Takes(("ORU^R01",)))
-    async with running(configuration(tmp_path, chan)) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, live(destinations=(there,))) as (service, peer):
         for number in range(3):
             assert parse_ack(await peer.exchange(MESSAGES.message(number))).code == "AA"
         await until(lambda: service.ways.breakers["outbox"].open)
-        assert await states(service, "acme", "outbox") != {"delivered": 3}
+        assert await states(service, "acme", "outbox") == {"retrying": 1, "waiting": 2}
         outbox.mkdir()
         await settled(service, "acme", "outbox", 3)
         assert [each.read_bytes() for each in sorted(outbox.iterdir())] == [MESSAGES.message(n) for n in range(3)]
-        await peer.close()
-        await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.edge import Hours, Listen, Takes
+from engine.config.edge import Hours, Listen
 from engine.config.model import Channel, Destination, Tap
 from engine.delivery import hours
 from engine.hl7.ack import parse_ack
@@ -24,58 +24,59 @@ from tests.support.house import (
     channel,
     configuration,
     emr,
-    free_port,
+    live,
+    port_of,
     running,
     settled,
     states,
     until,
 )
+from tests.support.ports import free_port
 from tests.support.scripted import Scripted, ack
 
 MESSAGES = Messages("oru", seed=121)
 
 
 def channels(count: int, *destinations: Destination) -> tuple[Channel, ...]:
-    return tuple(
-        channel(f"c{number}", port=free_port(), destinations=destinations, takes=Takes(("ORU^R01",)))
-        for number in range(count)
-    )
+    return tuple(live(f"c{number}", destinations=destinations) for number in range(count))
 
 
-async def send(service: Service, each: int, *, wait: bool = True) -> list[Peer]:
+async def send(service: Service, each: int) -> list[Peer]:
     """Messages to every channel at once, each on a connection of its own."""
     peers = []
     for place, chan in enumerate(service.configuration.channels):
-        peer = await Peer.connect(chan.source.port)  # type: ignore[union-attr]
+        peer = await Peer.connect(port_of(chan))
         peers.append(peer)
         for number in range(each):
             peer.send(MESSAGES.message(1000 * place + number))
-    if wait:
-        for peer in peers:
-            assert {parse_ack(await peer.answer()).code for _ in range(each)} == {"AA"}
+    for peer in peers:
+        assert {parse_ack(await peer.answer()).code for _ in range(each)} == {"AA"}
     return peers
 
 
+async def delivered(folder: Path, count: int, there: Destination, each: int) -> None:
+    """So many channels get so many messages each, all at once, until all are at the endpoint."""
+    async with running(configuration(folder, *channels(count, there))) as service:
+        peers = await send(service, each)
+        for number in range(count):
+            await settled(service, f"c{number}", there.name, each)
+        await asyncio.gather(*(peer.close() for peer in peers))
+
+
 async def test_all_channels_share_the_one_connection_of_an_endpoint(tmp_path: Path):
-    async with Scripted(lambda payload: (0.002, ack(payload))) as clinic:
-        there = emr(clinic.port)
-        most = 0
+    most = 0
 
-        def says(payload: bytes) -> tuple[Any, ...]:
-            nonlocal most
-            most = max(most, clinic.connected)
-            return (0.002, ack(payload))
+    def says(payload: bytes) -> tuple[Any, ...]:
+        nonlocal most
+        most = max(most, clinic.connected)
+        return (0.002, ack(payload))
 
-        clinic.says = says
-        async with running(configuration(tmp_path, *channels(6, there))) as service:
-            peers = await send(service, 10)
-            for number in range(6):
-                await settled(service, f"c{number}", there.name, 10)
-            assert (most, set(clinic.sockets)) == (1, {1})
-            for number in range(6):
-                own = [MESSAGES.message(1000 * number + each) for each in range(10)]
-                assert [payload for payload in clinic.payloads if payload in own] == own, "each channel in its order"
-            await asyncio.gather(*(peer.close() for peer in peers))
+    async with Scripted(says) as clinic:
+        await delivered(tmp_path, 6, emr(clinic.port), 10)
+        assert (most, set(clinic.sockets)) == (1, {1})
+        for number in range(6):
+            own = [MESSAGES.message(1000 * number + each) for each in range(10)]
+            assert [payload for payload in clinic.payloads if payload in own] == own, "each channel in its order"
 
 
 async def test_an_endpoint_gets_as_many_connections_as_it_may_and_never_more(tmp_path: Path):
@@ -90,14 +91,9 @@ async def test_an_endpoint_gets_as_many_connections_as_it_may_and_never_more(tmp
         yield ack(payload)
 
     async with Scripted(says) as clinic:
-        there = emr(clinic.port, connections=3)
-        async with running(configuration(tmp_path, *channels(6, there))) as service:
-            peers = await send(service, 5)
-            for number in range(6):
-                await settled(service, f"c{number}", there.name, 5)
-            assert most == 3
-            assert set(clinic.sockets) == {1, 2, 3}
-            await asyncio.gather(*(peer.close() for peer in peers))
+        await delivered(tmp_path, 6, emr(clinic.port, connections=3), 5)
+        assert most == 3
+        assert set(clinic.sockets) == {1, 2, 3}
 
 
 async def test_also_after_an_answer_that_never_came_there_is_one_connection(tmp_path: Path):
@@ -110,13 +106,8 @@ async def test_also_after_an_answer_that_never_came_there_is_one_connection(tmp_
         return next(silent, (ack(payload),))
 
     async with Scripted(says) as clinic:
-        there = emr(clinic.port, ack_timeout=0.3)
-        async with running(configuration(tmp_path, *channels(4, there))) as service:
-            peers = await send(service, 3)
-            for number in range(4):
-                await settled(service, f"c{number}", there.name, 3)
-            assert most == 1
-            await asyncio.gather(*(peer.close() for peer in peers))
+        await delivered(tmp_path, 4, emr(clinic.port, ack_timeout=0.3), 3)
+        assert (most, len(clinic.payloads)) == (1, 4 * 3 + 2)
 
 
 async def test_what_a_tap_forwards_goes_through_the_endpoints_one_sender(tmp_path: Path):
@@ -124,7 +115,7 @@ async def test_what_a_tap_forwards_goes_through_the_endpoints_one_sender(tmp_pat
         there, tap = emr(clinic.port), free_port()
         assert there.endpoint
         legacy = channel(
-            "old", port=free_port(), old_engine=engine.port,
+            "old", old_engine=engine.port,
             taps=(Tap("clinic", Listen(tap, "127.0.0.1"), there.endpoint, settle=0.2),),
         )  # fmt: skip
         async with running(configuration(tmp_path, legacy, *channels(2, there))) as service:
@@ -158,13 +149,8 @@ async def test_an_endpoint_gets_no_more_in_a_second_than_its_rate_whatever_comes
         return (ack(payload),)
 
     async with Scripted(says) as clinic:
-        there = emr(clinic.port, rate=20.0)
-        async with running(configuration(tmp_path, *channels(3, there))) as service:
-            peers = await send(service, 7)
-            for number in range(3):
-                await settled(service, f"c{number}", there.name, 7)
-            assert times[-1] - times[0] >= 20 / 20.0 * 0.95
-            await asyncio.gather(*(peer.close() for peer in peers))
+        await delivered(tmp_path, 3, emr(clinic.port, rate=20.0), 7)
+        assert times[-1] - times[0] >= 20 / 20.0 * 0.95
 
 
 @contextmanager
@@ -210,8 +196,7 @@ async def test_an_endpoint_outside_its_hours_is_no_reason_to_make_the_sender_wai
     with clock(monkeypatch, "2026-01-04T16:00:00"):  # a Sunday
         async with Scripted() as clinic:
             there = emr(clinic.port, hours=OFFICE)
-            chan = channel("c0", port=free_port(), destinations=(there,), takes=Takes(("ORU^R01",)), ack=there.name)
-            async with running(configuration(tmp_path, chan)) as service:
+            async with running(configuration(tmp_path, live("c0", destinations=(there,), ack=there.name))) as service:
                 (peer,) = await send(service, 2)
                 assert await states(service, "c0", there.name) == {"waiting": 2}
                 await peer.close()

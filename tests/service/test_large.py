@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 from statistics import quantiles
 
-from engine.config.edge import Takes
 from engine.hl7.ack import parse_ack
 from engine.mllp.framing import encode
 from engine.simulate.messages import Messages
@@ -19,13 +18,15 @@ from tests.support.house import (
     channel,
     configuration,
     emr,
-    free_port,
     kept,
+    live,
     running,
+    served,
     settled,
     states,
     until,
 )
+from tests.support.ports import free_port
 from tests.support.scripted import Scripted, ack
 
 MESSAGES = Messages("oru", seed=101)
@@ -74,7 +75,7 @@ async def test_the_others_hardly_notice_a_report_of_twenty_megabytes(tmp_path: P
     async with Scripted() as engine, Scripted() as clinic:
         large, small = free_port(), free_port()
         reports = channel("reports", port=large, old_engine=engine.port)
-        others = channel("others", port=small, destinations=(emr(clinic.port),), takes=Takes(("ORU^R01",)))
+        others = live("others", port=small, destinations=(emr(clinic.port),))
         async with running(configuration(tmp_path, reports, others)) as service:
             alone = p99(await beside(small, 0, SECONDS))
             payloads = [report(number) for number in range(2)]
@@ -103,37 +104,29 @@ async def test_the_others_hardly_notice_a_report_of_twenty_megabytes(tmp_path: P
 
 async def test_a_large_message_comes_to_each_destination_byte_for_byte(tmp_path: Path):
     async with Scripted() as first, Scripted() as second:
-        port = free_port()
         there = emr(first.port), emr(second.port)
-        chan = channel("reports", port=port, destinations=there, takes=Takes(("ORU^R01",)))
-        async with running(configuration(tmp_path, chan)) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live("reports", destinations=there)) as (service, peer):
             payload = report(1)
             assert parse_ack(await peer.exchange(payload, 30)).code == "AA"
             for clinic, destination in zip((first, second), there, strict=True):
                 await settled(service, "reports", destination.name, 1)
                 assert clinic.payloads == [payload]
-            await peer.close()
 
 
 async def test_what_comes_behind_a_large_message_on_its_connection_keeps_its_place(tmp_path: Path):
-    async with Scripted() as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("reports", port=port, old_engine=engine.port))) as service:
-            peer = await Peer.connect(port)
-            sent = [SMALL.message(1), report(2, 2), SMALL.message(3), report(4, 3), report(5, 2), SMALL.message(6)]
-            peer.writer.write(b"".join(map(encode, sent)))
-            answers = [await peer.answer(30) for _ in sent]
-            assert sorted(answers) == sorted(map(ack, sent))
-            assert engine.payloads == sent
-            await settled(service, "reports", "legacy", 6)
-            assert await states(service, "reports", "legacy") == {"delivered": 6}
-            await peer.close()
+    async with Scripted() as engine, served(tmp_path, channel("reports", old_engine=engine.port)) as (service, peer):
+        sent = [SMALL.message(1), report(2, 2), SMALL.message(3), report(4, 3), report(5, 2), SMALL.message(6)]
+        peer.writer.write(b"".join(map(encode, sent)))
+        answers = [await peer.answer(30) for _ in sent]
+        assert sorted(answers) == sorted(map(ack, sent))
+        assert engine.payloads == sent
+        await settled(service, "reports", "legacy", 6)
+        assert await states(service, "reports", "legacy") == {"delivered": 6}
 
 
 async def test_a_large_message_that_was_stored_before_a_crash_is_delivered_after_it(tmp_path: Path):
     port, away, image = free_port(), free_port(), tmp_path / "image"
-    chan = channel("reports", port=port, destinations=(emr(away),), takes=Takes(("ORU^R01",)))
+    chan = live("reports", port=port, destinations=(emr(away),))
     payload = report(1, 3)
     async with running(configuration(tmp_path, chan)) as service:
         peer = await Peer.connect(port)
@@ -146,9 +139,7 @@ async def test_a_large_message_that_was_stored_before_a_crash_is_delivered_after
 
 
 async def test_a_large_message_that_was_never_whole_leaves_nothing(tmp_path: Path):
-    port = free_port()
-    async with running(configuration(tmp_path, channel("reports", port=port, old_engine=1))) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, channel("reports", old_engine=1)) as (service, peer):
         frame = encode(report(1, 3))
         peer.writer.write(frame[: len(frame) // 2])
         await peer.writer.drain()
@@ -161,23 +152,17 @@ async def test_a_large_message_that_was_never_whole_leaves_nothing(tmp_path: Pat
 
 
 async def test_a_sender_that_goes_while_its_large_message_is_written_loses_nothing(tmp_path: Path):
-    async with Scripted() as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("reports", port=port, old_engine=engine.port))) as service:
-            peer = await Peer.connect(port)
-            peer.writer.write(encode(report(1, 4)) + encode(SMALL.message(2)))
-            await peer.writer.drain()
-            await until(lambda: service.ledger._large > 0)  # it is being written
-            await peer.close()
-            await settled(service, "reports", "legacy", 2)
-            assert engine.payloads == [report(1, 4), SMALL.message(2)]
+    async with Scripted() as engine, served(tmp_path, channel("reports", old_engine=engine.port)) as (service, peer):
+        peer.writer.write(encode(report(1, 4)) + encode(SMALL.message(2)))
+        await peer.writer.drain()
+        await until(lambda: service.ledger._large > 0)  # it is being written
+        await peer.close()
+        await settled(service, "reports", "legacy", 2)
+        assert engine.payloads == [report(1, 4), SMALL.message(2)]
 
 
 async def test_a_message_over_the_limit_is_refused_before_all_of_it_has_come(tmp_path: Path):
-    port = free_port()
-    chan = channel("reports", port=port, old_engine=1, max_bytes=2 * MIB)
-    async with running(configuration(tmp_path, chan)) as service:
-        peer = await Peer.connect(port)
+    async with served(tmp_path, channel("reports", old_engine=1, max_bytes=2 * MIB)) as (service, peer):
         peer.writer.write(encode(report(1, 3)))
         answer = parse_ack(await peer.answer())
         assert (answer.code, answer.control_id) == ("AR", MESSAGES.control_id(1))
@@ -185,43 +170,34 @@ async def test_a_message_over_the_limit_is_refused_before_all_of_it_has_come(tmp
         ((kind, size),) = await kept(service, "kind", "size")
         assert kind == "too_large"
         assert size > 2 * MIB
-        await peer.close()
 
 
 async def test_a_ledger_that_cannot_be_written_stops_a_large_message_and_lets_it_in_later(tmp_path: Path):
-    async with Scripted() as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("reports", port=port, old_engine=engine.port))) as service:
-            writer = service.ledger._writer
-            assert writer is not None
-            payload = report(1, 2)
-            writer._connection.execute("pragma query_only = on")
-            peer = await Peer.connect(port)
-            peer.send(payload)
-            await until(lambda: service.ledger.unwritable is not None)
-            writer._connection.execute("pragma query_only = off")
-            assert await peer.answer(20) == ack(payload)
-            assert await peer.exchange(SMALL.message(2)) == ack(SMALL.message(2))
-            await peer.close()
+    async with Scripted() as engine, served(tmp_path, channel("reports", old_engine=engine.port)) as (service, peer):
+        writer = service.ledger._writer
+        assert writer is not None
+        payload = report(1, 2)
+        writer._connection.execute("pragma query_only = on")
+        peer.send(payload)
+        await until(lambda: service.ledger.unwritable is not None)
+        writer._connection.execute("pragma query_only = off")
+        assert await peer.answer(20) == ack(payload)
+        assert await peer.exchange(SMALL.message(2)) == ack(SMALL.message(2))
 
 
 async def test_a_piece_that_could_not_be_written_is_a_no_and_the_connection_goes_on(tmp_path: Path):
-    async with Scripted() as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, channel("reports", port=port, old_engine=engine.port))) as service:
-            real, failures = service.ledger.lay_down, [RuntimeError("no room for a piece")]
+    async with Scripted() as engine, served(tmp_path, channel("reports", old_engine=engine.port)) as (service, peer):
+        real, failures = service.ledger.lay_down, [RuntimeError("no room for a piece")]
 
-            async def lay_down(large: object) -> None:
-                if failures:
-                    raise failures.pop()
-                await real(large)  # type: ignore[arg-type]
+        async def lay_down(large: object) -> None:
+            if failures:
+                raise failures.pop()
+            await real(large)  # type: ignore[arg-type]
 
-            service.ledger.lay_down = lay_down  # type: ignore[method-assign]
-            peer = await Peer.connect(port)
-            peer.writer.write(encode(report(1, 2)) + encode(SMALL.message(2)))
-            answers = [parse_ack(await peer.answer()) for _ in range(2)]
-            assert [(each.code, each.control_id) for each in answers] == [
-                ("AE", MESSAGES.control_id(1)), ("AA", SMALL.control_id(2)),
-            ]  # fmt: skip
-            assert await peer.exchange(report(1, 2), 20) == ack(report(1, 2))
-            await peer.close()
+        service.ledger.lay_down = lay_down  # type: ignore[method-assign]
+        peer.writer.write(encode(report(1, 2)) + encode(SMALL.message(2)))
+        answers = [parse_ack(await peer.answer()) for _ in range(2)]
+        assert [(each.code, each.control_id) for each in answers] == [
+            ("AE", MESSAGES.control_id(1)), ("AA", SMALL.control_id(2)),
+        ]  # fmt: skip
+        assert await peer.exchange(report(1, 2), 20) == ack(report(1, 2))

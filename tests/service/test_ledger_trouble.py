@@ -15,7 +15,8 @@ from engine.ledger.sqlite.writer import Order
 from engine.mllp.framing import encode
 from engine.observe.ledger_events import FAILURES, WRITABLE
 from engine.simulate.messages import Messages
-from tests.support.house import Peer, assert_balances, channel, configuration, free_port, running, until
+from tests.support.house import Peer, assert_balances, channel, configuration, running, until
+from tests.support.ports import free_port
 
 MESSAGES = Messages("oru", seed=5)
 

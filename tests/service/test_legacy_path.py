@@ -12,7 +12,8 @@ from engine.mllp.framing import encode
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import Faults, OldEngine
 from engine.simulate.vendor import Vendor
-from tests.support.house import Peer, assert_balances, channel, configuration, free_port, running, states, until
+from tests.support.house import Peer, assert_balances, channel, configuration, running, states, until
+from tests.support.ports import free_port
 
 
 def message(number: int) -> bytes:

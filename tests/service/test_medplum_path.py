@@ -14,7 +14,8 @@ from engine.ledger.model import State
 from engine.service.service import Service
 from engine.simulate.messages import Messages
 from engine.simulate.vendor import Vendor
-from tests.support.house import MEDPLUM, Peer, channel, configuration, emr, free_port, running, states, until
+from tests.support.house import MEDPLUM, Peer, channel, configuration, emr, running, states, until
+from tests.support.ports import free_port
 from tests.support.sandbox import Sandbox
 
 MESSAGES = Messages("oru", seed=11)

@@ -7,12 +7,13 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from engine.config.model import Replay, Rollback, Target
 from engine.hl7.ack import parse_ack
-from engine.ledger.model import Message
+from engine.ledger.model import Message, State
 from engine.ledger.sqlite import journal
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.writer import Order
@@ -20,8 +21,9 @@ from engine.migration.phases import Phase, routing
 from engine.migration.refused import Refused
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import Faults, OldEngine
-from tests.support.house import Peer, assert_balances, channel, configuration, emr, free_port, running, until
+from tests.support.house import Peer, assert_balances, channel, configuration, emr, open_work, running, until
 from tests.support.moving import Operator
+from tests.support.ports import free_port
 
 MESSAGES = Messages("oru", seed=7)
 
@@ -67,11 +69,21 @@ class Bench:
         for number in numbers:
             assert parse_ack(await self.peer.exchange(message(number))).code == "AA"
 
-    async def live(self) -> None:
+    async def parallel(self) -> None:
+        """In parallel, and the gate lets it go live."""
         await self.operator.verb("parallel", "acme-results")
         await self.operator.waive_all("acme-results")
-        run = await self.operator.run("cutover", "acme-results")
-        assert run["state"] == "done", run
+
+    async def live(self) -> None:
+        await self.operator.verb("parallel", "acme-results")
+        await self.operator.cut_over("acme-results")
+
+    async def unanswered(self, faults: Faults) -> None:
+        """The old engine has the first message, and does not answer it soon: a cutover has to wait."""
+        await self.parallel()
+        self.old.faults = faults
+        self.peer.send(message(1))
+        await until(lambda: self.old.control_ids == ids(1))
 
     async def clinic_has(self, *numbers: int) -> None:
         await until(lambda: len(self.clinic.control_ids) >= len(numbers))
@@ -83,8 +95,7 @@ async def test_each_message_goes_out_by_the_side_whose_epoch_it_is_in(tmp_path: 
         await bench.send(1, 2)
         await bench.operator.verb("parallel", "acme-results")
         await bench.send(3, 4)
-        await bench.operator.waive_all("acme-results")
-        assert (await bench.operator.run("cutover", "acme-results"))["state"] == "done"
+        await bench.operator.cut_over("acme-results")
         await bench.send(5, 6)
         await bench.clinic_has(5, 6)
         assert bench.old.control_ids == ids(1, 2, 3, 4)
@@ -145,7 +156,7 @@ async def test_what_may_have_been_taken_is_neither_resent_nor_granted(tmp_path: 
         await bench.live()
         await bench.send(1, 2, 3)
         course = bench.service.ledger.channels["acme-results"].courses[1]
-        await until(lambda: any(work.state.label == "unknown" for work in course.open.values()))
+        await until(lambda: State.UNKNOWN in open_work(bench.service, "acme-results", course.name))
         plan = await bench.operator.plan("rollback", "acme-results")
         assert plan["counts"]["asked"] == 1
         run = await bench.operator.run("rollback", "acme-results")
@@ -162,17 +173,13 @@ async def test_what_may_have_been_taken_is_neither_resent_nor_granted(tmp_path: 
 
 async def test_senders_are_acknowledged_while_a_cutover_waits_and_nothing_of_theirs_goes_out_before(tmp_path) -> None:
     async with Bench(tmp_path) as bench:
-        await bench.operator.verb("parallel", "acme-results")
-        await bench.operator.waive_all("acme-results")
-        bench.old.faults = Faults(delay=0.5)
-        waiting = asyncio.create_task(bench.peer.exchange(message(1)))
-        await until(lambda: bench.old.control_ids == ids(1))
-        started = await bench.operator.verb("cutover", "acme-results")
+        await bench.unanswered(Faults(delay=0.5))
+        id = await bench.operator.begin("cutover", "acme-results")
         other = await Peer.connect(bench.port)
         assert parse_ack(await other.exchange(message(2), 0.4)).code == "AA"
         assert bench.old.control_ids == ids(1)
-        assert parse_ack(await waiting).code == "AA"
-        assert (await bench.operator.ended(started["runs"][0]["id"]))["state"] == "done"
+        assert parse_ack(await bench.peer.answer()).code == "AA"
+        assert (await bench.operator.ended(id))["state"] == "done"
         await bench.clinic_has(2)
         assert bench.old.control_ids == ids(1)
         await other.close()
@@ -180,15 +187,11 @@ async def test_senders_are_acknowledged_while_a_cutover_waits_and_nothing_of_the
 
 async def test_a_hold_stops_a_cutover_that_waits_and_nothing_has_changed(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
-        await bench.operator.verb("parallel", "acme-results")
-        await bench.operator.waive_all("acme-results")
-        bench.old.faults = Faults(silent=1.0)
-        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
-        await until(lambda: bench.old.control_ids == ids(1))
-        started = await bench.operator.verb("cutover", "acme-results")
-        await bench.operator.at_step(started["runs"][0]["id"], "drain")
+        await bench.unanswered(Faults(silent=1.0))
+        id = await bench.operator.begin("cutover", "acme-results")
+        await bench.operator.at_step(id, "drain")
         await bench.operator.verb("hold", "acme-results")
-        run = await bench.operator.ended(started["runs"][0]["id"])
+        run = await bench.operator.ended(id)
         assert (run["state"], bench.operator.phase("acme-results")) == ("aborted", "parallel")
         book = bench.service.ledger.channels["acme-results"]
         assert book.barrier is None
@@ -209,11 +212,7 @@ async def test_held_messages_are_acknowledged_and_go_out_in_order_when_released(
 
 async def test_a_cutover_whose_time_is_over_has_changed_nothing(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
-        await bench.operator.verb("parallel", "acme-results")
-        await bench.operator.waive_all("acme-results")
-        bench.old.faults = Faults(silent=1.0)
-        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
-        await until(lambda: bench.old.control_ids == ids(1))
+        await bench.unanswered(Faults(silent=1.0))
         run = await bench.operator.run("cutover", "acme-results", timeout_s=0.3)
         assert run["state"] == "failed"
         assert "legacy: 1 sending" in run["said"]
@@ -224,17 +223,13 @@ async def test_a_cutover_whose_time_is_over_has_changed_nothing(tmp_path: Path) 
 
 async def test_a_run_goes_on_after_a_restart(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
-        await bench.operator.verb("parallel", "acme-results")
-        await bench.operator.waive_all("acme-results")
-        bench.old.faults = Faults(silent=1.0)
-        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
-        await until(lambda: bench.old.control_ids == ids(1))
-        started = await bench.operator.verb("cutover", "acme-results")
+        await bench.unanswered(Faults(silent=1.0))
+        id = await bench.operator.begin("cutover", "acme-results")
         await bench.service.stop()
         bench.old.faults = Faults()
         async with running(configuration(tmp_path, bench.channel)) as service:
             again = Operator(service)
-            run = await again.ended(started["runs"][0]["id"])
+            run = await again.ended(id)
             assert (run["state"], again.phase("acme-results")) == ("done", "live")
             assert bench.old.control_ids == ids(1, 1)
             await assert_balances(service)
@@ -242,17 +237,13 @@ async def test_a_run_goes_on_after_a_restart(tmp_path: Path) -> None:
 
 async def test_a_run_does_not_outlive_a_change_of_what_it_was_begun_for(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
-        await bench.operator.verb("parallel", "acme-results")
-        await bench.operator.waive_all("acme-results")
-        bench.old.faults = Faults(silent=1.0)
-        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
-        await until(lambda: bench.old.control_ids == ids(1))
-        started = await bench.operator.verb("cutover", "acme-results")
+        await bench.unanswered(Faults(silent=1.0))
+        id = await bench.operator.begin("cutover", "acme-results")
         await bench.service.stop()
         both = Target(None, (emr(bench.clinic.port), emr(free_port())))
         async with running(configuration(tmp_path, replace(bench.channel, target=both))) as service:
             again = Operator(service)
-            run = await again.ended(started["runs"][0]["id"])
+            run = await again.ended(id)
             assert (run["state"], again.phase("acme-results")) == ("aborted", "parallel")
             assert service.ledger.channels["acme-results"].barrier is None
 
@@ -323,23 +314,24 @@ async def test_connections_cut_over_side_by_side_do_not_mix(tmp_path: Path) -> N
 @pytest.mark.parametrize("verb", ["abort", "hold"])
 async def test_a_run_that_is_ended_while_it_takes_a_step_stays_ended(tmp_path: Path, verb: str) -> None:
     async with Bench(tmp_path) as bench:
-        await bench.operator.verb("parallel", "acme-results")
-        await bench.operator.waive_all("acme-results")
-        conductor = bench.service.conductor
-        step, other = conductor.step, []
+        await bench.parallel()
+        conductor, ledger = bench.service.conductor, bench.service.ledger
+        step, put, other = conductor.step, ledger._put, []
 
         async def slow(id: int, name: str) -> None:
             """The disk is slow; an order of somebody else is queued before the run's own step."""
-            gate = threading.Event()
-            bench.service.ledger._put(Order(lambda book: gate.wait(5)))
-            other.append(asyncio.create_task(bench.operator.verb(verb, "acme-results")))
-            await asyncio.sleep(0.05)  # until it is queued
+            gate, queued = threading.Event(), asyncio.Event()
+            put(Order(lambda book: gate.wait(5)))
+            with mock.patch.object(ledger, "_put", lambda order: (put(order), queued.set())):
+                other.append(asyncio.create_task(bench.operator.verb(verb, "acme-results")))
+                async with asyncio.timeout(10):
+                    await queued.wait()
             asyncio.get_running_loop().call_later(0.1, gate.set)
             await step(id, name)
 
         conductor.step = slow  # type: ignore[method-assign]
-        started = await bench.operator.verb("cutover", "acme-results")
-        run = await bench.operator.ended(started["runs"][0]["id"])
+        id = await bench.operator.begin("cutover", "acme-results")
+        run = await bench.operator.ended(id)
         await asyncio.gather(*other)
         assert (run["state"], bench.operator.phase("acme-results")) == ("aborted", "parallel")
         assert bench.service.ledger.channels["acme-results"].barrier is None
@@ -349,12 +341,10 @@ async def test_a_run_that_is_ended_while_it_takes_a_step_stays_ended(tmp_path: P
 
 async def test_what_still_moves_towards_the_old_engine_cannot_be_carried(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
-        await bench.operator.verb("parallel", "acme-results")
-        await bench.operator.waive_all("acme-results")
+        await bench.parallel()
         await bench.old.stop()
-        asyncio.create_task(bench.peer.exchange(message(1))).add_done_callback(lambda task: task.exception())
-        course = bench.service.ledger.channels["acme-results"].courses[0]
-        await until(lambda: any(work.state.label == "retrying" for work in course.open.values()))
+        bench.peer.send(message(1))
+        await until(lambda: open_work(bench.service, "acme-results", "legacy") == [State.RETRYING])
         run = await bench.operator.run("cutover", "acme-results", carry=["all"], timeout_s=0.5)
         assert (run["state"], bench.operator.phase("acme-results")) == ("failed", "parallel")
 
@@ -369,8 +359,7 @@ async def test_a_channel_that_was_added_later_follows_its_connection(tmp_path: P
             operator = Operator(service)
             await operator.verb("parallel", "acme-orders")
             assert (operator.phase("acme-orders"), operator.phase("acme-results")) == ("parallel", "live")
-            await operator.waive_all("acme-orders")
-            assert (await operator.run("cutover", "acme-orders"))["state"] == "done"
+            await operator.cut_over("acme-orders")
             assert (await operator.run("rollback", "acme-orders"))["state"] == "done"
             assert {operator.phase("acme-orders"), operator.phase("acme-results")} == {"parallel"}
 
@@ -382,8 +371,7 @@ async def test_after_its_time_a_rollback_wants_an_override_also_after_a_reload(t
         async with running(configuration(tmp_path, short)) as service:
             operator = Operator(service)
             await operator.verb("parallel", "acme-results")
-            await operator.waive_all("acme-results")
-            assert (await operator.run("cutover", "acme-results"))["state"] == "done"
+            await operator.cut_over("acme-results")
         both = Target(None, (emr(bench.clinic.port), emr(free_port())))
         async with running(configuration(tmp_path, replace(short, target=both))) as service:
             operator = Operator(service)

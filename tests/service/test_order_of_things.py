@@ -16,7 +16,7 @@ from engine.delivery.work import Work
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
-from engine.ledger.sqlite import writer as writing
+from engine.ledger.sqlite.committer import Committer
 from engine.mllp.framing import encode
 from engine.service.service import Service, StartError
 from engine.simulate.messages import Messages
@@ -29,17 +29,19 @@ from tests.support.house import (
     channel,
     configuration,
     emr,
-    free_port,
+    open_work,
     running,
+    settled,
     states,
     until,
 )
+from tests.support.ports import free_port
 
 MESSAGES = Messages("oru", seed=31)
 
 
-async def started(config: Any, fake: Fake | None = None) -> Service:
-    service = Service(config, FakeWays(config, fake) if fake else None)
+async def started(config: Any) -> Service:
+    service = Service(config)
     await service.start()
     return service
 
@@ -47,36 +49,35 @@ async def started(config: Any, fake: Fake | None = None) -> Service:
 @pytest.fixture
 def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each transaction takes 20 ms from its beginning to its commit."""
-    real = writing.Writer._put
+    real = Committer._commit
 
-    def put(self: Any, changes: Any, extra: Any) -> None:
+    def commit(self: Committer, unput: Any) -> BaseException | None:
         time.sleep(0.02)
-        real(self, changes, extra)
+        return real(self, unput)
 
-    monkeypatch.setattr(writing.Writer, "_put", put)
+    monkeypatch.setattr(Committer, "_commit", commit)
 
 
 async def test_nothing_is_sent_before_its_claim_is_durable(tmp_path: Path, slow_disk: None):
     port, early = free_port(), []
     config = configuration(tmp_path, channel("acme", port=port, destinations=(MEDPLUM,)))
     fake = Fake()
-    service = await started(config, fake)
-    with closing(sqlite3.connect(f"file:{config.service.ledger}?mode=ro", uri=True, isolation_level=None)) as seen:
+    async with running(config, FakeWays(config, fake)) as service:
+        with closing(sqlite3.connect(f"file:{config.service.ledger}?mode=ro", uri=True, isolation_level=None)) as seen:
 
-        def answer(work: Work) -> Outcome | None:
-            (claim,) = seen.execute("select max(claim) from progress").fetchone()
-            if work.message.seq > claim:
-                early.append((work.message.seq, claim))
-            asyncio.get_running_loop().call_later(0.001 * (work.message.seq % 40), work.done, work, DELIVERED)
-            return None
+            def answer(work: Work) -> Outcome | None:
+                (claim,) = seen.execute("select max(claim) from progress").fetchone()
+                if work.message.seq > claim:
+                    early.append((work.message.seq, claim))
+                asyncio.get_running_loop().call_later(0.001 * (work.message.seq % 40), work.done, work, DELIVERED)
+                return None
 
-        fake.answer = answer
-        peer = await Peer.connect(port)
-        peer.writer.write(b"".join(encode(MESSAGES.message(n)) for n in range(150)))
-        await until(lambda: len(fake.sent) == 150 and service.runners[0].course.frontier == 150)
-    assert early == []
-    await peer.close()
-    await service.stop()
+            fake.answer = answer
+            peer = await Peer.connect(port)
+            peer.writer.write(b"".join(encode(MESSAGES.message(n)) for n in range(150)))
+            await until(lambda: len(fake.sent) == 150 and service.runners[0].course.frontier == 150)
+        assert early == []
+        await peer.close()
 
 
 async def test_no_acknowledgement_leaves_before_the_commit(tmp_path: Path, slow_disk: None, old_engine: OldEngine):
@@ -111,25 +112,23 @@ async def test_a_no_that_the_sender_has_keeps_the_message_from_medplum_also_afte
     await engine.start()
     port, image = free_port(), tmp_path / "image"
     chan = channel("acme", port=port, old_engine=engine.port, phase="parallel", destinations=(MEDPLUM,))
-    service = await started(configuration(tmp_path, chan), Fake())
-    relay = service.doors.inlets["acme"].settled
+    config = configuration(tmp_path, chan)
+    async with running(config, FakeWays(config, Fake())) as service:
+        relay = service.doors.inlets["acme"].settled
 
-    def relayed(settlement: Any) -> None:
-        relay(settlement)
-        crash_image(service.ledger.path, image)
+        def relayed(settlement: Any) -> None:
+            relay(settlement)
+            crash_image(service.ledger.path, image)
 
-    service.doors.inlets["acme"].settled = relayed  # type: ignore[method-assign]
-    peer = await Peer.connect(port)
-    assert parse_ack(await peer.exchange(MESSAGES.message(1))).code == "AR"
-    await peer.close()
-    await service.stop()
-    fake = Fake()
-    again = await started(configuration(image, chan), fake)
-    await until(lambda: again.ledger.channels["acme"].course("medplum").frontier == 1)
-    await until(lambda: not again.ledger.channels["acme"].course("medplum").open)
-    assert await states(again, "acme", "medplum") == {"refused": 1}
-    assert fake.sent == []
-    await again.stop()
+        service.doors.inlets["acme"].settled = relayed  # type: ignore[method-assign]
+        peer = await Peer.connect(port)
+        assert parse_ack(await peer.exchange(MESSAGES.message(1))).code == "AR"
+        await peer.close()
+    fake, config = Fake(), configuration(image, chan)
+    async with running(config, FakeWays(config, fake)) as again:
+        await settled(again, "acme", "medplum", 1)
+        assert await states(again, "acme", "medplum") == {"refused": 1}
+        assert fake.sent == []
     await engine.stop()
 
 
@@ -138,23 +137,21 @@ async def test_work_of_a_crash_keeps_its_place_in_the_lane(tmp_path: Path):
     port, image = free_port(), tmp_path / "image"
     chan = channel("acme", port=port, destinations=(MEDPLUM,))
     one_patient = [MESSAGES.message(1).replace(b"SIM001", b"S%03d" % n, 1) for n in range(1, 12)]
-    first = Fake(lambda work: Outcome(Result.NOT_TAKEN, "busy"))
-    service = await started(configuration(tmp_path, chan), first)
-    peer = await Peer.connect(port)
-    for payload in one_patient[:-1]:
-        await peer.exchange(payload)
-    await until(lambda: len(service.ledger.channels["acme"].course("medplum").open) == 10)
-    crash_image(service.ledger.path, image)
-    await peer.close()
-    await service.stop()
-    fake = Fake()
-    again = await started(configuration(image, chan), fake)
-    peer = await Peer.connect(port)
-    await peer.exchange(one_patient[-1])
-    await until(lambda: len(fake.sent) == 11)
-    assert fake.sent == list(range(1, 12))
-    await peer.close()
-    await again.stop()
+    config = configuration(tmp_path, chan)
+    async with running(config, FakeWays(config, Fake(lambda work: Outcome(Result.NOT_TAKEN, "busy")))) as service:
+        peer = await Peer.connect(port)
+        for payload in one_patient[:-1]:
+            await peer.exchange(payload)
+        await until(lambda: len(open_work(service, "acme", "medplum")) == 10)
+        crash_image(service.ledger.path, image)
+        await peer.close()
+    fake, config = Fake(), configuration(image, chan)
+    async with running(config, FakeWays(config, fake)):
+        peer = await Peer.connect(port)
+        await peer.exchange(one_patient[-1])
+        await until(lambda: len(fake.sent) == 11)
+        assert fake.sent == list(range(1, 12))
+        await peer.close()
 
 
 async def test_where_the_endpoint_says_park_what_it_may_have_taken_is_not_sent_again(tmp_path: Path):
@@ -167,7 +164,7 @@ async def test_where_the_endpoint_says_park_what_it_may_have_taken_is_not_sent_a
         async with running(config) as service:
             peer = await Peer.connect(port)
             await peer.exchange(MESSAGES.message(1))
-            await until(lambda: any(w.state is State.PARKED for w in service.runners[0].course.open.values()))
+            await until(lambda: State.PARKED in open_work(service, "acme", clinic.name))
             await asyncio.sleep(0.7)  # longer than the first wait before a repetition
             await peer.close()
             assert engine.control_ids == [MESSAGES.control_id(1)]
@@ -241,6 +238,6 @@ async def test_a_refused_flood_is_read_no_faster_than_it_is_answered(tmp_path: P
         peer.writer.write(b"".join(encode(MESSAGES.message(n)) for n in range(3000)))
         for _ in range(3000):
             assert parse_ack(await peer.answer()).code == "AR"
-            queued = max(queued, service.ledger._writer.queue.qsize())
+            queued = max(queued, service.ledger._writer.queued)
         assert queued <= 600
         await peer.close()

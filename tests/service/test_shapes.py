@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from engine.compare.discrepancies import State
 from engine.config.address import Address
 from engine.config.edge import Listen, Takes
 from engine.config.endpoint import Endpoint
+from engine.config.feed import Rule
 from engine.config.model import Channel, Compare, OnLink, Shape, Tap
 from engine.hl7.ack import parse_ack
 from engine.ledger.sqlite import comparisons
 from engine.mllp.framing import encode
 from engine.observe import events
-from engine.observe.events import Event
+from engine.observe.events import Event, Log
 from engine.observe.tap_events import OUTPUTS, OutputParked
 from engine.service.service import Service
 from engine.simulate.forwarding import stamped
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import OldEngine
 from tests.service import test_file_taps
-from tests.support.house import Peer, assert_balances, channel, configuration, emr, free_port, running, to, until
+from tests.support.house import Peer, assert_balances, channel, configuration, emr, fed, feed, running, to, until
 from tests.support.moving import Operator
+from tests.support.ports import free_port
 from tests.support.scripted import Scripted, ack
 
 MESSAGES = Messages("oru", seed=9)
@@ -34,13 +39,15 @@ STRANGERS = Messages("oru", seed=77)
 
 
 class Bench:
-    """One channel with a tap; the old engine takes everything, and its outputs are the test's."""
+    """One channel with a tap; the old engine takes everything, and its outputs are the test's. fed: the channel is one
+    of a feed, which copies what is for BOTH to another one that has no tap."""
 
-    def __init__(self, folder: Path, shape: Shape) -> None:
+    def __init__(self, folder: Path, shape: Shape, fed: bool = False) -> None:
         self.folder = folder
         self.port, self.tap_port = free_port(), free_port()
         self.clinic, self.old = OldEngine(), OldEngine()
         self.shape: Shape = shape
+        self.fed = fed
         self.service: Service
         self._sent = 0
 
@@ -61,18 +68,28 @@ class Bench:
         destination = emr(self.clinic.port)
         assert destination.endpoint
         tap = Tap("clinic", Listen(self.tap_port, "127.0.0.1"), destination.endpoint, settle=0.2, shape=self.shape)
-        made = channel(
-            "acme-results", port=self.port, old_engine=self.old.port, destinations=(destination,), taps=(tap,),
-            rollback="guarded", compare=Compare(within=20.0),
-        )  # fmt: skip
-        async with running(configuration(self.folder, made)) as self.service:
+        options: dict[str, Any] = {
+            "destinations": (destination,), "taps": (tap,), "rollback": "guarded", "compare": Compare(within=20.0),
+        }  # fmt: skip
+        if self.fed:
+            rules = (Rule((("MSH-6", ("BOTH",)),), ("acme-results", "other")),)
+            source = feed("lis", "acme-results", "other", port=self.port, old_engine=self.old.port, rules=rules)
+            made = configuration(
+                self.folder, fed("acme-results", source, **options), fed("other", source), feeds=(source,)
+            )
+        else:
+            only = channel("acme-results", port=self.port, old_engine=self.old.port, **options)
+            made = configuration(self.folder, only)
+        async with running(made) as self.service:
             self.operator = Operator(self.service)
             yield
 
-    async def send(self, number: int, note: str = "") -> None:
+    async def send(self, number: int, note: str = "", both: bool = False) -> None:
         """An input."""
         peer = await Peer.connect(self.port)
-        assert parse_ack(await peer.exchange(noted(MESSAGES.message(number), note))).code == "AA"  # type: ignore[union-attr]
+        fields = noted(MESSAGES.message(number), note).split(b"|")
+        fields[5] = b"BOTH" if both else fields[5]
+        assert parse_ack(await peer.exchange(b"|".join(fields))).code == "AA"  # type: ignore[union-attr]
         await peer.close()
 
     async def output(self, number: int, note: str = "", messages: Messages = MESSAGES) -> None:
@@ -141,6 +158,20 @@ async def test_a_further_output_is_forwarded_before_the_cut_and_for_what_came_be
             await assert_balances(bench.service)
 
 
+async def test_in_live_a_further_output_is_of_what_the_feed_gave_the_old_engine(tmp_path: Path) -> None:
+    async with Bench(tmp_path, "1:n", fed=True).around() as bench, bench.process():
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.send(1)
+        await bench.output(1)
+        await bench.live()
+        await bench.send(1, "corrected")
+        await bench.output(1, "a copy for the archive")
+        await bench.decided(("forwarded", 1), ("forwarded", 1))
+        await bench.send(1, "corrected again", both=True)
+        await bench.output(1, "corrected again")
+        await bench.decided(("forwarded", 1), ("forwarded", 1), ("captured", 3))
+
+
 async def test_what_one_input_has_more_of_is_compared_with_no_later_one(tmp_path: Path) -> None:
     async with Bench(tmp_path, "1:n").around() as bench, bench.process():
         await bench.operator.verb("parallel", "acme-results")
@@ -207,6 +238,25 @@ async def test_at_a_port_what_belongs_to_nobody_is_parked_and_paged(tmp_path: Pa
         assert recorded(tmp_path) == [("parked", None)], "it is acknowledged when it is durable"
         assert_paged(heard, "acme-results", "clinic", before)
         assert bench.clinic.control_ids == []
+
+
+async def test_what_many_times_belongs_to_nobody_is_one_page_and_counted_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = io.StringIO()
+    log = Log(lines, readable=False, clock=lambda: 0.0)
+    async with Bench(tmp_path, "1:n").around() as bench, bench.process():
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.live()
+        before = counted("acme-results", "clinic")
+        monkeypatch.setattr(events, "LOG", log)
+        for number in (5, 6, 7):
+            await bench.output(number, messages=STRANGERS)
+        assert recorded(tmp_path) == [("parked", None)] * 3
+        assert counted("acme-results", "clinic") == before + 3
+        log.flush()
+    said = [line for line in map(orjson.loads, lines.getvalue().splitlines()) if line["event"] == "output_parked"]
+    assert [(line["level"], line.get("more")) for line in said] == [("error", None), ("error", 2)]
 
 
 async def test_in_a_folder_what_belongs_to_nobody_is_parked_and_paged(tmp_path: Path, heard: Heard) -> None:

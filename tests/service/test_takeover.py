@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,19 @@ from unittest import mock
 
 import pytest
 
-from engine.config.edge import Directory, Files, FromFeed, Listen, Takes
-from engine.config.feed import Feed, Rule
-from engine.config.model import Channel
+from engine.config.edge import Directory, Files, Listen
+from engine.config.feed import Rule
 from engine.hl7.ack import parse_ack
 from engine.ledger.sqlite import journal
 from engine.migration.refused import Refused
 from engine.migration.selection import Group
 from engine.migration.verbs.all import VERBS
 from engine.migration.verbs.verb import Asked, Plan
-from engine.mllp.framing import Decoder, Frame, encode
-from engine.service.service import Service
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import Faults, OldEngine
-from tests.support.house import assert_balances, channel, configuration, emr, free_port, running, until
+from tests.support.house import Peer, assert_balances, channel, configuration, emr, fed, feed, port_of, running, until
 from tests.support.moving import Operator
+from tests.support.ports import free_port
 
 MESSAGES = Messages("oru", seed=11)
 A, B = "127.0.0.2", "127.0.0.3"
@@ -46,17 +43,15 @@ class Vendor:
     def __init__(self, address: str, port: int) -> None:
         self.address, self.port = address, port
         self.acknowledged: Counter[str] = Counter()
-        self._writer: asyncio.StreamWriter | None = None
+        self._peer: Peer | None = None
 
     async def connect(self) -> Vendor:
-        while self._writer is None:
-            try:
-                self._reader, self._writer = await asyncio.open_connection(
-                    "127.0.0.1", self.port, local_addr=(self.address, 0)
-                )
-                self._decoder, self._frames = Decoder(), list[bytes]()
-            except OSError:
-                await asyncio.sleep(0.01)  # nobody listens, and nothing announces it
+        async with asyncio.timeout(20):
+            while self._peer is None:
+                try:
+                    self._peer = await Peer.connect(self.port, address=self.address)
+                except OSError:
+                    await asyncio.sleep(0.01)  # nobody listens, and nothing announces it
         return self
 
     async def send(self, *numbers: int) -> None:
@@ -68,17 +63,11 @@ class Vendor:
 
     async def _exchange(self, message: bytes) -> bool:
         await self.connect()
-        assert self._writer is not None
+        assert self._peer is not None
         try:
-            self._writer.write(encode(message))
-            while not self._frames:
-                data = await self._reader.read(65536)
-                if not data:
-                    return False
-                self._frames += [each.payload for each in self._decoder.feed(data) if isinstance(each, Frame)]
+            answer = parse_ack(await self._peer.exchange(message, 20))
         except OSError:
             return False
-        answer = parse_ack(self._frames.pop(0))
         assert answer is not None
         assert answer.code == "AA"
         self.acknowledged[answer.control_id or ""] += 1
@@ -86,14 +75,15 @@ class Vendor:
 
     async def gone(self) -> None:
         """The other side has closed."""
+        assert self._peer is not None
         async with asyncio.timeout(20):
-            assert await self._reader.read() == b""
+            assert await self._peer.reader.read() == b""
         self.close()
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._writer = None
+        if self._peer is not None:
+            self._peer.writer.close()
+        self._peer = None
 
 
 class Site:
@@ -114,13 +104,13 @@ class Site:
             "acme-results", port=self.port, old_engine=self.old.port, phase="outside",
             destinations=(emr(self.clinic.port),), rollback="none",
         )  # fmt: skip
-        self._up = running(configuration(self.tmp_path, self.channel))
-        await self._enter(await self._up.__aenter__())
+        await self._start()
         return self
 
-    async def _enter(self, service: Service) -> None:
-        self.service = service
-        self.operator = Operator(service)
+    async def _start(self) -> None:
+        self._up = running(configuration(self.tmp_path, self.channel))
+        self.service = await self._up.__aenter__()
+        self.operator = Operator(self.service)
 
     async def __aexit__(self, *error: Any) -> None:
         for vendor in self.vendors:
@@ -129,15 +119,13 @@ class Site:
         for engine in (self.listener, self.old, self.clinic):
             await engine.stop()
 
-    async def restart(self, *channels: Channel) -> None:
+    async def restart(self) -> None:
         await self._up.__aexit__(None, None, None)
-        self._up = running(configuration(self.tmp_path, *(channels or (self.channel,))))
-        await self._enter(await self._up.__aenter__())
+        await self._start()
 
     async def begin(self, verb: str = "takeover", **options: Any) -> int:
         """Start a run; its number."""
-        started = await self.operator.verb(verb, "acme-results", **options)
-        return int(started["runs"][0]["id"])
+        return await self.operator.begin(verb, "acme-results", **options)
 
     async def taken_over(self) -> None:
         id = await self.begin()
@@ -411,7 +399,7 @@ async def test_nothing_else_moves_a_connection_whose_port_is_being_handed_over(t
     ],
 )
 async def test_who_should_come_back_must_be_known(tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
-    made = channel("acme-results", port=free_port(), old_engine=free_port(), phase="outside")
+    made = channel("acme-results", old_engine=free_port(), phase="outside")
     assert isinstance(made.source, Listen)
     made = replace(made, source=replace(made.source, allow=("127.0.0.0/8",)))
     async with running(configuration(tmp_path, made)) as service:
@@ -421,7 +409,7 @@ async def test_who_should_come_back_must_be_known(tmp_path: Path, options: dict[
 
 
 async def test_where_nobody_is_expected_the_port_is_all(tmp_path: Path) -> None:
-    made = channel("acme-results", port=free_port(), old_engine=free_port(), phase="outside")
+    made = channel("acme-results", old_engine=free_port(), phase="outside")
     async with running(configuration(tmp_path, made)) as service:
         run = await Operator(service).run("takeover", "acme-results", peers=["none"])
         assert run["state"] == "done"
@@ -429,8 +417,8 @@ async def test_where_nobody_is_expected_the_port_is_all(tmp_path: Path) -> None:
 
 
 async def test_a_channel_that_has_no_way_to_the_old_engine_is_not_taken_over(tmp_path: Path) -> None:
-    bare = replace(channel("acme-orders", port=free_port(), phase="outside"), legacy=None)
-    seen = channel("acme-results", port=free_port(), old_engine=1, phase="outside")
+    bare = replace(channel("acme-orders", phase="outside"), legacy=None)
+    seen = channel("acme-results", old_engine=1, phase="outside")
     assert seen.legacy is not None
     seen = replace(seen, legacy=replace(seen.legacy, endpoint=None))
     async with running(configuration(tmp_path, bare, seen)) as service:
@@ -443,7 +431,7 @@ async def test_a_channel_that_has_no_way_to_the_old_engine_is_not_taken_over(tmp
 
 
 async def test_of_an_observed_channel_a_parallel_run_is_all_there_is(tmp_path: Path, old_engine: OldEngine) -> None:
-    seen = channel("acme-results", port=free_port(), old_engine=1, destinations=(emr(free_port()),), rollback="none")
+    seen = channel("acme-results", old_engine=1, destinations=(emr(free_port()),), rollback="none")
     assert seen.legacy is not None
     seen = replace(seen, legacy=replace(seen.legacy, endpoint=None))
     async with running(configuration(tmp_path, seen)) as service:
@@ -513,8 +501,8 @@ async def test_a_give_back_is_aborted_and_goes_on_after_a_restart(tmp_path: Path
 
 
 async def test_what_cannot_be_watched_is_said(tmp_path: Path, old_engine: OldEngine) -> None:
-    port = free_port()
-    made = channel("acme-results", port=port, old_engine=free_port())
+    made = channel("acme-results", old_engine=free_port())
+    port = port_of(made)
     async with running(configuration(tmp_path, made)) as service:
         operator = Operator(service)
         vendor = await Vendor(A, port).connect()
@@ -528,38 +516,23 @@ async def test_what_cannot_be_watched_is_said(tmp_path: Path, old_engine: OldEng
 # -- feeds and files
 
 
-def fed(tmp_path: Path, *names: str, port: int, old: int) -> tuple[list[Channel], Feed]:
-    channels = [
-        replace(channel(name, port=1, old_engine=old, phase="outside"), source=FromFeed("lab")) for name in names
-    ]
-    assert channels[0].legacy is not None
-    rules = tuple(Rule((("MSH-6", (name,)),), (name,)) for name in names)
-    source = Listen(port, "127.0.0.1")
-    feed = Feed(
-        "lab", source, Takes(), channels[0].ack, channels[0].legacy.endpoint, rules, None, names[0], names, "test"
-    )
-    return channels, feed
-
-
-@asynccontextmanager
-async def lab(tmp_path: Path, *names: str, port: int, old: int) -> Any:
-    channels, feed = fed(tmp_path, *names, port=port, old=old)
-    async with running(replace(configuration(tmp_path, *channels), feeds=(feed,))) as service:
-        yield service
+BOTH = ("acme-results", "beta-results")
 
 
 async def test_the_channels_of_a_feed_are_taken_over_together(tmp_path: Path, old_engine: OldEngine) -> None:
-    port = free_port()
-    async with lab(tmp_path, "acme-results", "beta-results", port=port, old=old_engine.port) as service:
+    rules = tuple(Rule((("MSH-6", (name,)),), (name,)) for name in BOTH)
+    lab = feed("lab", *BOTH, old_engine=old_engine.port, rules=rules)
+    channels = [fed(name, lab, phase="outside") for name in BOTH]
+    async with running(configuration(tmp_path, *channels, feeds=(lab,))) as service:
         operator = Operator(service)
         with pytest.raises(Refused, match="take them over together, with --connection beta"):
             await operator.verb("takeover", "acme-results", peers=["none"])
-        started = await operator.verb("takeover", "acme-results", "beta-results", peers=[f"lab={A}"])
+        started = await operator.verb("takeover", *BOTH, peers=[f"lab={A}"])
         assert [run["connection"] for run in started["runs"]] == ["acme, beta"]
-        vendor = Vendor(A, port)
+        vendor = Vendor(A, port_of(lab))
         await vendor.send(1)
         assert (await operator.ended(started["runs"][0]["id"]))["state"] == "done"
-        assert {operator.phase(name) for name in ("acme-results", "beta-results")} == {"legacy"}
+        assert {operator.phase(name) for name in BOTH} == {"legacy"}
         with pytest.raises(Refused, match="also carries beta-results, which is legacy"):
             await operator.verb("give-back", "acme-results")
         vendor.close()
@@ -568,13 +541,12 @@ async def test_the_channels_of_a_feed_are_taken_over_together(tmp_path: Path, ol
 async def test_a_folder_is_taken_over_when_it_can_be_read(tmp_path: Path, old_engine: OldEngine) -> None:
     folder = tmp_path / "in"
     source = Files(Directory(folder), poll=0.05, stable=0.05)
-    made = replace(channel("acme-orders", port=1, old_engine=old_engine.port, phase="outside"), source=source)
+    made = channel("acme-orders", source=source, old_engine=old_engine.port, phase="outside")
     async with running(configuration(tmp_path, made)) as service:
         operator = Operator(service)
         plan = await operator.plan("takeover", "acme-orders")
         assert any("its old reader has to be off" in line for line in plan["lines"])
-        started = await operator.verb("takeover", "acme-orders")
-        id = started["runs"][0]["id"]
+        id = await operator.begin("takeover", "acme-orders")
         await until(lambda: "the old reader has to stop now" in service.conductor.runs.row(id).said)
         folder.mkdir()
         run = await operator.ended(id)
@@ -590,14 +562,12 @@ async def test_a_folder_is_taken_over_when_it_can_be_read(tmp_path: Path, old_en
 
 
 async def test_a_channel_whose_frames_are_copied_does_not_go_live_without_the_others(tmp_path: Path) -> None:
-    (acme, beta), feed = fed(tmp_path, "acme-results", "beta-results", port=free_port(), old=free_port())
-    to = channel("acme-results", port=1, old_engine=1, destinations=(emr(free_port()),), rollback="none")
-    acme, beta = (replace(each, phase="parallel", target=to.target, rollback=to.rollback) for each in (acme, beta))
-    copies = replace(feed, rules=(Rule((("MSH-6", ("both",)),), ("acme-results", "beta-results")),))
-    async with running(replace(configuration(tmp_path, acme, beta), feeds=(copies,))) as service:
+    lab = feed("lab", *BOTH, old_engine=free_port(), rules=(Rule((("MSH-6", ("both",)),), BOTH),))
+    acme, beta = (fed(name, lab, phase="parallel", destinations=(emr(free_port()),), rollback="none") for name in BOTH)
+    async with running(configuration(tmp_path, acme, beta, feeds=(lab,))) as service:
         refused = (await Operator(service).plan("cutover", "acme-results"))["refused"]
         assert any("copies its frames to beta-results as well" in sentence for sentence in refused)
     together = replace(beta, connection="acme")
-    async with running(replace(configuration(tmp_path, acme, together), feeds=(copies,))) as service:
+    async with running(configuration(tmp_path, acme, together, feeds=(lab,))) as service:
         refused = (await Operator(service).plan("cutover", "acme-results"))["refused"]
         assert not any("copies its frames" in sentence for sentence in refused)

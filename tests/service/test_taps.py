@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
+import io
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import orjson
+import pytest
+
+from engine.compare.comparer import Counts
 from engine.config.address import Address
 from engine.config.edge import Listen
 from engine.config.model import Compare, Replay, Tap
 from engine.hl7.ack import parse_ack
+from engine.ledger.book import Book
+from engine.ledger.model import TapOutput
+from engine.ledger.sqlite.large import LARGE
+from engine.observe import events
+from engine.observe.events import Log
+from engine.observe.tap_events import LOST
 from engine.simulate.forwarding import MARK, ForwardingEngine, Route
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import OldEngine
-from tests.support.house import Peer, assert_balances, channel, configuration, emr, free_port, running, until
+from tests.support.house import Peer, assert_balances, channel, configuration, emr, running, until
 from tests.support.moving import Operator
+from tests.support.ports import free_port
 
 MESSAGES = Messages("oru", seed=9)
 
@@ -68,6 +79,13 @@ class Bench:
         with closing(sqlite3.connect(self.tmp_path / "interlock.db")) as connection:
             return connection.execute("select decision, seq from tap_output order by id").fetchall()
 
+    def ledger_is_full(self, full: bool) -> None:
+        self.service.ledger._writer._connection.execute(f"pragma query_only = {'on' if full else 'off'}")
+
+    def counts(self) -> Counts:
+        """Of the tap's comparison."""
+        return self.service.comparisons.channels["acme-results"].comparer.counts()["clinic"]
+
     async def live(self) -> None:
         await self.operator.verb("parallel", "acme-results")
         await self.operator.waive_all("acme-results")
@@ -90,10 +108,8 @@ async def test_a_parallel_run_that_matches_says_so(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
         await bench.operator.verb("parallel", "acme-results")
         await bench.send(*range(1, 11))
-        comparer = bench.service.comparisons.channels["acme-results"].comparer
-        await until(lambda: comparer.counts()["clinic"].totals.matched == 10)
-        assert comparer.counts()["clinic"].pending == 0
-        assert comparer.lag("clinic") is not None
+        await until(lambda: bench.counts().totals.matched == 10)
+        assert (bench.counts().pending, bench.counts().lag is None) == (0, False)
 
 
 async def test_in_live_each_message_reaches_the_clinic_from_our_side_alone(tmp_path: Path) -> None:
@@ -151,16 +167,61 @@ async def test_a_guarded_rollback_gives_everything_back_and_the_clinic_gets_noth
 
 async def test_a_tap_goes_on_while_the_ledger_cannot_be_written(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
-        bench.service.ledger._writer._transaction = _full  # type: ignore[union-attr]
+        bench.ledger_is_full(True)
         stranger = await Peer.connect(bench.tap_port)
         for number in range(1, 4):
             answer = parse_ack(await stranger.exchange(Messages("oru", seed=78).message(number), 2.0))
             assert answer.code == "AA"
         assert len(bench.clinic.control_ids) == 3
         await stranger.close()
-        del bench.service.ledger._writer._transaction  # type: ignore[union-attr]
-        await asyncio.sleep(0)
+        bench.ledger_is_full(False)
 
 
-def _full(operations: list[Any]) -> Any:
-    raise sqlite3.OperationalError("database or disk is full")
+@pytest.mark.parametrize("to_blame", ["its row", "the ledger"])
+async def test_what_the_ledger_cannot_keep_leaves_no_input_pending_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to_blame: str
+) -> None:
+    lost, lines = LOST.of("acme-results").n, io.StringIO()
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        bench.old.pause("acme-results")
+        await bench.send(1, 2)
+        monkeypatch.setattr(events, "LOG", Log(lines, readable=False, clock=lambda: 0.0))
+        with monkeypatch.context() as patch:
+            if to_blame == "its row":
+                patch.setattr(Book, "output", _refuses)
+            else:
+                patch.setattr("engine.ledger.sqlite.writer.MOST_EVENTS_KEPT", 0)
+                bench.ledger_is_full(True)
+            bench.old.resume("acme-results")
+            assert await bench.at_clinic(2) == ["old", "old"]
+            await until(lambda: LOST.of("acme-results").n == lost + 2)
+        bench.ledger_is_full(False)
+        await until(lambda: bench.counts().totals.not_comparable == 2)
+        assert bench.counts().pending == 0
+        assert bench.outputs() == []
+    said = [line["event"] for line in map(orjson.loads, lines.getvalue().splitlines()) if line["level"] == "error"]
+    assert len(said) == 1, said
+
+
+async def test_a_large_output_that_cannot_be_stored_in_pieces_is_stored_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Bench(tmp_path) as bench:
+        real = bench.service.ledger.lay_down
+
+        async def lay_down(large: Any) -> None:
+            if isinstance(large, TapOutput):
+                raise RuntimeError("no room for a piece")
+            await real(large)
+
+        monkeypatch.setattr(bench.service.ledger, "lay_down", lay_down)
+        await bench.operator.verb("parallel", "acme-results")
+        report = MESSAGES.message(1) + b"NTE|1|L|" + b"x" * LARGE + b"\r"
+        assert parse_ack(await bench.peer.exchange(report)).code == "AA"
+        await until(lambda: bench.counts().totals.matched == 1)
+        assert bench.outputs() == [("forwarded", 1)]
+
+
+def _refuses(book: Book, output: TapOutput) -> None:
+    raise ValueError("this one is to blame")

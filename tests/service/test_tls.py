@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.config.edge import Listen, Takes, Tls
+from engine.config.edge import Listen, Tls
 from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
+from engine.ledger.model import State
 from engine.mllp.framing import Decoder, Frame, encode
 from engine.observe.intake_events import TURNED_AWAY
 from engine.observe.service_events import CERTIFICATE_DAYS
@@ -24,13 +26,16 @@ from tests.support.house import (
     channel,
     configuration,
     emr,
-    free_port,
+    live,
     old,
+    open_work,
     running,
+    served,
     settled,
     states,
     until,
 )
+from tests.support.ports import free_port
 from tests.support.scripted import Scripted, ack
 
 MESSAGES = Messages("oru", seed=81)
@@ -54,13 +59,17 @@ def trusting(authority: Authority, pair: Pair | None = None) -> ssl.SSLContext:
     return context
 
 
-def live(port: int, tls: Tls, id: str = "acme") -> Channel:
-    source = Listen(port, "127.0.0.1", tls=tls)
-    return channel(id, source=source, destinations=(emr(1),), takes=Takes(("ORU^R01",)))
+def secured(port: int, tls: Tls, id: str = "acme", **options: Any) -> Channel:
+    return live(id, source=Listen(port, "127.0.0.1", tls=tls), **options)
 
 
 def server(pair: Pair, **options: Any) -> Tls:
     return Tls(pair.certificate, pair.key, **options)
+
+
+def nothing_of_it(payloads: list[bytes]) -> bool:
+    """No message has come. A ClientHello may look like frames, by chance."""
+    return not any(b"MSH" in payload for payload in payloads)
 
 
 class Clinic:
@@ -107,25 +116,24 @@ class Clinic:
 
 async def test_a_listener_with_tls_and_one_without_side_by_side(tmp_path: Path, ours: Authority):
     port = free_port()
-    async with running(configuration(tmp_path, live(port, server(ours.issue("listener"))))) as service:
+    with_tls = secured(port, server(ours.issue("listener")), "with")
+    async with served(tmp_path, live("without"), with_tls) as (service, plain):
         peer = await Peer.connect(port, trusting(ours))
         for number in range(3):
             assert parse_ack(await peer.exchange(MESSAGES.message(number))).code == "AA"
-        (found,) = (await View(service, "0").status())["channels"]
-        assert len(found["peers"]) == 1
+            assert parse_ack(await plain.exchange(MESSAGES.message(number))).code == "AA"
+        found = (await View(service, "0").status())["channels"]
+        assert [len(each["peers"]) for each in found] == [1, 1]
         await peer.close()
 
 
 async def test_a_peer_without_tls_is_turned_away_and_counted(tmp_path: Path, ours: Authority):
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, server(ours.issue("listener")), "plain"))) as service:
-        before = TURNED_AWAY.of("plain").n
-        peer = await Peer.connect(port)
+    before = TURNED_AWAY.of("plain").n
+    async with served(tmp_path, secured(free_port(), server(ours.issue("listener")), "plain")) as (service, peer):
         peer.send(MESSAGES.message(1))
         assert await peer.closed()
         await until(lambda: TURNED_AWAY.of("plain").n == before + 1)
         assert service.ledger.channels["plain"].seq == 0
-        await peer.close()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +147,7 @@ async def test_mutual_tls_lets_in_who_has_the_right_certificate(
     port, id = free_port(), f"mutual-{name}-{signed_by}"
     tls = server(ours.issue("listener"), ca=theirs.ca, names=("vendor",))
     pair = {"ours": ours, "theirs": theirs}[signed_by].issue(name, hosts=()) if name and signed_by else None
-    async with running(configuration(tmp_path, live(port, tls, id))) as service:
+    async with running(configuration(tmp_path, secured(port, tls, id))) as service:
         before = TURNED_AWAY.of(id).n
         try:
             peer = await Peer.connect(port, trusting(ours, pair))
@@ -161,51 +169,42 @@ async def test_an_endpoint_with_mutual_tls(tmp_path: Path, ours: Authority, thei
     async with Clinic(theirs, theirs.issue("clinic"), wants=ours) as clinic:
         pair = ours.issue("interlock", hosts=())
         there = emr(clinic.port, tls=Tls(pair.certificate, pair.key, theirs.ca))
-        port = free_port()
-        chan = channel("acme", port=port, destinations=(there,), takes=Takes(("ORU^R01",)))
-        async with running(configuration(tmp_path, chan)) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             for number in range(3):
                 await peer.exchange(MESSAGES.message(number))
             await settled(service, "acme", there.name, 3)
             assert clinic.payloads == [MESSAGES.message(number) for number in range(3)]
             assert clinic.names == ["interlock"]
-            await peer.close()
 
 
 async def test_the_old_engine_over_tls(tmp_path: Path, theirs: Authority):
-    async with Clinic(theirs, theirs.issue("old-engine")) as engine:
-        port = free_port()
-        chan = channel("acme", port=port, old_engine=old(engine.port, tls=Tls(ca=theirs.ca)))
-        async with running(configuration(tmp_path, chan)) as service:
-            peer = await Peer.connect(port)
-            assert await peer.exchange(MESSAGES.message(1)) == ack(MESSAGES.message(1))
-            assert await states(service, "acme", "legacy") == {"delivered": 1}
-            await peer.close()
+    async with (
+        Clinic(theirs, theirs.issue("old-engine")) as engine,
+        served(tmp_path, channel("acme", old_engine=old(engine.port, tls=Tls(ca=theirs.ca)))) as (service, peer),
+    ):
+        assert await peer.exchange(MESSAGES.message(1)) == ack(MESSAGES.message(1))
+        assert await states(service, "acme", "legacy") == {"delivered": 1}
 
 
 async def test_an_endpoint_that_is_not_who_it_says_gets_nothing(tmp_path: Path, ours: Authority, theirs: Authority):
     async with Clinic(theirs, theirs.issue("clinic")) as clinic:
         there = emr(clinic.port, tls=Tls(ca=ours.ca))
-        port = free_port()
-        chan = channel("acme", port=port, destinations=(there,), takes=Takes(("ORU^R01",)))
-        async with running(configuration(tmp_path, chan)) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             await peer.exchange(MESSAGES.message(1))
             breaker = service.ways.breakers[there.name]
             await until(lambda: breaker.open)
             assert await states(service, "acme", there.name) == {"retrying": 1}, "provably nothing of it was sent"
-            assert not any(
-                b"MSH" in payload for payload in clinic.payloads
-            )  # a ClientHello's bytes may look like frames
-            await peer.close()
+            assert nothing_of_it(clinic.payloads)
 
 
-def put(pair: Pair, certificate: Path, key: Path) -> None:
-    """As a renewal does: each file at once."""
-    for source, target in ((pair.certificate, certificate), (pair.key, key)):
+def put(pair: Pair, folder: Path, name: str = "ours") -> Tls:
+    """As a renewal does: each file at once. Where they are."""
+    tls = Tls(folder / f"{name}.pem", folder / f"{name}.key")
+    for source, target in ((pair.certificate, tls.certificate), (pair.key, tls.key)):
+        assert target is not None
         shutil.copy(source, target.with_suffix(".new"))
         target.with_suffix(".new").replace(target)
+    return tls
 
 
 def serial(peer: Peer) -> str:
@@ -214,16 +213,14 @@ def serial(peer: Peer) -> str:
 
 
 async def test_a_renewed_certificate_is_used_without_a_restart_and_without_a_cut(tmp_path: Path, ours: Authority):
-    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    put(ours.issue("first", days=20), certificate, key)
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, Tls(certificate, key), "renewed"))) as service:
+    port, tls = free_port(), put(ours.issue("first", days=20), tmp_path)
+    async with running(configuration(tmp_path, secured(port, tls, "renewed"))) as service:
         certificates = service.ways.certificates
         certificates.look()
         assert 19 < CERTIFICATE_DAYS.of("renewed").n < 20.1
         before = await Peer.connect(port, trusting(ours))
         assert parse_ack(await before.exchange(MESSAGES.message(1))).code == "AA"
-        put(ours.issue("second", days=300), certificate, key)
+        put(ours.issue("second", days=300), tmp_path)
         certificates.look()
         assert 299 < CERTIFICATE_DAYS.of("renewed").n < 300.1
         after = await Peer.connect(port, trusting(ours))
@@ -234,11 +231,9 @@ async def test_a_renewed_certificate_is_used_without_a_restart_and_without_a_cut
 
 
 async def test_a_renewal_that_is_broken_leaves_the_old_certificate_in_use(tmp_path: Path, ours: Authority):
-    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    put(ours.issue("first", days=20), certificate, key)
-    port = free_port()
-    async with running(configuration(tmp_path, live(port, Tls(certificate, key), "broken"))) as service:
-        certificate.write_text("not a certificate")
+    port, tls = free_port(), put(ours.issue("first", days=20), tmp_path)
+    async with running(configuration(tmp_path, secured(port, tls, "broken"))) as service:
+        tls.certificate.write_text("not a certificate")
         service.ways.certificates.look()
         service.ways.certificates.look()
         assert 19 < CERTIFICATE_DAYS.of("broken").n < 20.1
@@ -252,14 +247,10 @@ async def test_a_channel_and_an_endpoint_of_the_same_name_each_have_their_certif
 ):
     """Names of channels and of endpoints are two lists."""
     async with Clinic(theirs, theirs.issue("clinic")) as clinic:
-        certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
-        put(ours.issue("first", days=20), certificate, key)
-        ours_there, key_there = tmp_path / "client.pem", tmp_path / "client.key"
-        put(ours.issue("interlock", hosts=(), days=40), ours_there, key_there)
-        there = emr(clinic.port, tls=Tls(ours_there, key_there, theirs.ca))
-        port = free_port()
-        source = Listen(port, "127.0.0.1", tls=Tls(certificate, key))
-        chan = channel(there.name, source=source, destinations=(there,), takes=Takes(("ORU^R01",)))
+        port, tls = free_port(), put(ours.issue("first", days=20), tmp_path)
+        client = put(ours.issue("interlock", hosts=(), days=40), tmp_path, "client")
+        there = emr(clinic.port, tls=replace(client, ca=theirs.ca))
+        chan = secured(port, tls, there.name, destinations=(there,))
         async with running(configuration(tmp_path, chan)) as service:
             peer = await Peer.connect(port, trusting(ours))
             await peer.exchange(MESSAGES.message(1))
@@ -267,12 +258,12 @@ async def test_a_channel_and_an_endpoint_of_the_same_name_each_have_their_certif
             days = CERTIFICATE_DAYS.of(there.name)
             service.ways.certificates.look()
             assert 19 < days.n < 20.1, "the earliest of the two"
-            put(ours.issue("second", days=300), certificate, key)
+            put(ours.issue("second", days=300), tmp_path)
             service.ways.certificates.look()
             assert 39 < days.n < 40.1
             after = await Peer.connect(port, trusting(ours))
             assert serial(after) != serial(peer), "it was read again"
-            put(ours.issue("interlock-2", hosts=(), days=90), ours_there, key_there)
+            put(ours.issue("interlock-2", hosts=(), days=90), tmp_path, "client")
             service.ways.certificates.look()
             assert 89 < days.n < 90.1
             await peer.close()
@@ -281,14 +272,14 @@ async def test_a_channel_and_an_endpoint_of_the_same_name_each_have_their_certif
 
 async def test_an_expired_certificate_shows_as_days_below_zero(tmp_path: Path, ours: Authority):
     port = free_port()
-    async with running(configuration(tmp_path, live(port, server(ours.issue("over", days=-3)), "over"))) as service:
+    async with running(configuration(tmp_path, secured(port, server(ours.issue("over", days=-3)), "over"))) as service:
         service.ways.certificates.look()
         assert -3.1 < CERTIFICATE_DAYS.of("over").n < -2.9
 
 
 async def test_many_tls_peers_reconnect_at_once_and_all_are_served(tmp_path: Path, ours: Authority):
     port = free_port()
-    async with running(configuration(tmp_path, live(port, server(ours.issue("listener"))))):
+    async with running(configuration(tmp_path, secured(port, server(ours.issue("listener"))))):
         for turn in range(2):
             peers = await asyncio.gather(*(Peer.connect(port, trusting(ours)) for _ in range(40)))
             answers = await asyncio.gather(
@@ -301,13 +292,8 @@ async def test_many_tls_peers_reconnect_at_once_and_all_are_served(tmp_path: Pat
 async def test_an_endpoint_that_wants_no_tls_gets_nothing_over_it(tmp_path: Path, theirs: Authority):
     async with Scripted() as clinic:
         there = emr(clinic.port, tls=Tls(ca=theirs.ca), connect_timeout=0.5)
-        port = free_port()
-        chan = channel("acme", port=port, destinations=(there,), takes=Takes(("ORU^R01",)))
-        async with running(configuration(tmp_path, chan)) as service:
-            peer = await Peer.connect(port)
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             await peer.exchange(MESSAGES.message(1))
-            await until(lambda: bool(service.ledger.channels["acme"].course(there.name).open))
+            await until(lambda: open_work(service, "acme", there.name) == [State.RETRYING])
             assert await states(service, "acme", there.name) == {"retrying": 1}
-            # a ClientHello may look like frames, by chance
-            assert not any(b"MSH" in payload for payload in clinic.payloads)
-            await peer.close()
+            assert nothing_of_it(clinic.payloads)

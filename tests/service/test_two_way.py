@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,13 @@ from tests.support.house import (
     Peer,
     assert_balances,
     channel,
-    configuration,
     emr,
-    free_port,
     kept,
-    running,
+    live,
+    open_work,
+    outputs,
+    port_of,
+    served,
     settled,
     states,
     to,
@@ -45,58 +46,75 @@ def back(**options: Any) -> Endpoint:
     return Endpoint("vendor", None, via="orders", **values)
 
 
-def pair(orders: int, results: int, endpoint: Endpoint | None = None) -> tuple[Channel, Channel]:
-    """Orders come from the vendor; results come from elsewhere, and go to it."""
-    there = endpoint or back()
-    return (
-        channel("orders", port=orders, destinations=(emr(1),), takes=Takes(("ORM^O01",))),
-        channel("results", port=results, destinations=(to(there),), takes=Takes(("ORU^R01",))),
-    )
+class Bench:
+    """A vendor whose orders come to us, and a laboratory whose results go back on the vendor's connection."""
+
+    def __init__(self, service: Service, lab: Peer, port: int) -> None:
+        self.service = service
+        self.lab = lab
+        self.port = port
+        self.vendors: list[Peer] = []
+
+    async def vendor(self, number: int = 1) -> Peer:
+        """A connection of the vendor's, which begins with this order."""
+        peer = await Peer.connect(self.port)
+        self.vendors.append(peer)
+        assert parse_ack(await peer.exchange(ORDERS.message(number))).code == "AA"
+        return peer
+
+    async def result(self, number: int = 0) -> None:
+        assert parse_ack(await self.lab.exchange(RESULTS.message(number))).code == "AA"
+
+    async def settled(self, count: int) -> None:
+        await settled(self.service, "results", "vendor", count)
+
+    async def left(self, *expected: State) -> None:
+        """Wait until these are what is not settled."""
+        await until(lambda: open_work(self.service, "results", "vendor") == list(expected))
 
 
-def open_work(service: Service, channel: str, destination: str) -> list[State]:
-    return [work.state for work in service.ledger.channels[channel].course(destination).open.values()]
+@asynccontextmanager
+async def between(folder: Path, **options: Any) -> AsyncIterator[Bench]:
+    orders = channel("orders", destinations=(emr(1),), takes=Takes(("ORM^O01",)))
+    results = live("results", destinations=(to(back(**options)),))
+    async with served(folder, results, orders) as (service, lab):
+        bench = Bench(service, lab, port_of(orders))
+        try:
+            yield bench
+        finally:
+            for peer in bench.vendors:
+                await peer.close()
 
 
 async def test_results_go_back_on_the_connection_that_the_vendor_made(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results))) as service:
-        vendor, lab = await Peer.connect(orders), await Peer.connect(results)
-        assert parse_ack(await vendor.exchange(ORDERS.message(1))).code == "AA"
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
         for number in range(3):
-            assert parse_ack(await lab.exchange(RESULTS.message(number))).code == "AA"
+            await bench.result(number)
             assert await vendor.answer() == RESULTS.message(number)
             vendor.send(ack(RESULTS.message(number)))
-        await settled(service, "results", "vendor", 3)
-        assert await states(service, "results", "vendor") == {"delivered": 3}
+        await bench.settled(3)
+        assert await states(bench.service, "results", "vendor") == {"delivered": 3}
         assert await vendor.silence(), "an acknowledgement gets none"
-        assert await kept(service, "kind") == []
-        await vendor.close()
-        await lab.close()
+        assert await kept(bench.service, "kind") == []
 
 
 async def test_a_large_answer_is_not_held_in_memory_once_it_was_heard(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results))) as service:
-        vendor, lab = await Peer.connect(orders), await Peer.connect(results)
-        await vendor.exchange(ORDERS.message(1))
-        await lab.exchange(RESULTS.message(0))
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
+        await bench.result()
         assert await vendor.answer() == RESULTS.message(0)
         vendor.send(ack(RESULTS.message(0)) + b"ZZZ|" + b"x" * (2 * WEIGHTY) + b"\r")
-        await settled(service, "results", "vendor", 1)
-        assert service.doors.budget.peak > 2 * WEIGHTY
-        assert service.doors.budget.total == 0
-        await vendor.close()
-        await lab.close()
+        await bench.settled(1)
+        assert bench.service.doors.budget.peak > 2 * WEIGHTY
+        assert bench.service.doors.budget.total == 0
 
 
 async def test_one_at_a_time_and_what_the_vendor_sends_in_between_is_a_message_of_its_own(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results))) as service:
-        vendor, lab = await Peer.connect(orders), await Peer.connect(results)
-        await vendor.exchange(ORDERS.message(1))
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
         for number in range(2):
-            await lab.exchange(RESULTS.message(number))
+            await bench.result(number)
         assert await vendor.answer() == RESULTS.message(0)
         assert await vendor.silence(), "the next one waits for the answer to the first"
         own = parse_ack(await vendor.exchange(ORDERS.message(2)))
@@ -104,149 +122,110 @@ async def test_one_at_a_time_and_what_the_vendor_sends_in_between_is_a_message_o
         vendor.send(ack(RESULTS.message(0)))
         assert await vendor.answer() == RESULTS.message(1)
         vendor.send(ack(RESULTS.message(1)))
-        await settled(service, "results", "vendor", 2)
-        assert service.ledger.channels["orders"].seq == 2
-        await assert_balances(service)
-        await vendor.close()
-        await lab.close()
+        await bench.settled(2)
+        assert bench.service.ledger.channels["orders"].seq == 2
+        await assert_balances(bench.service)
 
 
 async def test_the_vendors_answer_and_its_own_message_in_one_piece(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results))) as service:
-        vendor, lab = await Peer.connect(orders), await Peer.connect(results)
-        await vendor.exchange(ORDERS.message(1))
-        await lab.exchange(RESULTS.message(0))
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
+        await bench.result()
         assert await vendor.answer() == RESULTS.message(0)
         vendor.writer.write(encode(ORDERS.message(2)) + encode(ack(RESULTS.message(0))) + encode(ORDERS.message(3)))
         assert [parse_ack(await vendor.answer()).control_id for _ in range(2)] == [ORDERS.control_id(n) for n in (2, 3)]
-        await settled(service, "results", "vendor", 1)
-        await vendor.close()
-        await lab.close()
+        await bench.settled(1)
 
 
 async def test_while_the_vendor_is_not_connected_its_results_wait(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results))) as service:
-        lab = await Peer.connect(results)
+    async with between(tmp_path) as bench:
         for number in range(3):
-            await lab.exchange(RESULTS.message(number))
-        await until(lambda: open_work(service, "results", "vendor") == [State.RETRYING])
-        vendor = await Peer.connect(orders)
-        await vendor.exchange(ORDERS.message(1))
+            await bench.result(number)
+        await bench.left(State.RETRYING)
+        vendor = await bench.vendor()
         for number in range(3):
             assert await vendor.answer(15) == RESULTS.message(number)
             vendor.send(ack(RESULTS.message(number)))
-        await settled(service, "results", "vendor", 3)
-        await vendor.close()
-        await lab.close()
+        await bench.settled(3)
 
 
 async def test_a_vendor_that_goes_in_mid_exchange_leaves_the_message_unknown_and_gets_it_again(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results))) as service:
-        vendor, lab = await Peer.connect(orders), await Peer.connect(results)
-        await vendor.exchange(ORDERS.message(1))
-        await lab.exchange(RESULTS.message(0))
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
+        await bench.result()
         assert await vendor.answer() == RESULTS.message(0)
         await vendor.close()
-        await until(lambda: open_work(service, "results", "vendor") == [State.UNKNOWN])
-        vendor = await Peer.connect(orders)
-        await vendor.exchange(ORDERS.message(2))
+        await bench.left(State.UNKNOWN)
+        vendor = await bench.vendor(2)
         assert await vendor.answer(15) == RESULTS.message(0)
         vendor.send(ack(RESULTS.message(0)))
-        await settled(service, "results", "vendor", 1)
-        await vendor.close()
-        await lab.close()
+        await bench.settled(1)
 
 
 async def test_where_the_endpoint_says_park_a_person_decides(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results, back(on_unknown="park")))) as service:
-        vendor, lab = await Peer.connect(orders), await Peer.connect(results)
-        await vendor.exchange(ORDERS.message(1))
-        await lab.exchange(RESULTS.message(0))
+    async with between(tmp_path, on_unknown="park") as bench:
+        vendor = await bench.vendor()
+        await bench.result()
         assert await vendor.answer() == RESULTS.message(0)
         await vendor.close()
-        await until(lambda: open_work(service, "results", "vendor") == [State.PARKED])
-        await lab.close()
+        await bench.left(State.PARKED)
 
 
 async def test_a_vendor_that_does_not_answer_loses_the_connection_that_a_late_answer_would_come_on(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results, back(ack_timeout=0.4)))) as service:
-        vendor, lab = await Peer.connect(orders), await Peer.connect(results)
-        await vendor.exchange(ORDERS.message(1))
-        await lab.exchange(RESULTS.message(0))
+    async with between(tmp_path, ack_timeout=0.4) as bench:
+        vendor = await bench.vendor()
+        await bench.result()
         assert await vendor.answer() == RESULTS.message(0)
         assert await vendor.closed()
-        await vendor.close()
-        vendor = await Peer.connect(orders)
-        await vendor.exchange(ORDERS.message(2))
+        vendor = await bench.vendor(2)
         assert await vendor.answer(15) == RESULTS.message(0)
         vendor.send(ack(RESULTS.message(0)))
-        await settled(service, "results", "vendor", 1)
-        await vendor.close()
-        await lab.close()
+        await bench.settled(1)
 
 
 async def test_an_answer_to_something_else_ends_the_connection_it_came_on_and_no_other(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results))) as service:
-        first, lab = await Peer.connect(orders), await Peer.connect(results)
-        await first.exchange(ORDERS.message(1))
-        await lab.exchange(RESULTS.message(0))
+    async with between(tmp_path) as bench:
+        first = await bench.vendor()
+        await bench.result()
         assert await first.answer() == RESULTS.message(0)
-        second = await Peer.connect(orders)
-        await second.exchange(ORDERS.message(2))
+        second = await bench.vendor(2)
         first.send(ack(RESULTS.message(0), "AA", "ANOTHER"))
         assert await first.closed()
         assert await second.answer() == RESULTS.message(0), "again, on the connection that is left"
         second.send(ack(RESULTS.message(0)))
-        await settled(service, "results", "vendor", 1)
-        for peer in (first, second, lab):
-            await peer.close()
+        await bench.settled(1)
 
 
 async def test_results_go_on_the_newest_of_several_connections(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results))) as service:
-        vendors = [await Peer.connect(orders) for _ in range(3)]
-        for number, vendor in enumerate(vendors):
-            await vendor.exchange(ORDERS.message(number))
-        lab = await Peer.connect(results)
-        await lab.exchange(RESULTS.message(0))
-        assert await vendors[2].answer() == RESULTS.message(0)
-        vendors[2].send(ack(RESULTS.message(0)))
-        await settled(service, "results", "vendor", 1)
-        for peer in (*vendors, lab):
-            await peer.close()
+    async with between(tmp_path) as bench:
+        _, _, newest = [await bench.vendor(number) for number in range(3)]
+        await bench.result()
+        assert await newest.answer() == RESULTS.message(0)
+        newest.send(ack(RESULTS.message(0)))
+        await bench.settled(1)
 
 
 async def test_a_vendor_that_says_no_to_a_result(tmp_path: Path):
-    orders, results = free_port(), free_port()
-    async with running(configuration(tmp_path, *pair(orders, results))) as service:
-        vendor, lab = await Peer.connect(orders), await Peer.connect(results)
-        await vendor.exchange(ORDERS.message(1))
-        await lab.exchange(RESULTS.message(0))
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
+        await bench.result()
         await vendor.answer()
         vendor.send(ack(RESULTS.message(0), "AR"))
-        await until(lambda: open_work(service, "results", "vendor") == [State.DEAD])
-        await vendor.close()
-        await lab.close()
+        await bench.left(State.DEAD)
 
 
 # -- taps on our own connection to the old engine
 
 
-class OneSocketEngine:
+class OneSocketEngine(Scripted):
     """An old engine with one socket: what it makes of a message it sends on the connection on which it answers."""
 
     def __init__(self) -> None:
+        super().__init__(self._say_both)
         self.answers: list[bytes] = []
         self.outputs = 0
 
-    def says(self, payload: bytes) -> tuple[bytes, ...]:
+    def _say_both(self, payload: bytes) -> tuple[bytes, ...]:
         if parse_ack(payload) is not None:
             self.answers.append(payload)
             return ()
@@ -254,105 +233,76 @@ class OneSocketEngine:
         return (ack(payload), stamped(payload, f"OE{self.outputs:010d}"))
 
 
-def tapped(engine: int, port: int, **options: Any) -> tuple[Channel, Channel]:
+def tapped(engine: int, **options: Any) -> Channel:
     """The vendor's requests go to the old engine, whose results come back on that socket and go to the vendor's own."""
     endpoint = back()
-    first = channel(
-        "orders", port=port, old_engine=engine, taps=(Tap("vendor", OnLink(), endpoint, settle=0.2),),
-        compare=Compare(within=2.0), destinations=(to(endpoint),), takes=Takes(("ORU^R01",)), rollback="none",
-        **options,
+    return live(
+        "orders", old_engine=engine, taps=(Tap("vendor", OnLink(), endpoint, settle=0.2),), compare=Compare(within=2.0),
+        destinations=(to(endpoint),), rollback="none", **options,
     )  # fmt: skip
-    return (first,)
 
 
-def outputs(tmp_path: Path) -> list[tuple[str, int | None]]:
-    with closing(sqlite3.connect(tmp_path / "interlock.db")) as connection:
-        return connection.execute("select decision, seq from tap_output order by id").fetchall()
+async def asked(vendor: Peer, number: int) -> tuple[bytes, bytes]:
+    """What comes to the vendor for a request: the answer and the result, whichever is first."""
+    vendor.send(RESULTS.message(number))
+    came = [await vendor.answer(), await vendor.answer()]
+    (answer,), (result,) = ([each for each in came if (parse_ack(each) is None) is other] for other in (False, True))
+    return answer, result
 
 
 async def test_the_old_engines_output_on_our_connection_goes_to_the_vendor_and_its_answer_back(tmp_path: Path):
-    old = OneSocketEngine()
-    async with Scripted(old.says) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, *tapped(engine.port, port))) as service:
-            vendor = await Peer.connect(port)
-            for number in range(1, 4):
-                vendor.send(RESULTS.message(number))
-                came = [await vendor.answer(), await vendor.answer()]
-                output = stamped(RESULTS.message(number), f"OE{number:010d}")
-                assert sorted(len(each) for each in came) == sorted([len(ack(RESULTS.message(number))), len(output)])
-                assert ack(RESULTS.message(number)) in came
-                (result,) = [each for each in came if parse_ack(each) is None]
-                vendor.send(ack(result))
-                await until(lambda number=number: len(old.answers) == number)
-                assert old.answers[-1] == ack(result)
-            await settled(service, "orders", "legacy", 3)
-            assert set(engine.sockets) == {1}
-            await until(lambda: outputs(tmp_path) == [("forwarded", None)] * 3)
-            await vendor.close()
+    async with OneSocketEngine() as engine, served(tmp_path, tapped(engine.port)) as (service, vendor):
+        for number in range(1, 4):
+            answer, result = await asked(vendor, number)
+            assert answer == ack(RESULTS.message(number))
+            assert result == stamped(RESULTS.message(number), f"OE{number:010d}")
+            vendor.send(ack(result))
+            await until(lambda number=number: len(engine.answers) == number)
+            assert engine.answers[-1] == ack(result)
+        await settled(service, "orders", "legacy", 3)
+        assert set(engine.sockets) == {1}
+        await until(lambda: outputs(tmp_path) == [("forwarded", None)] * 3)
 
 
 async def test_the_vendors_answer_to_an_output_is_not_a_message(tmp_path: Path):
-    old = OneSocketEngine()
-    async with Scripted(old.says) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, *tapped(engine.port, port))) as service:
-            vendor = await Peer.connect(port)
-            vendor.send(RESULTS.message(1))
-            came = [await vendor.answer(), await vendor.answer()]
-            (result,) = [each for each in came if parse_ack(each) is None]
-            vendor.send(ack(result))
-            await until(lambda: len(old.answers) == 1)
-            assert service.ledger.channels["orders"].seq == 1
-            assert await kept(service, "kind") == []
-            await vendor.close()
+    async with OneSocketEngine() as engine, served(tmp_path, tapped(engine.port)) as (service, vendor):
+        _, result = await asked(vendor, 1)
+        vendor.send(ack(result))
+        await until(lambda: len(engine.answers) == 1)
+        assert service.ledger.channels["orders"].seq == 1
+        assert await kept(service, "kind") == []
 
 
 async def test_in_parallel_outputs_on_our_connection_are_compared(tmp_path: Path):
-    old = OneSocketEngine()
-    async with Scripted(old.says) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, *tapped(engine.port, port, phase="parallel"))) as service:
-            vendor = await Peer.connect(port)
-            for number in range(1, 4):
-                vendor.send(RESULTS.message(number))
-                for came in [await vendor.answer(), await vendor.answer()]:
-                    if parse_ack(came) is None:
-                        vendor.send(ack(came))
-            comparer = service.comparisons.channels["orders"].comparer
-            await until(lambda: comparer.counts()["vendor"].totals.matched == 3)
-            await vendor.close()
+    async with (
+        OneSocketEngine() as engine,
+        served(tmp_path, tapped(engine.port, phase="parallel")) as (service, vendor),
+    ):
+        for number in range(1, 4):
+            _, result = await asked(vendor, number)
+            vendor.send(ack(result))
+        comparer = service.comparisons.channels["orders"].comparer
+        await until(lambda: comparer.counts()["vendor"].totals.matched == 3)
 
 
 async def test_after_a_cutover_the_vendor_gets_its_results_from_us_on_the_same_socket(tmp_path: Path):
-    old = OneSocketEngine()
-    async with Scripted(old.says) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, *tapped(engine.port, port, phase="parallel"))) as service:
-            vendor = await Peer.connect(port)
-            operator = Operator(service)
-            await operator.waive_all("orders")
-            run = await operator.run("cutover", "orders")
-            assert run["state"] == "done", run
-            vendor.send(RESULTS.message(1))
-            came = [await vendor.answer(), await vendor.answer()]
-            assert RESULTS.message(1) in came, "as it came, on its own connection"
-            vendor.send(ack(RESULTS.message(1)))
-            await settled(service, "orders", "vendor", 1)
-            assert engine.payloads == []
-            await vendor.close()
-            await asyncio.sleep(0)
+    async with (
+        OneSocketEngine() as engine,
+        served(tmp_path, tapped(engine.port, phase="parallel")) as (service, vendor),
+    ):
+        await Operator(service).cut_over("orders")
+        _, result = await asked(vendor, 1)
+        assert result == RESULTS.message(1), "as it came, on its own connection"
+        vendor.send(ack(result))
+        await settled(service, "orders", "vendor", 1)
+        assert engine.payloads == []
 
 
 async def test_an_output_that_the_vendor_is_not_there_for_gets_no_answer(tmp_path: Path):
     """The old engine repeats it, as it would if the vendor were gone."""
-    old = OneSocketEngine()
-    async with Scripted(old.says) as engine:
-        port = free_port()
-        async with running(configuration(tmp_path, *tapped(engine.port, port))):
-            vendor = await Peer.connect(port)
-            vendor.send(RESULTS.message(1))
-            await until(lambda: len(engine.payloads) == 1)
-            await vendor.close()
-            await until(lambda: outputs(tmp_path) == [("unanswered", None)])
-            assert old.answers == []
+    async with OneSocketEngine() as engine, served(tmp_path, tapped(engine.port)) as (_, vendor):
+        vendor.send(RESULTS.message(1))
+        await until(lambda: len(engine.payloads) == 1)
+        await vendor.close()
+        await until(lambda: outputs(tmp_path) == [("unanswered", None)])
+        assert engine.answers == []

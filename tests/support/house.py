@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
+import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,14 @@ from engine.config.model import (
     Tap,
     Target,
 )
+from engine.ledger.model import State
 from engine.mllp.framing import Decoder, Frame, encode
 from engine.service.service import Service as Running
+from engine.service.ways import Ways
+from tests.support.ports import free_port
 
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+ORU = Takes(("ORU^R01",))
+"""What a channel of results takes."""
 
 
 def channel(
@@ -59,7 +59,8 @@ def channel(
     rollback: Replay | None = None,
     compare: Compare | None = None,
 ) -> Channel:
-    """`port` or `source`; `old_engine`: the port of one, or an endpoint; `ack`: whose answer, or all of it."""
+    """`port` or `source`, else some free port; `old_engine`: the port of one, or an endpoint; `ack`: whose answer, or
+    all of it."""
     legacy = None
     if old_engine is not None:
         endpoint = old_engine if isinstance(old_engine, Endpoint) else old(old_engine, ack_timeout=ack_timeout)
@@ -75,7 +76,7 @@ def channel(
         owner="test@example.org",
         timezone="America/Chicago",
         phase=phase or ("legacy" if legacy else "live"),
-        source=source or Listen(port, "127.0.0.1", frame_timeout=frame_timeout),
+        source=source or Listen(port or free_port(), "127.0.0.1", frame_timeout=frame_timeout),
         takes=takes or Takes(accepts, max_bytes=max_bytes),
         ack=ack,
         identity={},
@@ -89,6 +90,11 @@ def channel(
 
 
 MEDPLUM = Destination("medplum", "medplum", None)
+
+
+def live(id: str = "acme", **options: Any) -> Channel:
+    """Results without an old engine. Their endpoint is nowhere, unless there are other `destinations`."""
+    return channel(id, **{"destinations": (emr(1),), "accepts": ORU.accepts} | options)
 
 
 def old(port: int, **options: Any) -> Endpoint:
@@ -109,19 +115,17 @@ def to(endpoint: Endpoint) -> Destination:
 def feed(
     id: str,
     *channels: str,
-    port: int,
+    port: int = 0,
     old_engine: int | Endpoint | None = None,
     rules: tuple[Rule, ...] = (),
     table: Table | None = None,
     ack: Ack | None = None,
     takes: Takes | None = None,
 ) -> Feed:
-    """A feed of these channels; the first is its default."""
+    """A feed of these channels, at some free port unless `port` is given; the first is its default."""
     legacy = old(old_engine) if isinstance(old_engine, int) else old_engine
-    return Feed(
-        id, Listen(port, "127.0.0.1"), takes or Takes(), ack or Ack("authoritative" if legacy else "stored"), legacy,
-        rules, table, channels[0], tuple(sorted(channels)), "test",
-    )  # fmt: skip
+    source, ack = Listen(port or free_port(), "127.0.0.1"), ack or Ack("authoritative" if legacy else "stored")
+    return Feed(id, source, takes or Takes(), ack, legacy, rules, table, channels[0], tuple(sorted(channels)), "test")
 
 
 def fed(id: str, by: Feed, **options: Any) -> Channel:
@@ -139,13 +143,36 @@ def configuration(
 
 
 @asynccontextmanager
-async def running(configuration: Configuration) -> AsyncIterator[Running]:
-    service = Running(configuration)
-    await service.start()
+async def running(configuration: Configuration, ways: Ways | None = None) -> AsyncIterator[Running]:
+    service = Running(configuration, ways)
+    async with asyncio.timeout(60):
+        await service.start()
     try:
         yield service
     finally:
-        await service.stop()
+        async with asyncio.timeout(60):
+            await service.stop()
+
+
+@asynccontextmanager
+async def served(
+    folder: Path, first: Channel, *channels: Channel, **options: Any
+) -> AsyncIterator[tuple[Running, Peer]]:
+    """A service of these channels, and a sender at the port of their feed, or of the first of them. `options`: of the
+    configuration."""
+    made = configuration(folder, first, *channels, **options)
+    async with running(made) as service:
+        peer = await Peer.connect(port_of((*made.feeds, first)[0]))
+        try:
+            yield service, peer
+        finally:
+            await peer.close()
+
+
+def port_of(door: Channel | Feed) -> int:
+    """Where it listens."""
+    assert isinstance(door.source, Listen)
+    return door.source.port
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -158,9 +185,15 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         raise AssertionError(f"not within {seconds} s: {condition}") from None
 
 
+async def written(service: Running) -> None:
+    """What was told to the ledger before is durable."""
+    async with asyncio.timeout(20):
+        await service.ledger.transaction(lambda book: None)
+
+
 async def assert_balances(service: Running) -> list[dict[str, Any]]:
     """The equation from both sources, and every total counted again from the rows. The rows of the equation."""
-    await service.ledger.transaction(lambda book: None)  # what the numbers in memory already say is durable
+    await written(service)  # and what the numbers in memory already say with it
     books = list(service.ledger.channels.values())
     rows = await service.ledger.read(lambda reader: reader.balance(books))
     assert all(row["balanced"] for row in rows), rows
@@ -175,9 +208,22 @@ async def states(service: Running, channel: str, destination: str) -> dict[str, 
 
 async def kept(service: Running, *columns: str) -> list[tuple[Any, ...]]:
     """What was kept as evidence, oldest first: these columns of `intake_event`."""
-    await service.ledger.transaction(lambda book: None)  # what was queued before is written
+    await written(service)
     query = f"select {', '.join(columns)} from intake_event order by id"
     return await service.ledger.read(lambda reader: reader.connection.execute(query).fetchall())
+
+
+def open_work(service: Running, channel: str, destination: str) -> list[State]:
+    """The states of what is not settled at a destination."""
+    course = service.ledger.channels[channel].course(destination)
+    assert course is not None
+    return [work.state for work in course.open.values()]
+
+
+def outputs(folder: Path) -> list[tuple[str, int | None]]:
+    """What became of the old engine's outputs at taps, and of which inputs they were; oldest first."""
+    with closing(sqlite3.connect(folder / "interlock.db")) as connection:
+        return connection.execute("select decision, seq from tap_output order by id").fetchall()
 
 
 async def settled(service: Running, channel: str, destination: str, count: int, seconds: float = 20.0) -> None:
@@ -191,11 +237,14 @@ class Peer:
     """A vendor's socket, byte by byte."""
 
     @classmethod
-    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> Peer:
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None, *, address: str | None = None) -> Peer:
+        """`address`: from which it connects."""
         self = cls()
-        name = "localhost" if tls else None
-        opened = asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
-        self.reader, self.writer = await opened
+        options: dict[str, Any] = {"ssl": tls, "server_hostname": "localhost" if tls else None}
+        if address is not None:
+            options["local_addr"] = (address, 0)
+        async with asyncio.timeout(10):
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port, **options)
         self.decoder, self.frames = Decoder(), []
         return self
 
@@ -235,4 +284,5 @@ class Peer:
     async def close(self) -> None:
         self.writer.close()
         with contextlib.suppress(OSError):
-            await self.writer.wait_closed()
+            async with asyncio.timeout(10):
+                await self.writer.wait_closed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from engine.migration.gate.examine import CHECKS
@@ -36,12 +37,23 @@ class Operator:
             if check.waivable:
                 await self.verb("waive", *ids, check=check.name)
 
+    async def begin(self, verb: str, *ids: str, **options: Any) -> int:
+        """Start a run; its number."""
+        started = await self.verb(verb, *ids, **options)
+        return int(started["runs"][0]["id"])
+
     async def run(self, verb: str, *ids: str, **options: Any) -> dict[str, Any]:
         """Start a run and wait for its end; the run."""
-        started = await self.verb(verb, *ids, **options)
-        return await self.ended(started["runs"][0]["id"])
+        return await self.ended(await self.begin(verb, *ids, **options))
+
+    async def cut_over(self, *ids: str) -> None:
+        """From parallel to live, whatever the gate says."""
+        await self.waive_all(*ids)
+        run = await self.run("cutover", *ids)
+        assert run["state"] == "done", run
 
     async def ended(self, id: int, seconds: float = 30.0) -> dict[str, Any]:
+        """Wait for the end of a run, which has a deadline of its own. `seconds`: until it says something new."""
         run = await self._orders.run(id, after=None, wait=0)
         while run is not None and run["state"] == "running":
             after = run["version"]
@@ -54,9 +66,10 @@ class Operator:
     async def at_step(self, id: int, step: str, seconds: float = 10.0) -> dict[str, Any]:
         """Wait until a run is at a step and says what it waits for."""
         run = await self._orders.run(id, after=None, wait=0)
-        while run is not None and not (run["step"] == step and run["version"] > 1):
-            assert run["state"] == "running", run
-            run = await self._orders.run(id, after=run["version"], wait=seconds)
+        async with asyncio.timeout(seconds):
+            while run is not None and not (run["step"] == step and run["version"] > 1):
+                assert run["state"] == "running", run
+                run = await self._orders.run(id, after=run["version"], wait=seconds)
         assert run is not None
         return run
 

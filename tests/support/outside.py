@@ -59,6 +59,8 @@ class Output:
 class Line:
     """A peer's socket at a port of ours; `heard` gets each answer."""
 
+    commits = False
+
     def __init__(self, heard: Callable[[Line, bytes], None]) -> None:
         self._heard = heard
         self.number = 0
@@ -73,6 +75,10 @@ class Line:
         return self.open
 
     transmit = send
+
+    def commit(self, stored: bool) -> None: ...
+
+    def expect_more(self, seconds: float) -> None: ...
 
     def waive(self) -> None: ...
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.house import free_port
+from tests.support.ports import free_port
 
 START_S = 20.0
 COMMAND = "from engine.cli.main import main; main()"

@@ -24,10 +24,20 @@ def ack(payload: bytes, code: str = "AA", control_id: str | None = None, **optio
     return answer.replace(b"|" + own + b"\r", b"|" + control_id.encode() + b"\r", 1)
 
 
+def acknowledges(payload: bytes) -> tuple[bytes]:
+    return (ack(payload),)
+
+
+def at_first(*first: Says, then: Says = acknowledges) -> Says:
+    """One of these for each of the first messages, and `then` from there on."""
+    says = iter(first)
+    return lambda payload: next(says, then)(payload)
+
+
 class Scripted:
     """One listening peer. `says` is asked of each message; nothing is said where it gives nothing."""
 
-    def __init__(self, says: Says = lambda payload: (ack(payload),), port: int = 0) -> None:
+    def __init__(self, says: Says = acknowledges, port: int = 0) -> None:
         self.says = says
         self.payloads: list[bytes] = []
         self.sockets: list[int] = []  # the connection of each message, numbered from 1
@@ -56,11 +66,6 @@ class Scripted:
     @property
     def control_ids(self) -> list[str]:
         return [peek(payload).control_id or "" for payload in self.payloads]
-
-    async def drop(self) -> None:
-        """Every connection is gone; it goes on listening."""
-        await self._listener.stop()
-        await self._listener.start()
 
     def _take(self, socket: Socket, payload: bytes) -> None:
         self.payloads.append(payload)

@@ -10,8 +10,8 @@ import getpass
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 
 from engine.config.address import Address
 from engine.config.edge import Sftp
+from tests.support.ports import free_port
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
 
@@ -27,12 +28,6 @@ SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
 def require_sshd() -> None:
     if SSHD is None:
         pytest.skip("not installed: sshd (Debian's package openssh-server)")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Sshd:
@@ -87,11 +82,14 @@ class Sshd:
             [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")], stderr=subprocess.PIPE
         )
         assert self.process.stderr is not None
+        overdue = threading.Timer(20, self.process.kill)
+        overdue.start()
         said = b""
         while b"Server listening" not in said:
             line = self.process.stderr.readline()
             assert line, f"sshd ended: {said.decode()}"
             said += line
+        overdue.cancel()
 
     def kill(self) -> None:
         """SIGKILL, the processes of its sessions first: no goodbye."""
@@ -105,7 +103,7 @@ class Sshd:
                 )  # the innermost: those around it end by themselves, and are reaped
             time.sleep(0.005)
         self.process.kill()
-        self.process.wait()
+        self.process.wait(10)
         assert self.process.stderr is not None
         self.process.stderr.close()
         self.process = None

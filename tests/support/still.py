@@ -17,8 +17,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from engine.ledger.sqlite.committer import Committer
 from engine.ledger.sqlite.ledger import SqliteLedger
-from engine.ledger.sqlite.writer import RETRY_AFTER, Commit, Writer
+from engine.ledger.sqlite.writer import Commit, Writer
 from engine.observe import events
 
 BEGINNING = 1_760_000_000.0  # seconds since 1970 at which every loop begins
@@ -61,15 +62,52 @@ class _AtOnce(Executor):
         return future
 
 
+class _AtOnceCommitter:
+    """In the place of the thread: it commits before it returns."""
+
+    def __init__(self, connection: sqlite3.Connection, done: Callable[[BaseException | None], Any]) -> None:
+        self._connection = connection
+        self._done = done
+
+    def commit(self, unput: Any) -> None:
+        self._done(Committer._commit(self, unput))  # type: ignore[arg-type]
+
+
 class _StillWriter(Writer):
-    """The writer, without its thread. `full`: the disk takes nothing."""
+    """The writer, without its thread. `full`: the disk takes nothing. `dead`: its process has been killed."""
 
-    full = False
+    full = dead = False
+    wrote: Callable[[Commit, sqlite3.Connection], None]
 
-    def _put(self, changes: Any, extra: Any) -> None:
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._committer: Any = _AtOnceCommitter(self._connection, self._at_once)
+        self._waiting = False
+        self._soon()
+
+    def prepare(self, operations: list[Any], commit: Commit) -> Any:
+        unput = super().prepare(operations, commit)
         if self.full:
             raise sqlite3.OperationalError("database or disk is full")
-        super()._put(changes, extra)
+        return unput
+
+    async def end(self) -> None:
+        self._ended = self._loop.create_future()
+        self._soon()
+        await self._ended
+
+    def _at_once(self, error: BaseException | None) -> None:
+        if error is None and self._under_way is not None:
+            self.wrote(self._under_way[1], self._connection)
+        self._loop.call_soon(self._committed, error)
+
+    def _begin(self) -> None:
+        if not self.dead:
+            super()._begin()
+
+    def _committed(self, error: BaseException | None) -> None:
+        if not self.dead:
+            super()._committed(error)
 
 
 class StillLedger(SqliteLedger):
@@ -83,56 +121,29 @@ class StillLedger(SqliteLedger):
         self._reading.shutdown()
         self._reading: Any = _AtOnce()
         self._wrote = wrote
-        self._kept: list[Any] = []
-        self._coming = False
-        self.dead = False
 
     def start(self, on_commit: Callable[[Commit], None]) -> None:
-        loop = self._loop = asyncio.get_running_loop()
-
-        def report(commit: Commit) -> None:
-            self._wrote(commit, self._connection)
-            loop.call_soon(self._alive, self._committed, commit, on_commit)
+        self._loop = asyncio.get_running_loop()
 
         self.writer = _StillWriter(
             self._connection,
             self._book,
-            report,
-            lambda reason: (loop.call_soon(self._alive, self._set_unwritable, reason), None)[1],
+            lambda commit: self._committed(commit, on_commit),
+            self._set_unwritable,
             lambda error: self.on_fatal(error),
         )
-        self._put: Any = self._queue
-        self.store = self.together = self.settle = self.event = self.output = self._queue
-
-    def _alive(self, act: Callable[..., None], *values: Any) -> None:
-        if not self.dead:
-            act(*values)
-
-    def _queue(self, operation: Any) -> None:
-        self.writer.queue.put(operation)
-        if not self._coming:
-            self._coming = True
-            self._loop.call_soon(self._alive, self._write)
-
-    def _write(self) -> None:
-        """As the thread does it: all that is queued, in one transaction."""
-        self._coming = False
-        while self._kept or not self.writer.queue.empty():
-            operations = self._kept or [self.writer.queue.get_nowait()]
-            self.writer._gather(operations)
-            self._kept = self.writer._write([each for each in operations if each is not None])
-            if self._kept:
-                self._coming = True
-                self._loop.call_later(RETRY_AFTER, self._alive, self._write)
-                return
+        self.writer.wrote = self._wrote
+        self._put: Any = self.writer.put
+        self.store = self.together = self.settle = self.event = self.output = self._put
+        self.writer.start()
 
     async def close(self) -> None:
-        self._write()
+        await self.writer.end()
         self.abandon()
 
     def abandon(self) -> None:
         """End without writing what is queued, as a process does that is killed."""
-        self.dead = True
+        self.writer.dead = True
         self._reader.close()
         self._connection.close()
         self._lock.close()

@@ -14,7 +14,8 @@ from engine.hl7.ack import parse_ack
 from engine.ledger.sqlite.reader import Reader
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import OldEngine
-from tests.support.house import Peer, free_port
+from tests.support.house import Peer
+from tests.support.ports import free_port
 from tests.support.processes import Interlock
 
 MESSAGES = Messages("oru", seed=4)

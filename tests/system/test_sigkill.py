@@ -17,7 +17,7 @@ from engine.ledger.sqlite.reader import Reader
 from engine.simulate.messages import Kind, Messages
 from engine.simulate.old_engine import Faults, OldEngine
 from engine.simulate.vendor import Vendor
-from tests.support.house import free_port
+from tests.support.ports import free_port
 from tests.support.processes import Interlock
 from tests.support.sandbox import Sandbox
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import get_args
 
-from engine.config.declared.words import CODE, CODES
+from engine.config.declared.words import CODE, CODES, REFERENCE
 from engine.config.edge import AckError, AckMode, AckType, RelayTimeout
-from engine.config.kinds import ADDRESS, ID, Choice, Flag
+from engine.config.kinds import ID, Choice, Flag
 from engine.config.tables import Field, Table
 
 ACK = Table(
@@ -36,6 +36,9 @@ ACK = Table(
             default="auto",
         ),
         "text": Field(Flag(), "our answers say in words what is wrong", default=True),
-        "to": Field(ADDRESS, "host:port that answers are sent to; left out: the sender's own connection"),
+        "to": Field(
+            REFERENCE,
+            "the name of an endpoint, or host:port, that answers are sent to; left out: the sender's own connection",
+        ),
     },
 )

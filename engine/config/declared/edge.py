@@ -32,10 +32,15 @@ FRAMING = Field(
             {
                 "start": Field(START, "the byte before a message; none: there is none", default=b"\x0b"),
                 "end": Field(END, "the one or two bytes after it; a peer may leave out the second", default=b"\x1c\r"),
+                "release": Field(
+                    Whole(1, 2, "a release of MLLP"),
+                    "of MLLP; in 2 each side also says on the transport level whether it has stored what came",
+                    default=1,
+                ),
             },
         ),
     ),
-    "the bytes around a message: mllp, or {start, end}",
+    "the bytes around a message: mllp, or {start, end, release}",
     default="mllp",
 )
 
@@ -87,7 +92,7 @@ CONNECTIONS = Field(
             "newest_wins": Field(Flag(), "a new connection of an address ends its older ones", default=False),
             "idle": IDLE,
             "keepalive": KEEPALIVE,
-            "one_message": Field(Flag(), "a connection is closed after its first answer", default=False),
+            "one_message": Field(Flag(), "a connection is closed once its message has its answers", default=False),
         },
     ),
     "how connections are kept",

@@ -7,6 +7,7 @@ import re
 from typing import get_args
 
 from engine.config import units
+from engine.config.edge import Framing
 from engine.config.kinds import Choice, Parsed, Text
 from engine.config.model import Weekday
 
@@ -62,7 +63,7 @@ def _start(text: str) -> bytes | None:
 
 def _end(text: str) -> bytes | None:
     end = _bytes(text, 2)
-    return None if end is None or end[:1] == b"\r" else end  # CR ends segments: nothing could tell the two
+    return None if end is None or Framing(b"", end).flaw else end
 
 
 def _bytes(text: str, most: int) -> bytes | None:
@@ -76,6 +77,7 @@ def _bytes(text: str, most: int) -> bytes | None:
 START = Parsed(_start, "a byte from 0x00 to 0x1F such as 0x0B, or none", r"^(0x[01][0-9A-Fa-f]|none|)$")
 END = Parsed(
     _end,
-    "one or two bytes from 0x00 to 0x1F such as '0x1C 0x0D', the first not 0x0D, which ends segments",
+    "one or two bytes from 0x00 to 0x1F such as '0x1C 0x0D', or '0x0D 0x0D' for a blank line, "
+    "but not 0x0D or '0x0D 0x0A', which end segments",
     r"^0x[01][0-9A-Fa-f]( +0x[01][0-9A-Fa-f])?$",
 )

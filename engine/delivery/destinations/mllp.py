@@ -73,14 +73,16 @@ class MllpDestination:
         # Who wants to hear of errors only is not waited for: with each good message the lane would stand still. A "no"
         # is passed on when it comes, and the matter is the sender's.
         expects = self._answers.expected and (asks is ORIGINAL or asks.accept.success or asks.application.success)
+        inside = _inside(message.raw) if is_batch(message.raw) else ()
         job = Job(
             message.raw,
             self._timeout,
             lambda reply: work.done(work, self._outcome(message, reply, job, asks)),
             final=_more_than_committed if self._waits_longer else None,
             expects=expects,
-            later=self._heard_later(message) if asks.enhanced or not expects else None,
+            later=self._heard_later(message) if asks.enhanced or inside or not expects else None,
             control_id=message.control_id,
+            inside=inside,
         )
         self._sender.send(job)
 
@@ -117,13 +119,18 @@ def verdict(payload: bytes, message: Message, answers: Answers) -> Outcome:
     sent = read_batch(message.raw) if is_batch(message.raw) else None
     if sent is None:
         return classify(payload, message.control_id, answers)
-    inside = (*(section.control_id for section in sent.sections), *(peek(each).control_id for each in sent.messages))
-    names = {sent.head.control_id, "", *inside}
+    names = {sent.head.control_id, "", *(section.control_id for section in sent.sections), *_inside(message.raw)}
     came = read_batch(payload)
     parts = came.messages if came else [payload]
     outcomes = [classify(part, _named(part, names), answers) for part in parts]
     worst = max(outcomes, key=lambda outcome: SEVERITY.index(outcome.result), default=Outcome(Result.DELIVERED))
     return worst if worst.result is Result.UNKNOWN else replace(worst, answer=payload)
+
+
+def _inside(raw: bytes) -> tuple[str, ...]:
+    """The control ids of a batch's messages."""
+    sent = read_batch(raw)
+    return tuple(filter(None, (peek(each).control_id for each in sent.messages))) if sent else ()
 
 
 def _named(payload: bytes, names: set[str | None]) -> str:

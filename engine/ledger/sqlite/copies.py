@@ -21,3 +21,13 @@ def answered(connection: sqlite3.Connection, id: int, destination: str) -> tuple
         (NEAR, NEAR, destination, id, State.DELIVERED.value, State.REFUSED.value),
     ).fetchone()
     return (State(row[0]), row[1] or "", row[2]) if row else None
+
+
+def others(connection: sqlite3.Connection, id: int) -> list[tuple[int, int]]:
+    """(channel, number) of the other copies of message `id`, by the ledger's number of a channel."""
+    return connection.execute(
+        "select other.channel, other.seq from message m"
+        " join message other on other.id between m.id - ? and m.id + ? and other.id <> m.id"
+        "  and other.socket = m.socket and other.received = m.received where m.id = ?",
+        (NEAR, NEAR, id),
+    ).fetchall()

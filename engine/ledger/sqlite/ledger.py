@@ -1,4 +1,4 @@
-"""The SQLite ledger: the writer thread, the reading thread, and the event loop between them."""
+"""The SQLite ledger: the writer, the reading thread, and whom they tell."""
 
 from __future__ import annotations
 
@@ -49,19 +49,14 @@ class SqliteLedger:
 
     def start(self, on_commit: Callable[[Commit], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        call = self._loop.call_soon_threadsafe
-
-        def report(commit: Commit) -> None:
-            call(self._committed, commit, on_commit)
-
         self._writer = Writer(
             self._connection,
             self._book,
-            report,
-            lambda reason: (call(self._set_unwritable, reason), None)[1],
-            lambda error: (call(lambda: self.on_fatal(error)), None)[1],
+            lambda commit: self._committed(commit, on_commit),
+            self._set_unwritable,
+            lambda error: self.on_fatal(error),
         )
-        self._put = self._writer.queue.put
+        self._put = self._writer.put
         self.store: Callable[[Message], None] = self._put
         self.together: Callable[[Together], None] = self._put
         self.settle: Callable[[Settlement], None] = self._put
@@ -206,8 +201,7 @@ class SqliteLedger:
         self._reading.shutdown()
         self._reader.close()
         if self._writer:
-            self._put(None)
-            await asyncio.get_running_loop().run_in_executor(None, self._writer.join)
+            await self._writer.end()
         else:
             self._connection.close()
         self._lock.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from engine.config.edge import FromFeed
 from engine.config.feed import Feed
 from engine.config.model import Channel
 
@@ -18,7 +17,7 @@ from engine.config.model import Channel
 def copied(channel: Channel, feeds: Mapping[str, Feed], together: Collection[str]) -> list[str]:
     """What stands against a channel's being live without those that get copies of its frames, a sentence or none.
     `together`: the channels that are live with it."""
-    feed = feeds.get(channel.source.name) if isinstance(channel.source, FromFeed) else None
+    feed = feeds.get(channel.feed) if channel.feed else None
     if feed is None or feed.legacy is None:
         return []
     others = sorted({name for row in _rows(feed) if channel.id in row for name in row} - {channel.id, *together})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.config.edge import Connect, Files, FromFeed, Listen
+from engine.config.edge import Connect, Files, Listen
 from engine.config.feed import Feed
 from engine.config.kinds import address
 from engine.config.model import Channel
@@ -156,7 +156,7 @@ def _left_out(conductor: Conductor, moving: Sequence[Channel]) -> list[str]:
 
 
 def _feeds(conductor: Conductor, channels: Sequence[Channel]) -> list[Feed]:
-    names = dict.fromkeys(channel.source.name for channel in channels if isinstance(channel.source, FromFeed))
+    names = dict.fromkeys(channel.feed for channel in channels if channel.feed)
     return [conductor.world.feeds[name] for name in names]
 
 
