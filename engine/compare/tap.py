@@ -39,12 +39,17 @@ class Asker(Protocol):
     """Where an output comes from, and its answer goes to: a connection that the old engine made, or ours to it."""
 
     number: int
+    block: int
+
+    @property
+    def commits(self) -> object:
+        """Whether it hears what became of each `block`, on the transport level."""
 
     @property
     def owed(self) -> int:
         """Outputs that have no answer yet."""
 
-    def commit(self, stored: bool) -> None: ...
+    def commit(self, stored: bool, block: int) -> None: ...
 
     def send(self, payload: bytes) -> bool: ...
 
@@ -61,11 +66,15 @@ class OurLink:
     """Our own connection to the old engine, as one that it has just sent an output on."""
 
     owed = 0  # it sends one message at a time there, as we do
+    commits, block = True, 0  # the one that the output came in
 
     def __init__(self, line: Client, number: int) -> None:
         self.number = number
-        self.commit = line.commit_later()
         self._line = line
+        self._commit = line.commit_later()
+
+    def commit(self, stored: bool, block: int) -> None:
+        self._commit(stored)
 
     def send(self, payload: bytes) -> bool:
         return self._line.transmit(payload)
@@ -190,20 +199,21 @@ class TapPort:
             conn.pause()
         seq = self._attribute(payload, now)
         decided = fate(self._book, seq, self._destination)
+        block = conn.block if conn.commits else 0
         self._counts[decided].n += 1
         output = TapOutput(
             self._book, self.tap.name, payload, now, socket=conn.number, control_id=peek(payload).control_id,
             decision=decided.value, seq=seq,
         )  # fmt: skip
         if decided is Fate.FORWARD:
-            self._forward(conn, output)
+            self._forward(conn, block, output)
         elif decided is Fate.CAPTURE:
             output.answer = self._acknowledge(payload)
-            self._answer(conn, output.answer)
+            self._answer(conn, block, output.answer)
             self._record(output)
         else:
             output.answer = self._acknowledge(payload)
-            output.reply = conn
+            output.reply = conn, block
             self._record(output)
 
     def noise(self, conn: Connection, data: bytes) -> None:
@@ -225,29 +235,30 @@ class TapPort:
         if output.decision == Fate.PARK.value:
             emit(events.OutputParked(self.channel.id, self.tap.name, why_parked(output.seq)))
             if output.answer is not None:
-                self._answer(output.reply, output.answer)
+                conn, block = output.reply
+                self._answer(conn, block, output.answer)
         output.reply = None
 
     def unkept(self, output: TapOutput) -> None:
         """It could not be stored. What a person may have to send is not acknowledged: the old engine still has it."""
         events.LOST.of(self.channel.id).n += 1
         if output.reply is not None:
-            output.reply.close()
+            output.reply[0].close()
 
     # -- inside
 
-    def _forward(self, conn: Asker, output: TapOutput) -> None:
+    def _forward(self, conn: Asker, block: int, output: TapOutput) -> None:
         begun = asyncio.get_running_loop().time()
         endpoint = self.tap.forward
 
         def heard(reply: Reply) -> None:
-            self._heard(conn, job, output, reply, begun)
+            self._heard(conn, block, job, output, reply, begun)
 
         job = Job(output.raw, endpoint.ack_timeout, heard, expects=endpoint.answers.expected)
         self._waiting.setdefault(conn, {})[job] = output
         self._sender.send(job)
 
-    def _heard(self, conn: Asker, job: Job, output: TapOutput, reply: Reply, begun: float) -> None:
+    def _heard(self, conn: Asker, block: int, job: Job, output: TapOutput, reply: Reply, begun: float) -> None:
         waiting = self._waiting.get(conn)
         if waiting is not None:
             waiting.pop(job, None)
@@ -255,10 +266,10 @@ class TapPort:
                 del self._waiting[conn]
         if isinstance(reply, Answered):
             output.answer = reply.payload
-            self._answer(conn, reply.payload)
+            self._answer(conn, block, reply.payload)
             self._seconds.observe(asyncio.get_running_loop().time() - begun)
         elif isinstance(reply, Written):
-            self._answer(conn, None)
+            self._answer(conn, block, None)
         else:
             output.decision = UNANSWERED
             emit(events.OutputUnanswered(self.channel.id, self.tap.name, reply.reason))
@@ -287,9 +298,10 @@ class TapPort:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _answer(self, conn: Asker, answer: bytes | None) -> None:
+    def _answer(self, conn: Asker, block: int, answer: bytes | None) -> None:
         """The endpoint has the output, or we do. None: nobody answers it."""
-        conn.commit(True)
+        if conn.commits:
+            conn.commit(True, block)
         conn.waive() if answer is None else conn.send(answer)
         if conn in self._full and conn.owed <= MOST_UNANSWERED // 2:
             self._full.discard(conn)

@@ -96,7 +96,7 @@ class Inlet:
         if reply is None:
             return
         if reply.conn.commits and (not reply.copies or message is reply.copies[0]):
-            reply.conn.commit(True)
+            reply.commit(True)
         if message.relayed:
             self._awaited.append(message)
             if self.book.epoch.routing.answer_from != LEGACY:
@@ -184,7 +184,7 @@ class Inlet:
         if reply is not None and not reply.given:
             reply.given = True
             refusal = self._answering.refusal(reply.head, reply.asks, NOT_STORED.code, NOT_STORED.error)
-            reply.conn.commit(False)
+            reply.commit(False)
             self._answering.give(reply.conn, None if reply.conn.commits else refusal, reply.asks)
             reply.port.make_room(reply.conn)
 
@@ -194,6 +194,7 @@ class Inlet:
         message.reply = None
         if reply is not None and not reply.given:
             reply.given = True
+            reply.commit(None)
             reply.conn.waive()
             reply.port.stall(reply.conn)
 

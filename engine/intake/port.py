@@ -294,7 +294,7 @@ class Port:
             assert event.answer is not None
             self._answering.give_later(conn, event.answer)
             return
-        conn.commit(True)
+        event.reply.commit(True)
         if self._answering.give(conn, event.answer, event.reply.asks):
             events.ACKNOWLEDGED.of(event.channel.name, "refused").n += 1
         self.make_room(conn)
@@ -302,13 +302,14 @@ class Port:
     def unkept(self, event: IntakeEvent) -> None:
         """It cannot be written while the ledger cannot: no answer, and this connection waits."""
         if event.kind != LATER:
+            event.reply.commit(None)
             event.reply.conn.waive()
         self.stall(event.reply.conn)
 
     def unwritten(self, event: IntakeEvent) -> None:
         """This piece could not be written, and others could."""
         if event.kind != LATER:
-            event.reply.conn.commit(False)
+            event.reply.commit(False)
             event.reply.conn.waive()
         self._let_on(event.reply.conn)
 

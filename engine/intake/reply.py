@@ -34,12 +34,13 @@ class Reply:
     """The connection that a frame came on, since when it waits (seconds of the event loop's clock), the header that the
     answer is made from, and what the sender asks for.
 
+    block: its number on the connection, for the acknowledgement on the transport level (MLLP release 2).
     frame: the whole of a batch, which may be acknowledged message by message.
     copies: the messages that a feed made of the frame, where it is more than one.
     given: it has its last answer, or will get none.
     """
 
-    __slots__ = ("asks", "conn", "copies", "frame", "given", "head", "port", "since")
+    __slots__ = ("asks", "block", "conn", "copies", "frame", "given", "head", "port", "since")
 
     def __init__(
         self, port: Room, conn: Connection, head: Peek, since: float, asks: Wanted, frame: bytes | None = None
@@ -52,3 +53,9 @@ class Reply:
         self.frame = frame
         self.copies: Sequence[Message] = ()
         self.given = False
+        self.block = conn.block if conn.commits else 0
+
+    def commit(self, stored: bool | None) -> None:
+        """Whether the frame is stored, on the transport level; None: nothing is said of it."""
+        if self.conn.commits:
+            self.conn.commit(stored, self.block)

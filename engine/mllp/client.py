@@ -28,20 +28,7 @@ from engine.config.address import Address
 from engine.config.edge import MLLP, Framing
 from engine.mllp.dial import GOODBYE, why
 from engine.mllp.exchange import Exchange, tell
-from engine.mllp.framing import (
-    FILLER,
-    MAX_BYTES,
-    NOT_STORED,
-    STORED,
-    Commit,
-    Decoder,
-    Event,
-    Frame,
-    Noise,
-    TooLarge,
-    check,
-    encode,
-)
+from engine.mllp.framing import FILLER, MAX_BYTES, Commit, Decoder, Event, Frame, Noise, TooLarge, check, encode
 from engine.mllp.handshake import refused_us, why_not
 from engine.mllp.link import Link, Sight
 from engine.mllp.replies import NOT_COMMITTED, TIMED_OUT, Answered, Lost, NotSent, Reply, Written
@@ -93,7 +80,7 @@ class Client:
         self._unasked = unasked
         self._framing = framing
         self._commits = framing.release == 2
-        self._commits_later = False  # whoever was told of a frame acknowledges it
+        self._say = _nothing  # by which the peer hears what became of the present frame
         self._tls = tls
         self._source = source_address
         self._persistent = persistent
@@ -156,8 +143,8 @@ class Client:
     def commit_later(self) -> Callable[[bool], None]:
         """To be called from `unasked`, by whoever keeps a message of the peer's own: the commit acknowledgement is then
         theirs to give, by calling what this returns. Every other frame is acknowledged as soon as it is heard."""
-        self._commits_later = True
-        return partial(self._commit, self._link)
+        say, self._say = self._say, _nothing
+        return say
 
     def offer(self, payload: bytes) -> None:
         """An answer came elsewhere. It is treated like a frame of the connection."""
@@ -320,14 +307,13 @@ class Client:
                 self._report(event)
                 too_large |= isinstance(event, TooLarge)
                 alarm |= too_large or (not awaited and _alarming(event))
-            elif awaited and self._is_final(event.payload):
-                reply = Answered(event.payload)
-                self._commit(link, True)
-            elif not self._is_welcome(link, event.payload):
-                self._report(event)
-                alarm |= not awaited
-                if awaited:
-                    self._commit(link, True)
+            else:
+                final, welcome = self._hear(link, event.payload, awaited)
+                if final:
+                    reply = Answered(event.payload)
+                elif not welcome:
+                    self._report(event)
+                    alarm |= not awaited
         begun = link is not None and link.decoder.inside and not (self._commits and link.decoder.size <= 1)
         alarm |= begun and self._unasked is None and (not due or reply is not None)
         if self._current is not exchange:
@@ -353,18 +339,17 @@ class Client:
             return NotSent(NOT_COMMITTED)
         return None if exchange.expects else Written()
 
-    def _commit(self, link: Link | None, stored: bool) -> None:
-        if self._commits and link is not None:
-            link.write(encode(STORED if stored else NOT_STORED, self._framing))
-
-    def _is_welcome(self, link: Link | None, payload: bytes) -> bool:
-        """Whether somebody wants a frame that is no answer."""
-        self._commits_later = False
-        if self._unasked is None or not self._unasked(payload):
-            return False
-        if not self._commits_later:
-            self._commit(link, True)
-        return True
+    def _hear(self, link: Link | None, payload: bytes, awaited: bool) -> tuple[bool, bool]:
+        """Whether a frame is the answer, and whether else somebody wants it. What costs the connection is not said to
+        be stored."""
+        if link is not None and self._commits:
+            self._say = partial(link.commits.became, link.commits.came())
+        final = awaited and self._is_final(payload)
+        welcome = not final and self._unasked is not None and self._unasked(payload)
+        if awaited or welcome:
+            self._say(True)
+        self._say = _nothing
+        return final, welcome
 
     def _is_final(self, payload: bytes) -> bool:
         return self._current is not None and (self._current.final is None or self._current.final(payload))
@@ -464,6 +449,10 @@ class Client:
             self._resting = loop.call_later(left, self._check_idle, idle)
         else:
             self._drop(link, link.close)
+
+
+def _nothing(stored: bool) -> None:
+    """There is nobody to hear it."""
 
 
 def _alarming(event: Event) -> bool:

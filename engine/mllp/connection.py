@@ -10,8 +10,8 @@ Back pressure has three sources, and a connection is read only while none of the
 the peer itself, when it sends but does not read its answers (its write buffer is above `WRITE_HIGH`), and the memory
 budget of all connections (`ration`).
 
-In release 2 of MLLP the peer is told by `commit` that a message is stored, or could not be, and says the same of what
-is sent to it, in the order in which it came.
+In release 2 of MLLP the peer is told by `commit` that a block is stored, or could not be, and says the same of what is
+sent to it: each in the order of the blocks.
 
 A handler that raises costs its connection: closed, with no answer, so that the sender repeats.
 """
@@ -24,19 +24,8 @@ from collections.abc import Callable
 from typing import cast
 
 from engine.mllp.budget import WEIGHTY
-from engine.mllp.framing import (
-    MOST_UNCOMMITTED,
-    NOT_STORED,
-    STORED,
-    Commit,
-    Decoder,
-    Event,
-    Frame,
-    Noise,
-    TooLarge,
-    Unfinished,
-    encode,
-)
+from engine.mllp.commits import Commits
+from engine.mllp.framing import MOST_UNCOMMITTED, Commit, Decoder, Event, Frame, Noise, TooLarge, Unfinished, encode
 from engine.mllp.handler import Handler, Owner
 from engine.mllp.sockets import host_of, tune
 from engine.mllp.strangers import LONGEST, stranger, undecided
@@ -77,6 +66,7 @@ class Connection(asyncio.Protocol):
         "_uncommitted",
         "_wait",
         "announced",
+        "block",
         "commits",
         "number",
         "peer",
@@ -109,15 +99,18 @@ class Connection(asyncio.Protocol):
         self._gone = False  # the socket is; what was read is handed over all the same
         self._deaf = False  # what still comes is not read; to be closed when nothing is owed
         self._first: bytes | None = b""  # what came first, as long as it may be another protocol's
-        self._more: asyncio.TimerHandle | None = None  # until which another answer may come, though it is to be closed
+        self._more: asyncio.TimerHandle | None = None  # until which another answer may go, though it is to be closed
         self._closing = False
         self._turned_away = False  # closed by us before it was announced: the handler is told no more
         self.announced = False
         """Whether the handler knows of it."""
-        self.commits = self._manner.framing.release == 2
-        """Whether the peer is to hear by `commit` what became of each of its blocks."""
-        self._uncommitted: deque[Callable[[bool], None] | None] | None = None  # who hears it of each of our own blocks
-        if self.commits:
+        self.commits: Commits | None = None
+        """By which the peer hears what became of its blocks; None where it does not speak release 2."""
+        self.block = 0
+        """The number of the block that the handler is told of, there."""
+        self._uncommitted: deque[Callable[[bool], None] | None] | None = None  # who hears what became of ours
+        if self._manner.framing.release == 2:
+            self.commits = Commits(self._write)
             self._uncommitted = deque(maxlen=MOST_UNCOMMITTED)
         self.number = 0
         self.peer = peer
@@ -151,15 +144,15 @@ class Connection(asyncio.Protocol):
             self._expect_no_more()
         return True
 
-    def commit(self, stored: bool) -> None:
-        """Tell the peer on the transport level what became of the block that came: before its answer, if it gets one.
-        Nothing is said where it does not speak release 2."""
-        if self.commits:
-            self._write(STORED if stored else NOT_STORED)
+    def commit(self, stored: bool | None, block: int | None = None) -> None:
+        """Tell the peer on the transport level what became of a block, the present one unless it is named: before its
+        answer. None: that is not for the peer to know. Without release 2 nothing is ever said."""
+        if self.commits is not None:
+            self.commits.became(self.block if block is None else block, stored)
 
     def expect_more(self, seconds: float) -> None:
         """After the answer that is sent next, another one to the same message may be transmitted. Where the connection
-        is for one message it stays for so long."""
+        is for one message it stays until then, for so long at most."""
         if self._manner.one_message and self._more is None and not self._closing:
             self._more = self._loop.call_later(seconds, self._expect_no_more)
 
@@ -270,6 +263,8 @@ class Connection(asyncio.Protocol):
                 return
             if type(event) is Frame:
                 self._owed += 1
+                if self.commits is not None:
+                    self.block = self.commits.came()
                 if len(event.payload) > WEIGHTY and self._manner.budget is not None:
                     self._manner.budget.came(self, len(event.payload))
                 self._handler.frame(self, event.payload)
@@ -445,6 +440,8 @@ class Connection(asyncio.Protocol):
         before it are answered, or after `LINGER`."""
         before = self._owed
         self._owed += 1  # it may be answered like any other, or not
+        if self.commits is not None:
+            self.block = self.commits.came()
         self._handler.too_large(self, event.head, event.size)
         self._owed = min(self._owed, before)
         if self._closing or self._transport is None:

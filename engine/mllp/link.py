@@ -12,9 +12,10 @@ from functools import partial
 from typing import Protocol, cast
 
 from engine.config.address import Address
+from engine.mllp.commits import Commits
 from engine.mllp.dial import GOODBYE, connect, dial
 from engine.mllp.exchange import Exchange
-from engine.mllp.framing import MOST_UNCOMMITTED, Decoder
+from engine.mllp.framing import MOST_UNCOMMITTED, Decoder, encode
 from engine.mllp.tls import ClientTls
 
 # What Linux tells of a TCP connection (struct tcp_info): its state, and how many bytes have been received.
@@ -40,12 +41,14 @@ class Sight(IntEnum):
 
 
 class Link(asyncio.Protocol):
-    """A connection. `used`: a message was written on it. `heard`: something came. `uncommitted`: what was written in
-    release 2 and not acknowledged on the transport level; None stands for what is no message of ours."""
+    """A connection. `used`: a message was written on it. `heard`: something came. In release 2, `uncommitted`: what was
+    written and not acknowledged on the transport level, None standing for what is no message of ours; `commits`: by
+    which the peer hears what became of its own blocks."""
 
     __slots__ = (
         "_came",
         "_linger",
+        "commits",
         "decoder",
         "gone",
         "heard",
@@ -66,6 +69,7 @@ class Link(asyncio.Protocol):
         self.used = False
         self.heard = False
         self.uncommitted: deque[Exchange | None] = deque(maxlen=MOST_UNCOMMITTED)
+        self.commits = Commits(lambda said: self.write(encode(said)))
         self.transport: asyncio.Transport | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._came = 0  # bytes that were read

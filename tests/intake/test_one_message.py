@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from engine.config.address import Address
 from engine.config.edge import Ack, Listen, Sockets
+from engine.config.endpoint import Endpoint
 from engine.hl7.ack import parse_ack
 from engine.simulate.messages import Messages
 from tests.support.fake import DELIVERED, Fake, FakeWays
-from tests.support.house import MEDPLUM, Peer, channel, configuration, live, old, port_of, running, served
+from tests.support.house import MEDPLUM, Peer, channel, configuration, live, old, port_of, running, served, until
 from tests.support.ports import free_port
 from tests.support.scripted import Scripted, ack
 
@@ -85,6 +87,21 @@ async def test_where_none_is_to_come_it_ends_at_once(tmp_path: Path, accept: byt
         codes, stayed = await until_closed(peer)
         assert codes == [said]
         assert stayed < PATIENCE / 2
+
+
+async def test_where_the_second_one_goes_elsewhere_it_ends_at_once(tmp_path: Path):
+    async with (
+        Scripted(lambda payload: ()) as second,
+        Scripted(lambda payload: (ack(payload, "CA"), 0.2, ack(payload, "AA"))) as engine,
+    ):
+        there = Endpoint("second", Address("127.0.0.1", second.port))
+        chan = channel("acme", source=door(), old_engine=engine.port, ack=Ack("authoritative", to=there))
+        async with served(tmp_path, chan) as (_, peer):
+            peer.send(message(b"AL", b"AL"))
+            codes, stayed = await until_closed(peer)
+            assert codes == ["CA"]
+            assert stayed < 2
+            await until(lambda: len(second.payloads) == 1)
 
 
 async def test_our_own_accept_acknowledgement_is_the_only_answer_where_the_application_says_nothing(tmp_path: Path):

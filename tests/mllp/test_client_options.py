@@ -220,6 +220,12 @@ class TestElsewhere:
             conn.close()
             assert await it.replies.until(1) == [("one", Lost("connection reset"))]
 
+    async def test_one_that_nobody_waits_for_costs_the_connection_like_any_frame(self) -> None:
+        async with scene() as it:
+            await it.ask(b"one", b"AA")
+            it.client.offer(b"AA what")
+            assert (it.strays, it.client.state) == ([b"AA what"], State.CLOSED)
+
     async def test_one_that_nobody_waits_for_is_stray(self) -> None:
         async with scene() as it:
             it.client.offer(b"AA what")

@@ -13,6 +13,7 @@ from engine.config.edge import Framing, Sockets
 from engine.mllp import connection
 from engine.mllp.back import Back
 from engine.mllp.client import Answered, Lost, NotSent, State, Written
+from engine.mllp.commits import Commits
 from engine.mllp.framing import encode
 from engine.mllp.replies import NOT_COMMITTED, TIMED_OUT
 from engine.mllp.server import Connection
@@ -38,6 +39,28 @@ async def got(conn: socket.socket, expected: bytes, *, then_closed: bool = False
         piece = conn.recv(65536)
         came, closed = came + piece, not piece
     assert (came, closed) == (expected, then_closed)
+
+
+@pytest.mark.parametrize(
+    ("became", "said"),
+    [
+        ([(1, True), (2, False)], [STORED, NOT_STORED]),
+        ([(2, True), (3, False)], []),
+        ([(2, True), (3, False), (1, True)], [STORED, STORED, NOT_STORED]),
+        ([(2, True), (1, None)], [STORED]),
+        ([(1, None), (2, None), (3, True)], [STORED]),
+    ],
+)
+def test_nothing_is_said_of_a_block_before_those_before_it(
+    became: list[tuple[int, bool | None]], said: list[bytes]
+) -> None:
+    """A sender that does not wait would take it for one of them."""
+    heard: list[bytes] = []
+    commits = Commits(lambda payload: heard.append(encode(payload)))
+    assert [commits.came() for _ in range(3)] == [1, 2, 3]
+    for block, stored in became:
+        commits.became(block, stored)
+    assert heard == said
 
 
 # -- a peer sends
@@ -105,6 +128,18 @@ class TestReceiving:
             writer.write(STORED + NOT_STORED + STORED)
             await eventually(lambda: len(heard) == 2)
             assert heard == [("result", False), ("another", True)]
+
+    async def test_each_block_may_be_spoken_of_when_it_is_known_what_became_of_it(self) -> None:
+        handler = Recorder(answer=False)
+        async with listening(handler, framing=TWO) as listener, connected(listener) as (reader, writer):
+            blocks: list[int] = []
+            for name in (b"1", b"2"):
+                writer.write(encode(name))
+                await handler.until("frame", name)
+                blocks.append(handler.conns[0].block)
+            handler.conns[0].commit(True, blocks[1])
+            handler.conns[0].commit(False, blocks[0])
+            assert await within(5, reader.readexactly(8)) == NOT_STORED + STORED
 
     async def test_a_peer_is_not_cut_off_before_it_has_said_what_became_of_its_answer(self) -> None:
         handler = Storing()
@@ -293,6 +328,9 @@ class TestSending:
             conn.sendall(STORED + encode(b"AA"))
             assert await it.replies.until(1) == [("one", Answered(b"AA"))]
             await got(conn, STORED, then_closed=True)
+            for _ in range(2):
+                conn.sendall(b"\r\n")  # the second would fail after a reset
+                await asyncio.sleep(0.02)
 
     async def test_an_answer_that_came_elsewhere_is_not_acknowledged_here(self) -> None:
         async with scene(framing=TWO, elsewhere=True) as it:
@@ -320,6 +358,21 @@ class TestTwoWay:
             later[0](False)
             await got(conn, NOT_STORED)
 
+    async def test_nothing_overtakes_what_is_still_to_be_said_of_a_message_before_it(self) -> None:
+        later: list[Callable[[bool], None]] = []
+
+        def keep(payload: bytes) -> bool:
+            later.append(it.client.commit_later())
+            return True
+
+        async with scene(framing=TWO, unasked=keep) as it:
+            conn = await asked(it, final=lambda payload: payload == b"AA")
+            conn.sendall(STORED + encode(b"result") + encode(b"AA"))
+            assert await it.replies.until(1) == [("one", Answered(b"AA"))]
+            await got(conn, b"")
+            later[0](False)
+            await got(conn, NOT_STORED + STORED)
+
     async def test_what_is_said_too_late_is_not_said_on_another_connection(self) -> None:
         later: list[Callable[[bool], None]] = []
 
@@ -335,8 +388,9 @@ class TestTwoWay:
             await it.settled(State.CLOSED)
             it.send(b"two")
             again = await it.peer.accept()
+            await it.peer.receive(again, b"two")
             later[0](True)
-            await got(again, encode(b"two"))
+            await got(again, b"")
 
     async def test_one_that_is_heard_and_not_kept_is_acknowledged_at_once(self) -> None:
         async with scene(framing=TWO, unasked=lambda payload: True) as it:
@@ -408,6 +462,15 @@ class TestBack:
             await self.sent(line, replies, reader)
             writer.write(NOT_STORED + STORED + encode(b"AA"))
             assert await replies.until(1) == [("result", Answered(b"AA"))]
+
+    async def test_a_no_that_comes_late_is_not_taken_for_one_to_the_next_message(self) -> None:
+        async with back() as (line, replies, reader, writer):
+            await self.sent(line, replies, reader)
+            writer.write(STORED + encode(b"AA"))  # of our answer, and the result's own
+            await replies.until(1)
+            await self.sent(line, replies, reader)
+            writer.write(NOT_STORED + encode(b"AA again"))
+            assert (await replies.until(2))[1] == ("result", Answered(b"AA again"))
 
     async def test_where_no_answer_is_expected_it_ends_when_it_is_stored(self) -> None:
         async with back() as (line, replies, reader, writer):

@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from engine.config.edge import Framing
+from engine.mllp import connection
 from engine.mllp.framing import encode
 from engine.mllp.strangers import HTTP, LONGEST, TLS, stranger, undecided
 from tests.mllp.test_server import Recorder, connected, listening, within
@@ -100,6 +101,23 @@ async def test_later_the_same_bytes_are_noise_like_any_other(before: bytes) -> N
         await handler.until("frame", MESSAGE)
         assert handler.conns[0].stranger is None
         assert noise(handler).endswith(REQUEST + HELLO)
+
+
+async def test_nobody_is_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+
+    def look(first: bytes) -> str | None:
+        looked.append(first)
+        return None
+
+    monkeypatch.setattr(connection, "stranger", look)
+    handler = Recorder()
+    async with listening(handler) as listener, connected(listener) as (_, writer):
+        for sent in (b"\r\n", b"hello", encode(MESSAGE)):
+            writer.write(sent)
+            await asyncio.sleep(0.01)
+        await handler.until("frame", MESSAGE)
+        assert looked == [b"\r\n"]
 
 
 async def test_without_a_start_byte_everything_may_be_a_message() -> None:

@@ -20,6 +20,7 @@ from engine.config.model import Channel, OnLink, Tap
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import IntakeEvent, Message, State
 from engine.ledger.sqlite.committer import Committer
+from engine.mllp.framing import encode
 from engine.service.service import Service
 from engine.simulate.messages import Messages
 from tests.support.house import (
@@ -79,7 +80,7 @@ async def heard(peer: Peer, count: int) -> list[str]:
     return said
 
 
-def no_such_row(service: Service, monkeypatch: pytest.MonkeyPatch, what: type[Message | IntakeEvent]) -> None:
+def spoil(service: Service, monkeypatch: pytest.MonkeyPatch, what: type[Message | IntakeEvent]) -> None:
     """The ledger takes everything but these."""
     ledger = service.ledger
     store, event = ledger.store, ledger.event
@@ -174,11 +175,29 @@ async def test_what_could_not_be_stored_alone_is_said_so_and_gets_no_answer(
     sent = message() if what is Message else message().replace(b"ORU^R01", b"MDM^T02")
     async with served(tmp_path, live(source=two())) as (service, peer):
         with monkeypatch.context() as patch:
-            no_such_row(service, patch, what)
+            spoil(service, patch, what)
             peer.send(sent)
             assert await heard(peer, 1) == ["not stored"]
         peer.send(sent)
         assert (await heard(peer, 2))[0] == "stored"
+
+
+async def test_a_sender_that_does_not_wait_hears_of_its_messages_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with served(tmp_path, live(source=two())) as (service, peer):
+        store = service.ledger.store
+
+        def spoiled(given: Message) -> None:
+            given.control_id = "\ud800" if given.control_id == MESSAGES.control_id(2) else given.control_id
+            store(given)
+
+        monkeypatch.setattr(service.ledger, "store", spoiled)
+        peer.writer.write(b"".join(encode(each) for each in (message(1), message(2), ack(message(9)), message(3))))
+        said = [named(await peer.answer()) for _ in range(6)]
+        assert [each for each in said if each != "AA"] == ["stored", "not stored", "stored", "stored"]
+        assert await peer.silence()
+        assert service.ledger.channels["acme"].seq == 2
 
 
 async def test_while_the_ledger_cannot_be_written_nothing_is_said(tmp_path: Path):
