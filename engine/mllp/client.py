@@ -302,7 +302,8 @@ class Client:
         for event in events:
             awaited = due and reply is None
             if isinstance(event, Commit):
-                reply = self._committed(link, event) or reply
+                told = self._committed(link, event)
+                reply = reply or told
             elif not isinstance(event, Frame):
                 self._report(event)
                 too_large |= isinstance(event, TooLarge)

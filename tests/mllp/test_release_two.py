@@ -226,6 +226,13 @@ class TestSending:
             conn.sendall(encode(b"AA two"))
             assert (await it.replies.until(2))[1] == ("two", Answered(b"AA two"))
 
+    async def test_in_release_1_nothing_is_said(self) -> None:
+        async with scene(unasked=lambda payload: True) as it:
+            conn = await asked(it, final=lambda payload: payload == b"AA")
+            conn.sendall(encode(b"CA") + encode(b"AA") + encode(b"a result"))
+            assert await it.replies.until(1) == [("one", Answered(b"AA"))]
+            await got(conn, b"")
+
     async def test_one_that_could_not_be_stored_is_not_sent_and_the_connection_stays(self) -> None:
         async with scene(framing=TWO) as it:
             conn = await asked(it)
@@ -246,6 +253,13 @@ class TestSending:
             assert await it.replies.until(1) == [("one", NotSent(NOT_COMMITTED))]
             assert it.strays == [b"AE one"]
             await it.peer.receive(await it.peer.accept(), b"two")
+
+    async def test_a_no_behind_the_answer_changes_nothing(self) -> None:
+        async with scene(framing=TWO) as it:
+            conn = await asked(it)
+            conn.sendall(encode(b"AA") + NOT_STORED)
+            assert await it.replies.until(1) == [("one", Answered(b"AA"))]
+            assert (it.strays, it.client.state) == ([], State.IDLE)
 
     async def test_without_an_answer_it_is_lost_in_time_though_it_was_stored(self) -> None:
         async with scene(framing=TWO) as it:

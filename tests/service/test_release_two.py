@@ -200,11 +200,12 @@ async def test_a_sender_that_does_not_wait_hears_of_its_messages_in_their_order(
         assert service.ledger.channels["acme"].seq == 2
 
 
-async def test_while_the_ledger_cannot_be_written_nothing_is_said(tmp_path: Path):
+@pytest.mark.parametrize("trigger", [b"ORU^R01", b"MDM^T02"])
+async def test_while_the_ledger_cannot_be_written_nothing_is_said(tmp_path: Path, trigger: bytes):
     async with served(tmp_path, live(source=two())) as (service, peer):
         connection = service.ledger._writer._connection
         connection.execute("pragma query_only = on")
-        peer.send(message())
+        peer.send(message().replace(b"ORU^R01", trigger))
         await until(lambda: service.ledger.unwritable is not None)
         assert await peer.silence(0.5)
         connection.execute("pragma query_only = off")
