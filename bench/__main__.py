@@ -168,6 +168,12 @@ class Bench:
             now = ask()
         return now
 
+    def search(self) -> Figures:
+        """Intake with and without search keys, windows in turn; and a million messages: their keys, and searches."""
+        from bench.search import figures
+
+        return figures(self.rounds, self.seconds, 1_000_000)
+
     def compare(self) -> Figures:
         """One comparison by meaning, microseconds, by what the old engine did to its output."""
         from bench.comparing import figures

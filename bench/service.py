@@ -8,8 +8,9 @@ engine of the channel's own (inputs from port 22000), and what we would send is 
 old engine sends to its tap (from port 23000) is forwarded to the sink, and compared. `medplum`: mapped, and delivered
 to a FHIR sink. GET-like questions come on stdin, one a line: `figures` prints JSON with this process's CPU, memory and
 settled counts. The last `--secured` channels listen over TLS, with a certificate made for this run; the ready
-line names it as `ca`. `--unkept`: the same service, whose ledger counts and writes nothing. `--stalls`: `stall_ms` is
-the longest that the event loop was late since it was asked before.
+line names it as `ca`. `--unkept`: the same service, whose ledger counts and writes nothing. `--unfollowed`: search
+keys are not kept. `--pruned`: the bytes of whatever is settled are removed. `--stalls`: `stall_ms` is the longest that
+the event loop was late since it was asked before.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from bench.load.limits import open_files
 from engine.config.address import Address
 from engine.config.edge import Ack, Listen, Sockets, Takes, Tls
 from engine.config.endpoint import Endpoint
-from engine.config.model import Channel, Configuration, Destination, Legacy, Medplum, Service, Tap, Target
+from engine.config.model import Channel, Configuration, Destination, Legacy, Medplum, Retention, Service, Tap, Target
 from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner
 from engine.delivery.work import Work
@@ -42,6 +43,8 @@ from engine.ledger.outcome import Outcome, Result
 from engine.ledger.sqlite import rows
 from engine.ledger.sqlite.committer import Committer
 from engine.observe import events
+from engine.service import keeping
+from engine.service.follower import Follower
 from engine.service.service import Service as Running
 from engine.service.ways import Ways
 
@@ -60,8 +63,14 @@ class Instant:
     def __init__(self) -> None:
         self.breaker = Breaker("instant")
 
-    def lane(self, raw: bytes) -> bytes:
-        return b""
+    def lanes(self, raw: bytes) -> tuple[bytes, ...]:
+        return (b"",)
+
+    def ready(self, work: Work) -> None:
+        return None
+
+    def make(self, work: Work) -> None:
+        return None
 
     def send(self, work: Work) -> None:
         work.done(work, DELIVERED)
@@ -156,6 +165,7 @@ def figures(service: Running) -> dict[str, Any]:
         "stored": sum(book.seq for book in books),
         "settled": sum(sum(map(sum, course.totals.values())) for book in books for course in book.courses),
         "compared": {tap: _compared(service, tap) for tap in ("sink", "")},
+        "unread": service.follower.lag,
         "file_bytes": service.ledger.path.stat().st_size,
         "at": time.monotonic(),
     }
@@ -175,6 +185,8 @@ async def run(options: argparse.Namespace, folder: Path, log: Log) -> None:
     settings = Service(folder, None, ledger, Address("127.0.0.1", 0), 0, medplum, folder)
     tls = Tls(*certificates.make(folder)) if options.secured else None
     made = channels(options.channels, options.out, options.sink, options.port, options.secured, tls)
+    if options.pruned:
+        made = tuple(replace(channel, retention=Retention(raw=0.001, captured=0.001)) for channel in made)
     configuration = Configuration(settings, made, {})
     open_files(FILES_EACH * options.channels + 2 * MANY.most)
     service = Running(configuration, InstantWays(configuration) if options.out == "instant" else None)
@@ -214,11 +226,17 @@ def main() -> None:
     parser.add_argument("--secured", type=int, default=0, help="how many channels, the last ones, listen over TLS")
     parser.add_argument("--stalls", action="store_true", help="watch how late the event loop is")
     parser.add_argument("--ledger", help="a ledger file to use and keep; a fresh one is made and removed else")
+    parser.add_argument("--unfollowed", action="store_true", help="keep no search keys")
+    parser.add_argument("--pruned", action="store_true", help="remove the bytes of whatever is settled, at once")
     parser.add_argument("--unkept", action="store_true", help="the ledger counts, and writes nothing")
     options = parser.parse_args()
     if options.unkept:
         rows.put = lambda connection, changes, extra, *, wait: True
         Committer._commit = lambda self, unput: None  # type: ignore[method-assign]
+    if options.pruned:
+        keeping.FIRST = keeping.EVERY = 0.5
+    if options.unfollowed:
+        Follower.committed = lambda self, commit: None  # type: ignore[method-assign]
     events.LOG._stream = log = Log()
     with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
         uvloop.run(run(options, Path(folder), log))

@@ -17,6 +17,7 @@ DOWNWARD = (
     "api",
     "service",
     "people",
+    "remedy",
     "migration",
     "compare",
     "delivery",

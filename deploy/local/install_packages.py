@@ -34,7 +34,7 @@ def main() -> None:
     if node is None:
         sys.exit(start.problem())
     path = str(Path(node).parent) + os.pathsep + os.environ.get("PATH", "")
-    command = [*npm(node), "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+    command = [*npm(node), "ci", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     sys.exit(subprocess.run(command, cwd=sys.argv[1], env={**os.environ, "PATH": path}).returncode)
 
 

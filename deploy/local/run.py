@@ -20,6 +20,9 @@ from types import FrameType
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from engine.cli.console import Stop
+from engine.cli.running import phase
+from engine.cli.service_client import ask
 from engine.config.address import Address
 from engine.config.edge import Listen
 from engine.config.loading import load
@@ -32,6 +35,18 @@ OWN_MEDPLUM = "INTERLOCK_MEDPLUM__BASE_URL"
 SERVICE = "interlock"
 START_S = 60.0
 STOP_S = 10.0
+
+
+AGAIN = """
+{name} has ended; the service goes on without it. Start it again, in another terminal, with
+  {command}
+What is started so does not end with Ctrl-C here: end it there, with Ctrl-C of its own, or its port stays taken.
+"""
+
+
+TAKEN = """\
+End that process, or change the port. Is another `make run` going on, or a part of an earlier one that was started again
+by hand? Ctrl-C in its terminal ends it; `ss -ltnp` shows whose the port is."""
 
 
 class Ended(Exception):
@@ -58,7 +73,8 @@ class Parts:
             time.sleep(0.05)
 
     def check(self) -> None:
-        """The service must run. What it sends to may be killed, to see what happens; how to start it again is said."""
+        """The service must run. What it sends to may be killed, to see what happens; how to start it again, and that it
+        then has to be ended by hand, is said."""
         for name, process in self._running:
             if process.poll() is None or name in self._missed:
                 continue
@@ -66,13 +82,14 @@ class Parts:
                 raise Ended(f"{name} ended by itself, with status {process.returncode}; its last words are above")
             self._missed.add(name)
             again = shlex.join(map(str, process.args)) if isinstance(process.args, list) else ""
-            print(f"\n{name} has ended; the service goes on without it. Start it again with\n  {again}\n", flush=True)
+            print(AGAIN.format(name=name, command=again), flush=True)
 
-    def stop(self) -> None:
-        """The service first, so that it ends while its destinations are still there."""
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """The service first, so that it ends while its destinations are still there. number: the signal that ends us,
+        passed on."""
         for _, process in reversed(self._running):
             if process.poll() is None:
-                process.terminate()
+                process.send_signal(number)
             try:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
@@ -129,7 +146,7 @@ def _check_ports(configuration: Configuration, sandbox: Address | None) -> None:
         if _taken(address)
     ]
     if taken:
-        sys.exit("\n".join([*taken, "End that process, or change the port. Is another `make run` going on?"]))
+        sys.exit("\n".join([*taken, TAKEN]))
 
 
 def _configuration(settings: Path) -> Configuration:
@@ -139,7 +156,13 @@ def _configuration(settings: Path) -> Configuration:
         sys.exit(str(error))
 
 
-def _welcome(configuration: Configuration, sandbox: Address | None) -> str:
+def _phases(settings: Path) -> dict[str, str]:
+    """By channel: the phase that the ledger has, which is the file's at the first start only."""
+    found = ask(settings, "/api/v1/status")
+    return {channel["id"]: phase(channel) for channel in found["channels"]}
+
+
+def _welcome(configuration: Configuration, sandbox: Address | None, phases: dict[str, str]) -> str:
     service = configuration.service
     medplum = service.medplum.base_url if service.medplum else "-"
     lines = [
@@ -147,7 +170,7 @@ def _welcome(configuration: Configuration, sandbox: Address | None) -> str:
         f"  {'Medplum sandbox' if sandbox else 'Medplum':<24}{medplum}",
         f"  {'stand-in old engine':<24}{_old_engine(configuration)}",
         f"  {'interlock':<24}http://{service.http}/metrics",
-        *(f"    {channel.id:<22}{_where(channel)}, {channel.phase}" for channel in configuration.channels),
+        *(f"    {channel.id:<22}{_where(channel)}, {phases[channel.id]}" for channel in configuration.channels),
         "",
         "In a second terminal:",
         "",
@@ -187,8 +210,16 @@ def _start(parts: Parts, configuration: Configuration, settings: Path, sandbox: 
     parts.start(SERVICE, command, configuration.service.http)
 
 
+class Told(Exception):
+    """A signal wants an end. number: which."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
+
+
 def _on_signal(number: int, _: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    raise Told(number)
 
 
 def _until_the_end(parts: Parts, pause: Callable[[float], None] = time.sleep) -> None:
@@ -206,20 +237,21 @@ def main() -> None:
     sandbox = _sandbox(configuration)
     _check_ports(configuration, sandbox)
     parts = Parts()
-    status = 0
+    status, number = 0, int(signal.SIGTERM)
     try:
         _start(parts, configuration, settings, sandbox)
-        print(_welcome(configuration, sandbox), flush=True)
+        print(_welcome(configuration, sandbox, _phases(settings)), flush=True)
         _until_the_end(parts)
-    except KeyboardInterrupt:
+    except Told as told:
+        number = signal.SIGINT if told.number == signal.SIGINT else signal.SIGTERM
         print("\nending", flush=True)
-    except Ended as ended:
+    except (Ended, Stop) as ended:
         print(f"\n{ended}", file=sys.stderr, flush=True)
         status = 1
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it behind
-        parts.stop()
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it behind
+        parts.stop(number)
     sys.exit(status)
 
 

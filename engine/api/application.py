@@ -9,7 +9,7 @@ No message content and no identifier of a sender ever stands in a URL; requests 
 from __future__ import annotations
 
 import hmac
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -21,7 +21,10 @@ from engine.api.openapi import document
 from engine.api.problems import Handler, Refusal, problems
 from engine.api.proof import Proof
 from engine.api.reading import LIMIT_MAX, MessageSearch, Reading
+from engine.api.remedies import Remedies, Remedying
+from engine.api.searching import asked_for
 from engine.api.token import new_token, token_file, write_token
+from engine.api.upkeep import Upkeep, Upkeeping
 from engine.api.verbs import Verbs
 from engine.config.model import Service
 from engine.observe.metrics import CONTENT_TYPE, exposition
@@ -31,7 +34,8 @@ OPEN_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 
 
 class Asked(NamedTuple):
-    """Who answers: about messages and channels, about verbs and runs, about gate and proofs.
+    """Who answers: about messages and channels, verbs and runs, gate and proofs, retention and backups,
+    and what people do about single messages.
 
     A service that only tells and cannot be told has no paths for the rest.
     """
@@ -39,6 +43,8 @@ class Asked(NamedTuple):
     reading: Reading
     moving: Moving | None = None
     evidence: Evidence | None = None
+    upkeep: Upkeep | None = None
+    remedies: Remedies | None = None
 
 
 class Api:
@@ -89,22 +95,18 @@ class Api:
         return answer(await self._reading.channels())
 
     async def messages(self, request: web.Request) -> web.Response:
-        known(request, ("channel", "limit", "before"), "; POST a search for control ids")
+        known(request, ("channel", "limit", "before"), "; POST a search for anything else")
         channel = request.query.get("channel")
         before = whole("before", request.query.get("before"), 1, LARGEST)
         if before is not None and channel is None:
             raise Refusal(400, "before counts within a channel: give channel too")
         limit = whole("limit", request.query.get("limit"), 1, LIMIT_MAX) or LIMIT_DEFAULT
-        return answer(await self._reading.messages(channel=channel, before=before, limit=limit, control_id=None))
+        return answer(_of_channel(await self._reading.messages(channel=channel, before=before, limit=limit)))
 
     async def search(self, request: web.Request) -> web.Response:
         wanted = await body(request, MessageSearch)
         limit = wanted.get("limit", LIMIT_DEFAULT)
-        return answer(
-            await self._reading.messages(
-                channel=wanted.get("channel"), before=None, limit=limit, control_id=wanted["control_id"]
-            )
-        )
+        return answer(_of_channel(await self._reading.search(**asked_for(wanted), limit=limit)))
 
     async def message(self, request: web.Request) -> web.Response:
         seq = whole("seq", request.match_info["seq"], 1, LARGEST)
@@ -117,6 +119,12 @@ class Api:
         return answer(document(self._version))
 
 
+def _of_channel(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    if rows is None:
+        raise Refusal(404, "no such channel")
+    return rows
+
+
 def application(asked: Asked, token: str, version: str = "") -> web.Application:
     """The application without a socket, as tests want it."""
     api = Api(asked.reading, token, version)
@@ -126,6 +134,10 @@ def application(asked: Asked, token: str, version: str = "") -> web.Application:
         app.add_routes(Verbs(asked.moving).routes())
     if asked.evidence is not None:
         app.add_routes(Proof(asked.evidence).routes())
+    if asked.upkeep is not None:
+        app.add_routes(Upkeeping(asked.upkeep).routes())
+    if asked.remedies is not None:
+        app.add_routes(Remedying(asked.remedies).routes())
     return app
 
 

@@ -148,6 +148,8 @@ VERBS: dict[str, tuple[Any, str]] = {
     "note": (PlainOrder, "Write a remark into the audit record"),
     "attest": (CheckOrder, "State, by name, what no machine can measure for a check of the gate"),
     "waive": (CheckOrder, "Let the gate pass without a check, by name, with a reason, for a time"),
+    "legal-hold": (PlainOrder, "Remove nothing of the channels by age, until it is lifted"),
+    "legal-release": (PlainOrder, "Lift a legal hold"),
 }
 """Verb → the shape of an order of it, and what it does."""
 

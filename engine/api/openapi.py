@@ -19,7 +19,18 @@ from engine.api.evidence import (
 )
 from engine.api.moving import VERBS, Answer, Run
 from engine.api.reading import ChannelInfo, MessageDetail, MessageRow, MessageSearch, Readiness, Status
+from engine.api.remedies import (
+    EditOrder,
+    ReplayOrder,
+    ReplayState,
+    StopOrder,
+    WorkAnswer,
+    WorkOrder,
+    WorkQuestion,
+    WorkRow,
+)
 from engine.api.shape import Schema, schema
+from engine.api.upkeep import BackupOrder, BackupState, PruneOrder, RetentionRow
 
 PROBLEM: Schema = {
     "type": "object",
@@ -78,16 +89,23 @@ class Paths:
         return {"summary": summary, "parameters": parameters, "responses": responses}
 
     def everything(self) -> dict[str, Schema]:
-        return self.of_messages() | self.of_verbs() | self.of_evidence() | self.of_machines()
+        return (
+            self.of_messages()
+            | self.of_verbs()
+            | self.of_evidence()
+            | self.of_upkeep()
+            | self.of_remedies()
+            | self.of_machines()
+        )
 
     def of_messages(self) -> dict[str, Schema]:
         api = "/api/v1"
-        by_id = "Messages by control id, which never stands in a URL"
+        by_key = "Messages by control id, order, patient, type, time …; none of that ever stands in a URL"
         return {
             f"{api}/status": self.get(Status, "Every channel and destination, counted"),
             f"{api}/channels": self.get(list[ChannelInfo], "The channels as configured"),
             f"{api}/messages": self.get(list[MessageRow], "The newest messages", CHANNEL, LIMIT, BEFORE),
-            f"{api}/messages/search": self.post(MessageSearch, list[MessageRow], by_id),
+            f"{api}/messages/search": self.post(MessageSearch, list[MessageRow], by_key),
             f"{api}/messages/{{channel}}/{{seq}}": self.get(MessageDetail, "One message and its history", *MESSAGE),
         }
 
@@ -110,6 +128,28 @@ class Paths:
             "/api/v1/reconcile": self.post(ReconcileQuestion, ReconcileReport, "Count both sides, and name each item"),
             "/api/v1/audit": self.get(list[AuditRow], "What was done, newest first", LIMIT, ROW),
             "/api/v1/audit/verify": self.get(AuditVerdict, "Whether a row was edited, removed or cut off"),
+        }
+
+    def of_remedies(self) -> dict[str, Schema]:
+        api = "/api/v1"
+        id = _parameter("id", "path", "integer", "the replay's number")
+        return {
+            f"{api}/open-work": self.post(WorkQuestion, list[WorkRow], "What is open and wants a person"),
+            f"{api}/open-work/retry": self.post(WorkOrder, WorkAnswer, "Try open messages again now"),
+            f"{api}/open-work/discard": self.post(WorkOrder, WorkAnswer, "Close open messages without sending them"),
+            f"{api}/open-work/edit": self.post(EditOrder, WorkAnswer, "Send an open message with other bytes"),
+            f"{api}/replays": self.get(list[ReplayState], "The replays, newest first")
+            | self.post(ReplayOrder, WorkAnswer, "Send settled messages to a destination once more"),
+            f"{api}/replays/{{id}}/stop": self.post(StopOrder, ReplayState, "Begin no more of a replay", id),
+        }
+
+    def of_upkeep(self) -> dict[str, Schema]:
+        kept = "What would be removed by age, and what holds back"
+        state = self.get(BackupState, "How far the newest backup has come")
+        return {
+            "/api/v1/retention": self.get(list[RetentionRow], kept),
+            "/api/v1/retention/prune": self.post(PruneOrder, list[RetentionRow], "Remove what is old enough, now"),
+            "/api/v1/backup": state | self.post(BackupOrder, BackupState, "Copy the ledger to one file"),
         }
 
     def of_machines(self) -> dict[str, Schema]:

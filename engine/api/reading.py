@@ -6,9 +6,13 @@ seconds; bytes of messages and answers are base64, since they may be in any char
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, Protocol, TypedDict
 
+from engine.api.moving import Selection
 from engine.api.shape import Within
+from engine.hl7.search_keys import Kind
+from engine.migration.selection import Selector
 
 LIMIT_MAX = 1000
 
@@ -19,7 +23,8 @@ class DestinationStatus(TypedDict):
     mode: what its newest epoch says: send, capture, defer, mirror or off.
     counts: messages by state, only states that have any; all epochs together.
     frontier, claim: sequence numbers. open: messages not settled. oldest_s: age of the oldest of them.
-    breaker: why nothing is sent there at the moment; None while it is closed.
+    breaker: why nothing is sent there at the moment; None while it is closed. next_trial_s: seconds until its endpoint
+    is asked again. rests_until: when its delivery hours begin, while nothing is sent because of them.
     balanced: stored = settled + open, counted from both sides.
     """
 
@@ -32,6 +37,8 @@ class DestinationStatus(TypedDict):
     open: int
     oldest_s: float | None
     breaker: str | None
+    next_trial_s: float | None
+    rests_until: str | None
     balanced: bool
 
 
@@ -53,6 +60,16 @@ class TapStatus(TypedDict):
     address: str
     peers: list[str]
     forward: str
+
+
+class AnswersStatus(TypedDict):
+    """A port of ours where an endpoint's answers come. down: why none can."""
+
+    endpoint: str
+    listening: bool
+    down: str | None
+    address: str
+    peers: list[str]
 
 
 class ChannelStatus(TypedDict):
@@ -89,6 +106,7 @@ class Status(TypedDict):
     writable: bool
     balanced: bool
     channels: list[ChannelStatus]
+    answers: list[AnswersStatus]
 
 
 class ChannelInfo(TypedDict):
@@ -105,11 +123,29 @@ class ChannelInfo(TypedDict):
     source: str
 
 
-class MessageSearch(TypedDict):
-    """Messages whose MSH-10 is exactly control_id. limit: 50 unless given."""
+SearchKey = Annotated[str, Within(1, 1000)]
 
-    control_id: Annotated[str, Within(1, 1000)]
+
+class MessageSearch(TypedDict):
+    """Messages to which all that is given applies, at least one thing; newest first. Case and blanks of a key do not
+    count (`engine.hl7.search_keys` says where each is looked for).
+
+    order: placer's or filler's number. patient: any identifier of PID or MRG, or an account; `4711^^^ACME` names the
+    authority too. type: `ORU^R01`, or `ORU` alone. since, until: when it was received, ISO 8601 with a zone; the first
+    within, the last without. channel: also one that is no longer configured. before: CHANNEL/SEQ, only messages stored
+    before that one. limit: 50 unless given.
+    """
+
+    control_id: NotRequired[SearchKey]
+    order: NotRequired[SearchKey]
+    accession: NotRequired[SearchKey]
+    patient: NotRequired[SearchKey]
+    type: NotRequired[SearchKey]
+    since: NotRequired[str]
+    until: NotRequired[str]
+    selector: NotRequired[Selection]
     channel: NotRequired[str | None]
+    before: NotRequired[str]
     limit: NotRequired[Annotated[int, Within(1, LIMIT_MAX)]]
 
 
@@ -138,17 +174,29 @@ class ReceiptRow(TypedDict):
     answer: str | None
 
 
+class LaterAnswer(TypedDict):
+    """What a destination said of a message that was settled. answer: base64."""
+
+    at: str
+    reason: str
+    answer: str
+
+
 class MessageDetail(MessageRow):
     """One message with its history. raw: base64 of the bytes as received; left empty for who may not read them.
 
-    acknowledged: the code the sender was given; None while it waits or where the answer was silence.
+    acknowledged: what its sender was told, such as AA, or `CA, then AA`, as far as that is known: our own answers
+    follow from the message and from how its channel answers now; None while it waits or where the answer was silence.
+    removed: what of it is no longer kept, when that went and by which rule, a sentence each.
     """
 
     connection_number: int
     epoch: int
     acknowledged: str | None
     raw: str
+    removed: list[str]
     receipts: list[ReceiptRow]
+    later: list[LaterAnswer]
 
 
 class Readiness(TypedDict):
@@ -175,10 +223,24 @@ class Reading(Protocol):
         """A `ChannelInfo` each."""
         ...
 
-    async def messages(
-        self, *, channel: str | None, before: int | None, limit: int, control_id: str | None
-    ) -> list[dict[str, Any]]:
-        """A `MessageRow` each, newest first. before: only sequence numbers below it. control_id: equal to it."""
+    async def messages(self, *, channel: str | None, before: int | None, limit: int) -> list[dict[str, Any]] | None:
+        """A `MessageRow` each, newest first; None where there is no such channel. before: only numbers below it."""
+        ...
+
+    async def search(
+        self,
+        *,
+        keys: Mapping[Kind, str],
+        selector: Selector,
+        channel: str | None,
+        since: int | None,
+        until: int | None,
+        before: tuple[str, int] | None,
+        limit: int,
+    ) -> list[dict[str, Any]] | None:
+        """A `MessageRow` each, newest first; None where there is no such channel. keys: as typed. An empty selector
+        means every channel. since, until: in microseconds since 1970. before: channel and number. Raises Refused where
+        it cannot be answered."""
         ...
 
     async def message(self, channel: str, seq: int) -> dict[str, Any] | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
 
-from engine.cli.console import REFUSED, WIDTH, clock, many, out, out_json, table, wrapped
+from engine.cli.console import REFUSED, WIDTH, many, minute, out, out_json, second, table, wrapped
 from engine.cli.listing import command_group
 from engine.cli.options import SETTINGS_FILE, Config, Json
 
 VERIFY_S = 120.0
 """Every row is read and hashed."""
+
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 
 audit = command_group("Show what was done, and check that the record is whole.")
 
@@ -35,16 +38,30 @@ def listing(
 
 def listed(rows: list[dict[str, Any]]) -> str:
     head = ["ROW", "AT", "WHO", "VERB", "SUBJECT", "WHAT AND WHY"]
-    lines = [
-        [str(row["id"]), clock(row["at"])[:19], row["who"], row["verb"], row["subject"], what(row)] for row in rows
-    ]
+    lines = [[str(row["id"]), second(row["at"]), row["who"], row["verb"], row["subject"], what(row)] for row in rows]
     return table(head, lines, right=("ROW",), width=WIDTH)
 
 
 def what(row: dict[str, Any]) -> str:
-    """`parallel → live: window of 12 May`. What is more than a word stands in the JSON."""
-    words = [text for text in (row["before"], row["after"]) if text and text[0] not in "{["]
-    return ": ".join(text for text in (" → ".join(words), row["why"]) if text)
+    """`parallel → live from 813: window of 12 May`. What is more than a few words stands in the JSON."""
+    before, after = (MOMENT.sub(lambda found: minute(found[0]), _short(text)) for text in (row["before"], row["after"]))
+    change = f"{before} → {after}" if before and after else f"from {before}" if before else after
+    return ": ".join(text for text in (change, row["why"]) if text)
+
+
+def _short(text: str) -> str:
+    """A phase that begins is kept as JSON, and said as `live from 813`."""
+    if not text or text[0] not in "{[":
+        return text
+    import orjson
+
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return ""
+    if not isinstance(value, dict) or "phase" not in value:
+        return ""
+    return f"{value['phase']} from {value['from']}" if "from" in value else str(value["phase"])
 
 
 @audit.command("verify")

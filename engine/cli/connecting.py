@@ -4,7 +4,7 @@ interlock test-connection acme-emr
 interlock test-connection 10.20.1.5:6661 --message ping.hl7
 
 It connects by itself, from this machine, with the settings of the endpoint; the service need not run. Without a message
-nothing is sent.
+nothing is sent; with one, its answer is waited for and judged as the endpoint says.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.console import REFUSED, Stop, out, out_json, usage, wrapped
+from engine.cli.console import REFUSED, USAGE, Stop, out, out_json, wrapped
 from engine.cli.options import SETTINGS_FILE, Config, Json
 
 if TYPE_CHECKING:
     from engine.config.address import Address
     from engine.config.endpoint import Endpoint
-    from engine.config.model import Configuration
+    from engine.config.model import Channel, Configuration
+    from engine.mllp.finding import Finding
 
 TIMEOUT_S = 10.0
+NO_TARGET = "no_target"
 
 
 def connection(
@@ -40,13 +42,16 @@ def connection(
     json: Json = False,
 ) -> None:
     """Find out what is between us and a peer."""
-    found = asyncio.run(_all(_endpoints(targets, config), Asked(_read(message), anyway, timeout)))
+    chosen = _chosen(targets, config)
+    found = asyncio.run(_all(chosen, Asked(_read(message), anyway, timeout)))
     if json:
         out_json(found)
     else:
         for each in found:
             for line in wrapped(_told(each), indent="  "):
                 out(line)
+    if any(each["code"] == NO_TARGET for each in found):
+        raise typer.Exit(USAGE)
     if any(each["good"] is not True for each in found):
         raise typer.Exit(REFUSED)
 
@@ -66,11 +71,14 @@ def _read(message: Path | None) -> bytes | None:
     return as_sent(message.read_bytes()) if message is not None else None
 
 
-async def _all(endpoints: list[tuple[str, Endpoint]], asked: Asked) -> list[dict[str, Any]]:
-    return await asyncio.gather(*(_one(name, endpoint, asked) for name, endpoint in endpoints))
+async def _all(chosen: list[tuple[str, Endpoint | str]], asked: Asked) -> list[dict[str, Any]]:
+    return await asyncio.gather(*(_one(name, what, asked) for name, what in chosen))
 
 
-async def _one(name: str, endpoint: Endpoint, asked: Asked) -> dict[str, Any]:
+async def _one(name: str, endpoint: Endpoint | str, asked: Asked) -> dict[str, Any]:
+    """`endpoint`: or a sentence why there is none."""
+    if isinstance(endpoint, str):
+        return _row(name, NO_TARGET, False, endpoint)
     if endpoint.via is not None:
         return _row(name, "senders", None, f"what goes to {endpoint} goes on the connections that they make to us:"
                     " see interlock status")  # fmt: skip
@@ -96,25 +104,43 @@ async def _place(name: str, endpoint: Endpoint) -> dict[str, Any]:
 
 
 async def _mllp(name: str, address: Address, endpoint: Endpoint, asked: Asked) -> dict[str, Any]:
+    from engine.delivery.destinations.mllp import MODES, is_awaited, is_more_than_committed
+    from engine.hl7.modes import wanted
+    from engine.hl7.peek import peek
     from engine.mllp.diagnose import diagnose
     from engine.mllp.tls import ClientTls
 
+    answers, elsewhere = endpoint.answers, endpoint.answers.listen
+    message = (
+        asked.message if elsewhere is None else None
+    )  # its answer would come to the service, which did not send it
+    asks = wanted(peek(message or b""), MODES[answers.mode or "original"])
     finding = await diagnose(
         address,
         framing=endpoint.framing,
         tls=ClientTls(endpoint.tls) if endpoint.tls else None,
         timeout=asked.seconds,
-        message=asked.message,
+        message=message,
         source=endpoint.source_address,
+        final=is_more_than_committed if "CA" not in answers.accepted else lambda payload: True,
+        expects=is_awaited(answers, asks),
     )
     row = _row(name, finding.code, finding.good, finding.sentence)
     row |= {"connect_ms": finding.connect_ms, "answer_ms": finding.answer_ms}
-    if finding.payload is not None and asked.message is not None:
-        row |= _answer(finding.payload, asked.message, endpoint)
+    if finding.payload is not None and message is not None:
+        row |= _answer(finding.payload, message, endpoint, asked.seconds)
+        return _with_more(row, finding, message, endpoint)
+    if finding.good and elsewhere is not None and asked.message is not None:
+        told = f"{finding.sentence}; the message was not sent: its answer comes to our port {elsewhere.port}, where the"
+        row |= {
+            "good": None,
+            "code": "answers_elsewhere",
+            "said": f"{told} service waits for those to its own messages",
+        }
     return row
 
 
-def _answer(payload: bytes, raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
+def _answer(payload: bytes, raw: bytes, endpoint: Endpoint, seconds: float) -> dict[str, Any]:
     """What an answer says of our message."""
     from engine.hl7.ack import parse_ack
     from engine.hl7.peek import peek
@@ -122,13 +148,31 @@ def _answer(payload: bytes, raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
     answer = parse_ack(payload)
     if answer is None:
         return {"good": False, "code": "no_hl7_answer", "said": "it answered with a frame that is no acknowledgement"}
-    if endpoint.answers.check and answer.control_id != (peek(raw).control_id or ""):
+    if endpoint.answers.check and not answer.is_for(peek(raw).control_id or ""):
         said = f"it answered {answer.code}, to another message than this one (MSA-2 is not our MSH-10)"
         return {"good": False, "code": "other_message", "said": said}
     if answer.code in endpoint.answers.accepted:
         return {"said": f"it answered {answer.code}"}
+    if answer.code == "CA":
+        said = f"it answered CA, and within {seconds:g} s not what its accept: waits for: one of"
+        return {"good": False, "code": "only_committed", "said": f"{said} {', '.join(endpoint.answers.accepted)}"}
     error = f", error {answer.error}" if answer.error else ""
     return {"good": False, "code": "said_no", "said": f"it was reached, and answered {answer.code}{error}"}
+
+
+def _with_more(row: dict[str, Any], finding: Finding, raw: bytes, endpoint: Endpoint) -> dict[str, Any]:
+    """What a peer does besides giving its answer, where the endpoint is to say so."""
+    from engine.hl7.ack import parse_ack
+    from engine.hl7.peek import peek
+
+    more = parse_ack(finding.more) if finding.more is not None else None
+    if more is not None and more.is_for(peek(raw).control_id or ""):
+        row["said"] += f", and then {more.code}: with accept: [AA] such a second answer is the one that counts"
+        if more.code not in endpoint.answers.accepted:
+            row |= {"good": False, "code": "said_no"}
+    if finding.closes and endpoint.persistent:
+        row["said"] += "; it closes the connection after its answer: its endpoint wants persistent: false"
+    return row
 
 
 def _row(name: str, code: str, good: bool | None, said: str) -> dict[str, Any]:
@@ -145,24 +189,34 @@ def _told(row: dict[str, Any]) -> str:
 # -- what is meant
 
 
-def _endpoints(targets: list[str], config: Path) -> list[tuple[str, Endpoint]]:
+def _chosen(targets: list[str], config: Path) -> list[tuple[str, Endpoint | str]]:
+    """(name, endpoint) of what the targets mean, or (target, why it means nothing), beside which others are tried."""
     from engine.config.endpoint import Endpoint
     from engine.config.kinds import address
 
-    found: list[tuple[str, Endpoint]] = []
+    found: list[tuple[str, Endpoint | str]] = []
     made: Configuration | None = None
     for target in targets:
         given = address(target)
-        if given is not None:
+        if given is None:
+            made = made or _configuration(config)
+            found += _named(target, made, config)
+        else:
             found.append((target, Endpoint(target, given)))
-            continue
-        made = made or _configuration(config)
-        mine = _named(target, made)
-        if not mine:
-            known = ", ".join(sorted([*made.endpoints, *(channel.id for channel in made.channels)]))
-            usage(f"'{target}' is neither host:port nor an endpoint or channel of {config}: one of {known}")
-        found += mine
     return found
+
+
+def _named(target: str, made: Configuration, config: Path) -> list[tuple[str, Endpoint | str]]:
+    if target in made.endpoints:
+        return [(target, made.endpoints[target])]
+    channel = next((channel for channel in made.channels if channel.id == target), None)
+    if channel is None:
+        known = [*made.endpoints, *(each.id for each in made.channels if _peers(each))]
+        usable = f"one of {', '.join(sorted(known))}" if known else "there is none that can be tried"
+        return [(target, f"this is neither host:port nor an endpoint or channel of {config}; {usable}")]
+    others = [each.name for each in (channel.target.destinations if channel.target else ()) if not each.endpoint]
+    only = f" (only to {', '.join(others)})" if others else ""
+    return [*_peers(channel)] or [(target, f"this channel sends to no HL7 peer{only}: there is nothing to connect to")]
 
 
 def _configuration(config: Path) -> Configuration:
@@ -175,15 +229,11 @@ def _configuration(config: Path) -> Configuration:
         raise Stop(f"the configuration has problems:\n{error}") from None
 
 
-def _named(target: str, made: Configuration) -> list[tuple[str, Endpoint]]:
+def _peers(channel: Channel) -> list[tuple[str, Endpoint]]:
+    """Whom a channel sends to, or connects to."""
     from engine.config.edge import Connect
     from engine.config.endpoint import Endpoint
 
-    if target in made.endpoints:
-        return [(target, made.endpoints[target])]
-    channel = next((channel for channel in made.channels if channel.id == target), None)
-    if channel is None:
-        return []
     mine = [channel.legacy.endpoint] if channel.legacy and channel.legacy.endpoint else []
     mine += [tap.forward for tap in channel.taps]
     mine += [channel.ack.to] if channel.ack.to else []

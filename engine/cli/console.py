@@ -29,6 +29,18 @@ def out(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
+def at_terminal() -> bool:
+    """Whether a person reads what is printed."""
+    return sys.stdout.isatty()
+
+
+def out_bytes(content: bytes) -> None:
+    """The bytes and nothing else, for a pipe or a file."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
 def err(text: str) -> None:
     sys.stderr.write(text + "\n")
 
@@ -45,6 +57,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
 
     width: where it is given, the last column is wrapped so that a line has at most so many characters.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
@@ -111,15 +124,19 @@ def since(moment: str | None, now: datetime | None = None) -> str:
     return age(since_then(moment, now))
 
 
-def clock(moment: str) -> str:
-    """An ISO time in the reader's own zone, to the millisecond."""
-    local = datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone()
-    return local.strftime("%Y-%m-%d %H:%M:%S.") + f"{local.microsecond // 1000:03d}"
+def clock(moment: str, to: str = "milliseconds") -> str:
+    """An ISO time in the reader's own zone, with its offset: as `--since` and `--until` take it."""
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone().isoformat(" ", to)
+
+
+def second(moment: str) -> str:
+    """The same, to the second."""
+    return clock(moment, "seconds")
 
 
 def minute(moment: str) -> str:
-    """An ISO time in the reader's own zone, to the minute."""
-    return clock(moment)[:16]
+    """The same, to the minute."""
+    return clock(moment, "minutes")
 
 
 def bytes_shown(size: int) -> str:

@@ -41,7 +41,8 @@ def gate(
 def gate_told(row: dict[str, Any]) -> str:
     """One channel: its verdict, then a line for each check."""
     against = [check for check in row["checks"] if check["outcome"] not in ("pass", "waived")]
-    verdict = "passed" if row["passed"] else f"not passed, {len(against)} of {many(len(row['checks']), 'check')}"
+    passing = len(row["checks"]) - len(against)
+    verdict = "passed" if row["passed"] else f"not passed, {passing} of {many(len(row['checks']), 'check')} pass"
     lines = [
         [
             check["outcome"].upper() if check in against else check["outcome"],

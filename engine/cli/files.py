@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -12,11 +12,15 @@ from engine.cli.options import SETTINGS_FILE, Config
 from engine.cli.running import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from engine.cli.outputs import Outputs
     from engine.config.address import Address
     from engine.config.model import Channel, Configuration
-    from engine.mapping.library import Context, Library
+    from engine.mapping.library import Context, Library, Mapping
+    from engine.mapping.v2.library import V2Library, V2Mapping
+
+T = TypeVar("T")
 
 
 def map_files(
@@ -27,7 +31,7 @@ def map_files(
     config: Config = SETTINGS_FILE,
     json: Annotated[bool, typer.Option("--json", help="Always so: the output is JSON.")] = False,
 ) -> None:
-    """Map messages to FHIR R4, one bundle a line."""
+    """Map messages: FHIR R4 and HL7 v2, an output a line."""
     if channel and mapping:
         usage("--channel and --mapping do not go together: the channel names its mapping")
     mapper = _Mapper(config, channel, mapping, trace)
@@ -72,11 +76,13 @@ class _Mapper:
     """What `map` needs, found once for all messages."""
 
     def __init__(self, config: Path, channel: str | None, mapping: str | None, trace: bool) -> None:
-        configuration = _configuration(config, required=channel is not None)
+        configuration = configuration_of(config, required=channel is not None)
         self._channel = _channel(configuration, channel)
         name = mapping or (self._channel.target.mapping if self._channel and self._channel.target else None)
-        self._library = _library(configuration.service.mappings if configuration else None)
-        self._mapping = _named(self._library, name) if name else None
+        site = configuration.service.mappings if configuration else None
+        self._library = library_of(site)
+        self._mapping, self._v2 = _named(self._library, site, name) if name else (None, None)
+        self._outputs = _outputs(self._channel, site) if self._channel and self._channel.target else None
         self._trace = trace
         self._seq = 0
 
@@ -84,8 +90,8 @@ class _Mapper:
         return self._fail(file, 0, "no message", "MSH", "lines that begin with MSH")
 
     def map(self, file: str, number: int, raw: bytes, received: int) -> bool:
-        """Print the bundle, or the error on standard error; True where it was mapped."""
-        from engine.fhir.single import single
+        """Print what it becomes, or the error on standard error; True where it was mapped."""
+        from engine.cli.outputs import named
         from engine.hl7.peek import peek
         from engine.mapping.library import Unmappable
 
@@ -93,14 +99,44 @@ class _Mapper:
         header = peek(raw)
         if not header.ok:
             return self._fail(file, number, header.problem or "no MSH", "MSH", "a message that begins with MSH")
+        good = True
+        try:
+            if self._v2 is not None:
+                for value in named(self._v2, raw, self._context(received)):
+                    out_json(value)
+                return True
+            reason = self._outputs.filtered(raw) if self._outputs else None
+            if reason is not None:
+                out_json({"destination": "medplum", "filtered": reason})
+            elif self._outputs is None or self._outputs.to_medplum:
+                good = self._bundle(file, number, raw, received)
+        except Unmappable as error:
+            good = self._fail(file, number, error.code, error.where, error.wanted)
+        return self._to_others(file, number, raw, received) and good if self._outputs else good
+
+    def _to_others(self, file: str, number: int, raw: bytes, received: int) -> bool:
+        """What MLLP and file destinations get."""
+        assert self._outputs is not None
+        failed: list[str] = []
+
+        def fail(destination: str, found: str, where: str, wanted: str) -> None:
+            failed.append(destination)
+            self._fail(file, number, found, where, wanted, destination=destination)
+
+        for value in self._outputs.of(raw, self._context(received), fail):
+            out_json(value)
+        return not failed
+
+    def _bundle(self, file: str, number: int, raw: bytes, received: int) -> bool:
+        from engine.fhir.single import single
+        from engine.hl7.peek import peek
+
+        header = peek(raw)
         mapping = self._mapping or self._library.for_message(header.type, header.trigger)
         if mapping is None:
             wanted = "ORU^R01, ORM^O01, OML^O21 or a mapping of your own; or say --mapping NAME"
             return self._fail(file, number, f"no mapping for {header.type}^{header.trigger}", "MSH-9", wanted)
-        try:
-            output = mapping.run(raw, self._context(received))
-        except Unmappable as error:
-            return self._fail(file, number, error.code, error.where, error.wanted)
+        output = mapping.run(raw, self._context(received))
         out_json(single(output))
         if self._trace:
             for diagnostic in output.diagnostics:
@@ -123,15 +159,15 @@ class _Mapper:
             undeclared=channel.takes.undeclared if channel else None,
         )
 
-    def _fail(self, file: str, number: int, found: str, where: str, wanted: str) -> bool:
+    def _fail(self, file: str, number: int, found: str, where: str, wanted: str, **more: str) -> bool:
         import orjson
 
-        error = {"error": found, "where": where, "expected": wanted, "file": file, "message": number}
+        error = {"error": found, "where": where, "expected": wanted, "file": file, "message": number, **more}
         err(orjson.dumps(error).decode())
         return False
 
 
-def _configuration(config: Path, *, required: bool) -> Configuration | None:
+def configuration_of(config: Path, *, required: bool) -> Configuration | None:
     """The configuration; where there is none and none is needed, the shipped mappings do."""
     from engine.config.loading import load
     from engine.config.problem import ConfigError
@@ -156,21 +192,45 @@ def _channel(configuration: Configuration | None, name: str | None) -> Channel |
     raise Stop(f"there is no channel '{name}'; there are {known}", USAGE)
 
 
-def _library(site: Path | None) -> Library:
+def library_of(site: Path | None) -> Library:
     from engine.config.shipped import shipped_mappings
     from engine.mapping.library import Library
+
+    return _right(lambda: Library.load(shipped_mappings(), site))
+
+
+def v2_library_of(site: Path | None) -> V2Library:
+    from engine.config.shipped import shipped_mappings
+    from engine.mapping.v2.library import V2Library
+
+    return _right(lambda: V2Library.load(shipped_mappings(), site))
+
+
+def _outputs(channel: Channel, site: Path | None) -> Outputs:
+    from engine.cli.outputs import Outputs
+
+    return _right(lambda: Outputs(channel, v2_library_of(site)))
+
+
+def _right(make: Callable[[], T]) -> T:
+    """What is made of mappings that have no mistakes."""
     from engine.mapping.problems import MappingError
 
     try:
-        return Library.load(shipped_mappings(), site)
+        return make()
     except MappingError as error:
         told = "\n".join(map(str, placed(error.problems)))
         raise Stop(f"the mappings have problems:\n{told}") from None
 
 
-def _named(library: Any, name: str) -> Any:
+def _named(library: Library, site: Path | None, name: str) -> tuple[Mapping | None, V2Mapping | None]:
+    """The mapping to FHIR, or else the v2 mapping of a name."""
     try:
-        return library.mapping(name)
+        return library.mapping(name), None
+    except KeyError:
+        pass
+    try:
+        return None, v2_library_of(site).mapping(name)
     except KeyError:
         raise Stop(f"there is no mapping '{name}'", USAGE) from None
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from engine.cli.console import REFUSED, Stop, err, out, printable, wrapped
+from engine.cli.console import REFUSED, Stop, err, out, printable, second, wrapped
 from engine.cli.service_client import Unreachable, ask
 
 Run = dict[str, Any]
@@ -42,7 +43,7 @@ class Line:
         if self._rewrites:
             self._rewrite(wrapped(text, shutil.get_terminal_size().columns - 1))
         else:
-            self._write(f"{datetime.now():%H:%M:%S}  {printable(text)}\n")
+            self._write(f"{datetime.now().astimezone().isoformat(' ', 'seconds')}  {printable(text)}\n")
 
     def clear(self) -> None:
         """Make room for what is said at the end."""
@@ -59,11 +60,23 @@ class Line:
         self._screen.flush()
 
 
-def follow(config: Path, runs: list[Run], show: Callable[[str], None]) -> list[Run]:
-    """The same runs when all have ended. Stops where the service stays away for long."""
+def goes_on(run: Run) -> bool:
+    """Whether it has not ended."""
+    return bool(run["state"] == "running")
+
+
+def is_awaited(run: Run) -> bool:
+    """Whether the verb that began it has something to wait for: a drain that is through only stays."""
+    return goes_on(run) and run["step"] != "drained"
+
+
+def follow(
+    config: Path, runs: list[Run], show: Callable[[str], None], going: Callable[[Run], bool] = goes_on
+) -> list[Run]:
+    """The same runs when none is `going` any more. Stops where the service stays away for long."""
     current = {run["id"]: run for run in runs}
-    while waiting := [run for run in current.values() if run["state"] == "running"]:
-        show(dense(list(current.values())))
+    while waiting := [run for run in current.values() if going(run)]:
+        show(dense(waiting, list(current.values())))
         only = len(waiting) == 1
         first = waiting[0]
         wait = ONE_WAIT_S if only else int(PAUSE_S)
@@ -95,34 +108,36 @@ def _patiently(config: Path, path: str, show: Callable[[str], None]) -> Any:
             time.sleep(PAUSE_S)
 
 
-def dense(runs: list[Run]) -> str:
+def dense(going: list[Run], runs: list[Run]) -> str:
     """`acme: waits for …` for one; `cutover: 3 of 40 done; acme: waits for … (36 more go on)` for several."""
-    going = [run for run in runs if run["state"] == "running"]
     first = going[0]
     said = f"{first['connection']}: {first['said'] or first['step']}"
     if len(runs) == 1:
         return said
     others = f" ({len(going) - 1} more go on)" if len(going) > 1 else ""
-    return f"{first['verb']}: {_counted(runs)} of {len(runs)}; {said}{others}"
+    return f"{first['verb']}: {_counted(len(going), runs)} of {len(runs)}; {said}{others}"
 
 
-def _counted(runs: list[Run]) -> str:
-    states = [run["state"] for run in runs]
-    failed = [f"{states.count(state)} {state}" for state in ("failed", "aborted") if state in states]
-    return ", ".join([f"{states.count('done')} done", *failed])
+def _counted(going: int, runs: list[Run]) -> str:
+    states = Counter(run["state"] for run in runs)
+    failed = {state: states[state] for state in ("failed", "aborted") if states[state]}
+    done = len(runs) - going - sum(failed.values())
+    return ", ".join([f"{done} done", *(f"{count} {state}" for state, count in failed.items())])
 
 
 def ended(run: Run) -> str:
-    """`acme: cutover done: …`"""
+    """`acme: cutover done: …`; of a drain that stays, until when."""
+    if goes_on(run):
+        return f"{run['connection']}: {run['said']}; at {second(run['deadline'])} delivery goes on by itself"
     said = f": {run['said']}" if run["said"] else ""
     return f"{run['connection']}: {run['verb']} {run['state']}{said}"
 
 
-def watch(config: Path, runs: list[Run], quiet: bool) -> list[Run]:
-    """Follow them to their end and say how each ended; Ctrl-C ends the watching only."""
+def watch(config: Path, runs: list[Run], quiet: bool, going: Callable[[Run], bool] = goes_on) -> list[Run]:
+    """Follow them as long as they are `going` and say how each ended; Ctrl-C ends the watching only."""
     line = Line(sys.stdout)
     try:
-        found = follow(config, runs, (lambda _: None) if quiet else line.show)
+        found = follow(config, runs, (lambda _: None) if quiet else line.show, going)
     except KeyboardInterrupt:
         line.clear()
         err(left_alone(runs))

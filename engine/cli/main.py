@@ -12,11 +12,24 @@ os.environ.setdefault("TYPER_USE_RICH", "0")  # plain words, and a start-up with
 
 import typer
 
-from engine.cli import connecting, evidence, files, messages, moving, reconcile, running, runs
+from engine.cli import (
+    connecting,
+    evidence,
+    examples,
+    files,
+    messages,
+    moving,
+    reconcile,
+    remedies,
+    running,
+    runs,
+    upkeep,
+)
 from engine.cli.audit import audit
 from engine.cli.console import DONE, REFUSED, Stop, err
 from engine.cli.demo import demo
 from engine.cli.discrepancies import discrepancies
+from engine.cli.helped import Helped
 from engine.cli.orders import VERBS
 
 app = typer.Typer(
@@ -33,6 +46,7 @@ app.command("status")(running.status)
 app.command("messages")(messages.messages)
 app.command("show")(messages.show)
 app.command("map")(files.map_files)
+app.command("test")(examples.run_examples)
 app.command("send")(files.send)
 app.command("test-connection")(connecting.connection)
 app.command("demo", short_help="Simulate a whole migration on this machine.")(demo)
@@ -41,9 +55,23 @@ app.command("gate")(evidence.gate)
 for _verb, _told in VERBS.items():
     app.command(_verb, help=_told.help)(moving.command(_verb))
 app.command("runs")(runs.runs)
+app.command("dead")(remedies.dead)
+app.command("retry")(remedies.retry)
+app.command("edit-and-retry")(remedies.edit_and_retry)
+app.command("discard")(remedies.discard)
+app.command("replay")(remedies.replay)
+app.command("replays")(remedies.replays)
+app.command("prune")(upkeep.prune)
+app.command("backup")(upkeep.backup)
+app.command("restore")(upkeep.restore)
+app.command("compact")(upkeep.compact)
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(discrepancies, name="discrepancies")
 app.add_typer(audit, name="audit")
+
+for _typer in (app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)):
+    for _command in _typer.registered_commands:
+        _command.cls = Helped
 
 
 def version(value: bool) -> None:

@@ -71,19 +71,19 @@ def _order(verb: str, dry_run: bool, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _watched(config: Any, answer: dict[str, Any], json: bool) -> bool:
-    """Follow the runs of an answer to their end, which then stands in it; True where one of them failed."""
-    from engine.cli.following import status_of, watch
+    """Follow the runs of an answer until none is awaited; as they are then they stand in it. True where one failed."""
+    from engine.cli.following import goes_on, is_awaited, status_of, watch
 
-    going = [run for run in answer["runs"] if run["state"] == "running"]
+    going = [run for run in answer["runs"] if goes_on(run)]
     if not going:
         return bool(status_of(answer["runs"])) and answer["verb"] != "abort"
-    ended = {run["id"]: run for run in watch(config, going, quiet=json)}
+    ended = {run["id"]: run for run in watch(config, going, json, is_awaited)}
     answer["runs"] = [ended.get(run["id"], run) for run in answer["runs"]]
     return bool(status_of(answer["runs"])) and answer["verb"] != "abort"
 
 
 def told(answer: dict[str, Any]) -> list[str]:
-    """An answer for people: the plans of a dry run, what is done already, and what the service said."""
+    """An answer for people: the plans of a dry run, or what the service said."""
     lines: list[str] = []
     for plan in answer["plans"]:
         lines += _plan(plan, answer["dry_run"])
@@ -95,10 +95,10 @@ def told(answer: dict[str, Any]) -> list[str]:
 def _plan(plan: dict[str, Any], dry_run: bool) -> list[str]:
     channels = ", ".join(plan["channels"])
     head = plan["connection"] + (f" ({channels})" if channels and channels != plan["connection"] else "")
+    if not dry_run:
+        return []  # what was done stands in what the service said
     if plan["already"]:
         return wrapped(f"{head}: {plan['already']}", indent="  ")
-    if not dry_run:
-        return []
     lines = wrapped(f"{head}:", indent="  ")
     for text in plan["lines"]:
         lines += wrapped(f"  - {text}", indent="    ")

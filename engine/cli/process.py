@@ -66,13 +66,16 @@ async def _serve(service: Service, configuration: Configuration) -> Server:
     from engine.api.application import Asked, serve
     from engine.service.evidence import Evidence
     from engine.service.orders import Orders
+    from engine.service.remedies import Remedies
+    from engine.service.upkeep import Upkeep
 
     version = installed_version()
     channels = configuration.channels
     orders = Orders(service.conductor, channels)
     evidence = Evidence(service.conductor, service.comparisons, channels)
+    asked = Asked(View(service, version), orders, evidence, Upkeep(service), Remedies(service))
     try:
-        return await serve(Asked(View(service, version), orders, evidence), configuration.service, version)
+        return await serve(asked, configuration.service, version)
     except OSError as error:
         raise Stop(f"http {configuration.service.http} cannot be had: {os.strerror(error.errno or 0)}") from None
 

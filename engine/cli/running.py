@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.console import REFUSED, Stop, age, many, out, out_json, since, since_then, table
-from engine.cli.options import SETTINGS_FILE, Config, Json
+from engine.cli.console import REFUSED, Stop, age, many, minute, out, out_json, since, since_then, table
+from engine.cli.options import SETTINGS_FILE, Config, Json, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ def _run(config: Path, json: bool) -> int:
     from engine.config.problem import ConfigError
 
     try:
-        configuration, notes = load_with_notes(config)
+        configuration, notes = load_with_notes(settings_of(config))
     except ConfigError as error:
         _show_problems(error.problems, [], json)
         return REFUSED
@@ -64,7 +65,7 @@ def validate(
         from engine.config.declared import json_schema
 
         return out_json(json_schema())
-    configuration, problems, notes = _checked(config)
+    configuration, problems, notes = _checked(settings_of(config))
     _show_problems(problems, notes, json, configuration)
     if problems:
         raise typer.Exit(REFUSED)
@@ -83,7 +84,8 @@ def _checked(config: Path) -> tuple[Configuration | None, list[Problem], list[No
     except ConfigError as error:
         problems = error.problems
     site = configuration.service.mappings if configuration else _site_mappings(config)
-    return configuration, problems + _mapping_problems(site), notes
+    problems = [*problems, *_mapping_problems(site), *_v2_problems(configuration, site)]
+    return configuration, list(dict.fromkeys(problems)), notes  # a table's mistake is found by both kinds of mapping
 
 
 def _site_mappings(config: Path) -> Path | None:
@@ -107,6 +109,24 @@ def _mapping_problems(site: Path | None) -> list[Problem]:
     except MappingError as error:
         return placed(error.problems)
     return []
+
+
+def _v2_problems(configuration: Configuration | None, site: Path | None) -> list[Problem]:
+    """Those of the v2 mappings, and of what channels say in their words."""
+    from engine.config.shipped import shipped_mappings
+    from engine.mapping.problems import MappingError
+    from engine.mapping.v2.channels import check
+    from engine.mapping.v2.library import V2Library
+
+    found: list[Problem] = []
+    library: V2Library | None = None
+    try:
+        library = V2Library.load(shipped_mappings(), site)
+    except MappingError as error:
+        found = error.problems
+    if configuration is not None:
+        found = found + check(configuration.channels, library)
+    return placed(found)
 
 
 def placed(problems: list[Problem]) -> list[Problem]:
@@ -139,10 +159,16 @@ def _show_problems(
     for line in _summed(notes):
         out(line)
     if problems:
-        files = len({problem.file for problem in problems})
-        out(f"{many(len(problems), 'problem')} in {many(files, 'file')}")
+        out(f"{many(len(problems), 'problem')} in {_where(problems)}")
     elif configuration:
         out(f"{many(len(configuration.channels), 'channel')}: every file is right")
+
+
+def _where(problems: list[Problem]) -> str:
+    """`2 files and the environment`"""
+    files = len({problem.file for problem in problems if problem.line})
+    places = [many(files, "file")] if files else []
+    return " and ".join([*places, *(["the environment"] if any(not problem.line for problem in problems) else [])])
 
 
 def _summed(notes: list[Note]) -> list[str]:
@@ -183,7 +209,7 @@ def _channels(channels: list[dict[str, Any]]) -> str:
     for channel in channels:
         lead = [
             channel["id"],
-            _phase(channel),
+            phase(channel),
             str(channel["address"]).rpartition(":")[2] if channel["listening"] else "closed",
             str(len(channel["peers"])),
             str(channel["stored"]),
@@ -196,7 +222,7 @@ def _channels(channels: list[dict[str, Any]]) -> str:
     return table(head, rows, right=("PORT", "PEERS", "STORED", "LAST", "DONE", "OPEN", "OLDEST"))
 
 
-def _phase(channel: dict[str, Any]) -> str:
+def phase(channel: dict[str, Any]) -> str:
     """`live`, `live, held`, `parallel, run 7`."""
     held = ", held" if channel["hold"] else ""
     run = f", run {channel['run']}" if channel["run"] else ""
@@ -209,13 +235,21 @@ def _destination(destination: dict[str, Any] | None) -> list[str]:
     counts = destination["counts"]
     done = counts.get("delivered", 0) + counts.get("captured", 0)
     notes = [f"{n} {state}" for state, n in counts.items() if n and state not in ("delivered", "captured", "waiting")]
+    if destination["rests_until"]:
+        notes.append(f"closed until {minute(destination['rests_until'])}")
     if destination["breaker"]:
-        notes.append(f"nothing is sent: {destination['breaker']}")
+        notes.append("nothing is sent")  # why stands below the table
     if not destination["balanced"]:
         notes.append("DOES NOT BALANCE")
     oldest = age(destination["oldest_s"])
     mode = destination["mode"]
     return [destination["name"], mode, str(done), str(destination["open"]), oldest, ", ".join(notes)]
+
+
+def _next_trial(destination: dict[str, Any]) -> str:
+    """In whole seconds, and no sooner than said."""
+    seconds = destination["next_trial_s"]
+    return f" (next trial in {ceil(seconds)} s)" if seconds is not None else ""
 
 
 def complaints(found: dict[str, Any]) -> list[str]:
@@ -239,8 +273,12 @@ def complaints(found: dict[str, Any]) -> list[str]:
         for destination in channel["destinations"]:
             where = f"{channel['id']} → {destination['name']}"
             if destination["breaker"]:
-                out.append(f"{where}: nothing is sent, {destination['breaker']}")
+                out.append(f"{where}: nothing is sent: {destination['breaker']}{_next_trial(destination)}")
             dead = destination["counts"].get("dead", 0)
             if dead:
                 out.append(f"{where}: {many(dead, 'message')} dead, a person is wanted")
+    for port in found["answers"]:
+        if not port["listening"]:
+            why = port["down"] or "closed"
+            out.append(f"{port['endpoint']}: its answers cannot come in at {port['address']}: {why}")
     return out

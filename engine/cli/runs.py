@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.cli.console import REFUSED, WIDTH, Stop, clock, out, out_json, table, wrapped
+from engine.cli.console import REFUSED, WIDTH, Stop, out, out_json, second, table, wrapped
 from engine.cli.options import SETTINGS_FILE, Config, Json
 
 
@@ -56,7 +56,7 @@ def listed(rows: list[dict[str, Any]]) -> str:
             run["verb"],
             run["connection"],
             run["state"],
-            clock(run["started"])[:19],
+            second(run["started"]),
             run["said"] or run["step"],
         ]
         for run in rows
@@ -71,10 +71,10 @@ def told(run: dict[str, Any]) -> list[str]:
         *wrapped(f"channels  {', '.join(run['channels'])}", indent=" " * 10),
         *wrapped(f"who       {run['who']}", indent=" " * 10),
         *wrapped(f"why       {run['why']}", indent=" " * 10),
-        f"started   {clock(run['started'])[:19]}",
+        f"started   {second(run['started'])}",
     ]
     if run["ended"]:
-        lines.append(f"ended     {clock(run['ended'])[:19]}")
+        lines.append(f"ended     {second(run['ended'])}")
     elif run["deadline"]:
-        lines.append(f"deadline  {clock(run['deadline'])[:19]}")
+        lines.append(f"deadline  {second(run['deadline'])}")
     return lines + wrapped(f"{run['step'].ljust(9)} {run['said']}", indent=" " * 10)

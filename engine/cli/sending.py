@@ -37,7 +37,7 @@ class Exchanged:
         return self.code in ("AA", "CA") and self.problem is None
 
     def values(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"seconds": round(self.seconds, 6)}
 
 
 class Conversation:
@@ -112,8 +112,10 @@ def _lines(answer: bytes) -> list[str]:
 def told(answer: Exchanged) -> str:
     """An answer for people: `1  ORU^R01  MSG00001  AA accepted  2.1 ms`."""
     meaning = {"AA": "accepted", "CA": "accepted", "AE": "error", "CE": "error", "AR": "rejected", "CR": "rejected"}
-    code = f"{answer.code} {meaning.get(answer.code, '')}".rstrip() if answer.code else "no answer"
-    took = f"{answer.seconds * 1000:.1f} ms"
-    head = "  ".join([str(answer.number), answer.type, answer.control_id or "(no control id)", code, took])
-    lines = [head, *([f"    {answer.problem}"] if answer.problem else []), *(f"    {line}" for line in answer.text)]
-    return "\n".join(lines)
+    head = [str(answer.number), answer.type, answer.control_id or "(no control id)"]
+    if answer.code is None:
+        return "\n".join(["  ".join([*head, answer.problem or "no answer"]), *(f"    {line}" for line in answer.text)])
+    code = f"{answer.code} {meaning.get(answer.code, '')}".rstrip()
+    lines = ["  ".join([*head, code, f"{answer.seconds * 1000:.1f} ms"])]
+    lines += [f"    {answer.problem}"] if answer.problem else []
+    return "\n".join([*lines, *(f"    {line}" for line in answer.text)])

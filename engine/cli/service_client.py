@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.cli.console import USAGE, Stop
+from engine.cli.options import settings_of
 from engine.cli.version import installed_version
 
 TIMEOUT_S = 15.0
@@ -27,7 +28,7 @@ def find(config: Path) -> Found:
     from engine.config.settings import load_settings
 
     findings = Findings(os.environ)
-    settings = load_settings(config, findings)
+    settings = load_settings(settings_of(config), findings)
     if settings is None:
         raise Stop("\n".join(map(str, sorted(findings.problems))), USAGE)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)

@@ -15,13 +15,13 @@ from engine.config.feeds import ReadFeed, feed_named
 from engine.config.folders import read_files
 from engine.config.kinds import guessed
 from engine.config.legacy import has_legacy, read_legacy
-from engine.config.model import Channel, Rollback, Target
-from engine.config.moves import check_rollback, read_compare, read_gate, read_window
+from engine.config.model import Channel, Duplicates, Rollback, Target
+from engine.config.moves import check_rollback, read_compare, read_gate, read_retention, read_window
 from engine.config.nodes import Findings, plain
 from engine.config.sockets import read_connect, read_listen, read_takes
 from engine.config.surroundings import Surroundings
 from engine.config.tables import Section
-from engine.config.targets import read_target
+from engine.config.targets import read_remember, read_target
 
 NO_ANSWERS = "ack: in a channel with feed:"
 
@@ -48,6 +48,7 @@ def read_channel(node: Node, file: str, around: Surroundings, findings: Findings
     _check_phase(section, phase, target, feed, findings)
     check_rollback(section.get("rollback"), legacy, findings)
     window = read_window(section.get("window"), findings)
+    retention = read_retention(section.get("retention"), findings)
     if source is None or findings.count != before:
         return Read(section, None)
     get = section.get
@@ -69,9 +70,12 @@ def read_channel(node: Node, file: str, around: Surroundings, findings: Findings
         rollback=Rollback(**get("rollback").values) if get("rollback") else None,
         file=file,
         raw=plain(node),
+        duplicates=_duplicates(get("duplicates")),
         compare=read_compare(get("compare")),
         gate=read_gate(get("gate")),
         window=window,
+        retention=retention,
+        remember=read_remember(section.get("remember", ())),
     )
     return Read(section, channel)
 
@@ -168,3 +172,9 @@ def _unknown_wanted(endpoint: Endpoint) -> str:
     if endpoint.via:
         return f"an entry {{via: {endpoint.via}, on_unknown: resend}}, or on_unknown: park, in endpoints.yaml"
     return "on_unknown: resend, or on_unknown: park, in endpoints.yaml"
+
+
+def _duplicates(section: Section | None) -> Duplicates:
+    if section is None:
+        return Duplicates()
+    return Duplicates(section.get("window", 600.0), tuple(section.get("ignore", ("MSH-7",))))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 RelayTimeout = Literal["silent", "close", "ae"]
 AckMode = Literal["auto", "original", "enhanced"]
+AnswerMode = Literal["original", "enhanced"]
 AckType = Literal["auto", "ACK", "ACK^trigger", "ACK^trigger^ACK"]
 AckError = Literal["auto", "none", "2.3", "2.5"]
 Batch = Literal["refuse", "one", "each", "errors", "none"]
@@ -128,7 +129,7 @@ class Listen:
 
     allow: networks (CIDR) that may connect; empty = everybody.
     probes: networks of load balancers that only look whether the port is open; they are never counted as peers.
-    frame_timeout: seconds in which a begun frame must end.
+    frame_timeout: seconds for which a begun frame may be silent; in all it may take twenty times as long.
     """
 
     port: int
@@ -271,14 +272,19 @@ class Answers:
     accepted: taken. rejected: never to be sent again as it is. Every other code may be tried again.
     check: whether MSA-2 must be the MSH-10 that was sent.
     expected: False for a peer that never answers: what was written counts as taken.
-    listen: the port at which the peer's answers come, on a connection that it makes; None = on ours.
+    listen: the port at which the peer's answers come, on a connection that it makes, in the frames of its endpoint;
+    None = on ours.
+    mode: `original`: it answers each message, whatever that says; `enhanced`: as MSH-15 and MSH-16 ask, so that it is
+    not waited for where they ask for nothing (HL7 v2 chapter 2, 2.9.2 and 2.9.3). None = `original`, but for the old
+    engine as the channel's `ack.mode` says.
     """
 
     accepted: tuple[str, ...] = ("AA", "CA")
     rejected: tuple[str, ...] = ("AR", "CR")
     check: bool = True
     expected: bool = True
-    listen: Address | None = None
+    listen: Listen | None = None
+    mode: AnswerMode | None = None
 
 
 ACKNOWLEDGES = Answers()

@@ -7,15 +7,14 @@ from pathlib import Path
 
 from yaml.nodes import MappingNode, Node
 
-from engine.config.address import Address
 from engine.config.declared.endpoint import ENDPOINTS
-from engine.config.edge import Answers, Directory, Hours, Place, Sftp
+from engine.config.edge import Answers, Directory, Hours, Listen, Place, Sftp
 from engine.config.endpoint import Endpoint
 from engine.config.kinds import ID, address, guessed
 from engine.config.nodes import Findings, compose, described, keys
 from engine.config.paths import file_in, path_in
 from engine.config.profiles import Profiles
-from engine.config.sockets import read_client_tls, read_framing
+from engine.config.sockets import read_client_tls, read_framing, read_listen
 from engine.config.tables import Section
 
 NAME = "a name in channels/endpoints.yaml"
@@ -168,8 +167,8 @@ def _endpoint(name: str, section: Section, root: Path, findings: Findings) -> En
     """Everything that the section may hold; of what its table does not know, the defaults. None where it is wrong."""
     before = findings.count
     place = _place(section, root, findings)
-    answers = _answers(section, findings)
     framing = read_framing(section, findings)
+    answers = _answers(section, root, findings)
     tls = read_client_tls(section.get("tls"), root, findings)
     if findings.count != before:
         return None
@@ -221,7 +220,7 @@ def _hours(section: Section | None) -> Hours | None:
     return Hours(days, start, end, section.get("timezone"))
 
 
-def _answers(section: Section, findings: Findings) -> Answers:
+def _answers(section: Section, root: Path, findings: Findings) -> Answers:
     accepted, rejected = section.get("accept", Answers().accepted), section.get("reject", Answers().rejected)
     if accepted == ():
         findings.problem(section.place("accept"), "an empty list", "at least one code, such as AA")
@@ -230,9 +229,21 @@ def _answers(section: Section, findings: Findings) -> Answers:
         key = "reject" if "reject" in section.places else "accept"
         findings.problem(section.place(key), f"{both[0]} in accept: and in reject:", "it in one of them")
     on = section.get("answers_on")
-    if on is not None and section.get("answers") is False:
-        findings.problem(section.place("answers_on"), "answers_on: with answers: false", "one of them")
-    listen = Address(on.get("host", "0.0.0.0"), on.get("port")) if isinstance(on, Section) else None
-    if isinstance(on, int):
-        listen = Address("0.0.0.0", on)
-    return Answers(accepted, rejected, section.get("check_control_id", True), section.get("answers", True), listen)
+    for key in ("answers_on", "ack_mode"):
+        if section.get(key) is not None and section.get("answers") is False:
+            findings.problem(section.place(key), f"{key}: with answers: false", "one of them")
+    return Answers(
+        accepted,
+        rejected,
+        section.get("check_control_id", True),
+        section.get("answers", True),
+        _answers_on(on, root, findings),
+        section.get("ack_mode"),
+    )
+
+
+def _answers_on(on: int | Section | None, root: Path, findings: Findings) -> Listen | None:
+    """Our port for a peer's answers. Its framing is the endpoint's."""
+    if on is None:
+        return None
+    return read_listen(on, root, findings) if isinstance(on, Section) else Listen(on)

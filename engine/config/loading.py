@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -81,6 +81,7 @@ class _Folder:
             all_feeds_read=len(feeds) == len(config_files(folder / FEEDS)),
             mappings=mapping_names(settings.mappings),
             medplum=settings.medplum,
+            v2_mappings=mapping_names(settings.mappings, "v2", str),
         )
         self._check(feeds, self._read_channels(around), settings)
 
@@ -148,7 +149,10 @@ def _file(folder: Path, stem: str) -> Path:
     return folder / f"{stem}.yaml"
 
 
-def mapping_names(site: Path | None) -> frozenset[str]:
-    """The names that a channel's `mapping:` may have, in lower case: the shipped message mappings and the site's."""
+def mapping_names(
+    site: Path | None, kind: str = "messages", written: Callable[[str], str] = str.lower
+) -> frozenset[str]:
+    """The names that a channel's `mapping:` may have, in lower case: the shipped message mappings and the site's.
+    With `v2` and as they are, those that a destination's may have."""
     folders = [shipped_mappings(), *([site] if site else [])]
-    return frozenset(path.stem.lower() for folder in folders for path in (folder / "messages").glob("*.yaml"))
+    return frozenset(written(path.stem) for folder in folders for path in (folder / kind).glob("*.yaml"))

@@ -15,15 +15,18 @@ from engine.config.address import Address
 from engine.config.edge import Ack, Files, FromFeed, Listen, Source, Takes
 from engine.config.endpoint import Endpoint
 from engine.config.feed import Feed
+from engine.config.filtering import AS_IT_CAME, Emit, Remember, Rule
 
 Direction = Literal["orders", "results", "adt", "query"]
 Kind = Literal["medplum", "mllp", "file"]
-Order = Literal["channel", "patient"]
+Order = str
 Strategy = Literal["anchored"]
 Replay = Literal["guarded", "undelivered", "all", "none"]
 Tolerance = Literal["padding", "precision", "order", "case", "escapes", "time_precision", "time_zone", "null"]
 Shape = Literal["1:1", "1:n", "0..1"]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+DAY = 86400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Service:
     workers: int
     medplum: Medplum | None
     root: Path
+    audit: float = 2200 * DAY  # seconds that the audit chain is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,8 @@ class Destination:
     """One place of the target path.
 
     name: unique in its channel; `medplum` or the endpoint's name unless given.
-    mapping: a v2 → v2 mapping of its own (MLLP); None = the message as it came.
+    mapping: a v2 → v2 mapping of its own (MLLP, file); None = the message as it came.
+    filter: what it does not get, the target's filter before its own. emit: the control ids of what is sent.
     """
 
     name: str
@@ -102,6 +107,8 @@ class Destination:
     strategy: Strategy = "anchored"
     order_by: Order = "patient"
     mapping: str | None = None
+    filter: tuple[Rule, ...] = ()
+    emit: Emit = AS_IT_CAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,17 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicates:
+    """When a message is taken for a repeat of an earlier one whose answer its sender did not hear.
+
+    window: seconds; 0 = never. ignore: fields (MSH-7) and segments (ZDS) that may differ.
+    """
+
+    window: float = 600.0
+    ignore: tuple[str, ...] = ("MSH-7",)
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """When a cutover may happen, in the channel's time zone.
 
@@ -176,6 +194,20 @@ class Window:
     days: tuple[Weekday, ...]
     start: str
     end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Seconds that a channel's messages are kept; what is open, or needed still, is kept longer.
+
+    raw: the bytes. captured: outputs that were made and not sent. receipts: the head of a message and what became of
+    it. events: input that became no message.
+    """
+
+    raw: float = 90 * DAY
+    captured: float = 30 * DAY
+    receipts: float = 730 * DAY
+    events: float = 90 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +236,12 @@ class Channel:
     rollback: Rollback | None
     file: str
     raw: dict[str, Any] = field(repr=False)
+    duplicates: Duplicates = Duplicates()
     compare: Compare = Compare()
     gate: Gate = Gate()
     window: Window | None = None
+    remember: tuple[Remember, ...] = ()
+    retention: Retention = Retention()
 
     @property
     def taps(self) -> tuple[Tap, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.config.model import Compare, Gate, Ignored, Legacy, Tolerated, Window
+from engine.config.model import Compare, Gate, Ignored, Legacy, Retention, Tolerated, Window
 from engine.config.nodes import Findings
 from engine.config.tables import Section
 
@@ -24,6 +24,18 @@ def read_compare(section: Section | None) -> Compare:
 
 def read_gate(section: Section | None) -> Gate:
     return Gate(**section.values) if section else Gate()
+
+
+def read_retention(section: Section | None, findings: Findings) -> Retention:
+    """How long things are kept: what is needed to read another thing, at least as long as that."""
+    retention = Retention(**section.given("raw", "captured", "receipts", "events")) if section else Retention()
+    if section and retention.captured > retention.raw:
+        found = "captured outputs that are kept longer than the messages that they were made from"
+        findings.problem(section.place("captured"), found, "captured: at most as long as raw")
+    if section and retention.raw > retention.receipts:
+        found = "bytes that are kept longer than what became of them"
+        findings.problem(section.place("raw"), found, "raw: at most as long as receipts")
+    return retention
 
 
 def read_window(section: Section | None, findings: Findings) -> Window | None:

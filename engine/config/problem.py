@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """`line` and `column` count from 1; `file` is as the user would type it from where he stands."""
+    """`line` and `column` count from 1; `file` is as the user would type it from where he stands. A variable of the
+    environment has line 0: `file` is `environment NAME`."""
 
     file: str
     line: int
@@ -17,7 +18,8 @@ class Problem:
     wanted: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: found {self.found}; expected {self.wanted}"
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: found {self.found}; expected {self.wanted}"
 
 
 class ConfigError(Exception):

@@ -16,13 +16,14 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from engine.config.address import Address
 from engine.config.declared.settings import SETTINGS
 from engine.config.kinds import guessed
-from engine.config.model import Medplum, Service
+from engine.config.model import DAY, Medplum, Service
 from engine.config.nodes import INT, STR, Findings, compose, merged
 from engine.config.tables import Section, Table
 
 PREFIX = "INTERLOCK_"
 DEFAULT_LEDGER = "sqlite:///var/interlock.db"
 DEFAULT_HTTP = Address("127.0.0.1", 8600)
+SIX_YEARS = 2192 * DAY
 MAP = "tag:yaml.org,2002:map"
 
 
@@ -58,11 +59,12 @@ def load_settings(path: Path, findings: Findings) -> Settings | None:
     mappings = _folder(section, "mappings", None, folder, findings)
     http = section.get("http", DEFAULT_HTTP)
     ledger = (folder / section.get("ledger", DEFAULT_LEDGER).removeprefix("sqlite:///")).resolve()
+    audit = _audit(section.get("retention"), findings)
     service = None
     if findings.count == before and channels:
         medplum = _medplum(section.get("medplum"))
         workers = section.get("workers", 0)
-        service = Service(channels, mappings, ledger, http, workers, medplum, folder)
+        service = Service(channels, mappings, ledger, http, workers, medplum, folder, audit)
     return Settings(service, folder, channels, mappings, http, ledger, "medplum" in section.places)
 
 
@@ -71,6 +73,15 @@ def _medplum(section: Section | None) -> Medplum | None:
         return None
     base_url = section.get("base_url").rstrip("/")
     return Medplum(base_url, section.get("client_id"), section.get("client_secret"), section.get("time_limit", 60.0))
+
+
+def _audit(section: Section | None, findings: Findings) -> float:
+    """Seconds that the audit chain is kept."""
+    kept: float = section.get("audit", 2200 * DAY) if section else 2200 * DAY
+    if section and kept < SIX_YEARS and not section.get("reason"):
+        found = f"an audit record that is kept for {kept / DAY:g} days"
+        findings.problem(section.place("audit"), found, "2192d (six years) or more, or reason: why less is enough here")
+    return kept
 
 
 def _folder(section: Section, key: str, default: str | None, root: Path, findings: Findings) -> Path | None:
@@ -96,7 +107,7 @@ def _from_environment(findings: Findings) -> list[Node]:
         elif _resembles_a_setting(path):
             known = _variables(SETTINGS, PREFIX)
             wanted = guessed(name, known, "one of " + ", ".join(known))
-            findings.problem(f"environment {name}", "a variable that is no setting", wanted)
+            findings.problem((f"environment {name}", 0, 0), "a variable that is no setting", wanted)
     return nodes
 
 
@@ -119,7 +130,7 @@ def _resembles_a_setting(path: list[str]) -> bool:
 
 
 def _tree(path: list[str], value: str, name: str) -> Node:
-    mark = Mark(f"environment {name}", 0, 0, 0, None, 0)
+    mark = Mark(f"environment {name}", 0, -1, -1, None, 0)  # no line and no column
     tag = INT if value.isdigit() else STR
     node: Node = ScalarNode(tag, value.replace("${", "$${"), mark, mark)
     for key in reversed(path):

@@ -15,7 +15,7 @@ from engine.config.tables import Section
 class Surroundings:
     """root: the folder of the settings file. all_feeds_read: an unknown name is none of a feed that has a mistake.
 
-    mappings: None where nobody knows which there are.
+    mappings, v2_mappings: None where nobody knows which there are.
     """
 
     root: Path
@@ -24,6 +24,7 @@ class Surroundings:
     all_feeds_read: bool
     mappings: frozenset[str] | None
     medplum: bool
+    v2_mappings: frozenset[str] | None = None
 
     def feed_of(self, channel: Section) -> ReadFeed | None:
         """The feed of a channel; None where it has none or names one that is not there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.config.filtering import Emit, Remember, Rule
 from engine.config.kinds import guessed
 from engine.config.model import Destination, Target
 from engine.config.nodes import Findings
@@ -28,7 +29,8 @@ def read_target(channel: Section, around: Surroundings, findings: Findings) -> T
         findings.problem(
             section.place("destinations"), "an empty list", "at least one destination, such as medplum: {}"
         )
-    destinations = [_destination(item, around, findings) for item in section.get("destinations", ())]
+    before = read_rules(section)
+    destinations = [_destination(item, before, around, findings) for item in section.get("destinations", ())]
     good = tuple(destination for destination in destinations if destination)
     _names_differ(section.get("destinations", ()), destinations, findings)
     return Target(name, good) if len(good) == len(destinations) else None
@@ -45,9 +47,38 @@ def _names_differ(sections: Any, destinations: list[Destination | None], finding
         seen.add(destination.name)
 
 
-def _destination(section: Section, around: Surroundings, findings: Findings) -> Destination | None:
+def read_rules(section: Section) -> tuple[Rule, ...]:
+    """The `filter:` of a target or a destination; those that are right."""
+    rules = []
+    for each in section.get("filter", ()):
+        drop, keep = each.get("drop"), each.get("keep")
+        if (drop is None) != (keep is None) and each.get("reason"):
+            rules.append(Rule(drop or keep, drop is not None, each.get("reason")))
+    return tuple(rules)
+
+
+def read_remember(sections: Any) -> tuple[Remember, ...]:
+    """The `remember:` of a channel that has no mistakes."""
+    return tuple(
+        Remember(each.get("as"), each.get("key"), each.get("values"), each.get("keep"), each.get("when"))
+        for each in sections
+    )
+
+
+def _destination(
+    section: Section, before: tuple[Rule, ...], around: Surroundings, findings: Findings
+) -> Destination | None:
+    """before: the rules of the target."""
+    rules = before + read_rules(section)
     if "medplum" in section.places:
-        return _medplum(section, around, findings)
+        return _medplum(section, rules, around, findings)
+    mapping = section.get("mapping")
+    if mapping and around.v2_mappings is not None and mapping not in around.v2_mappings:
+        known = sorted(around.v2_mappings)
+        wanted = "one of " + ", ".join(known) if known else "a file of v2/ in your mappings folder"
+        findings.problem(
+            section.place("mapping"), f"the unknown v2 mapping '{mapping}'", guessed(mapping, known, wanted)
+        )
     mllp, file = section.get("mllp"), section.get("file")
     if mllp:
         endpoint = around.endpoints.find(section.place("mllp"), mllp, findings)
@@ -56,11 +87,28 @@ def _destination(section: Section, around: Surroundings, findings: Findings) -> 
     if endpoint is None:
         return None
     name, order_by = section.get("name", endpoint.name), section.get("order_by", "channel")
-    return Destination(name, "mllp" if mllp else "file", endpoint, order_by=order_by)
+    return Destination(
+        name,
+        "mllp" if mllp else "file",
+        endpoint,
+        order_by=order_by,
+        mapping=mapping,
+        filter=rules,
+        emit=_emit(section.get("emit")),
+    )
 
 
-def _medplum(section: Section, around: Surroundings, findings: Findings) -> Destination | None:
+def _emit(section: Section | None) -> Emit:
+    if section is None:
+        return Emit()
+    return Emit(section.get("control_id") == "ours", section.get("prefix", ""), section.get("length", 20))
+
+
+def _medplum(section: Section, rules: tuple[Rule, ...], around: Surroundings, findings: Findings) -> Destination | None:
     inner = section.get("medplum")
+    for key, wanted in (("mapping", "it in target:"), ("emit", "it at a destination with mllp: or file:")):
+        if key in section.places:
+            findings.problem(section.place(key), f"'{key}' beside medplum:", wanted)
     for key in ("name", "order_by"):
         if key in section.places:
             findings.problem(section.place(key), f"'{key}' beside medplum:", f"it inside: medplum: {{{key}: …}}")
@@ -76,4 +124,5 @@ def _medplum(section: Section, around: Surroundings, findings: Findings) -> Dest
         None,
         strategy=get("strategy", "anchored"),
         order_by=get("order_by", "patient"),
+        filter=rules,
     )

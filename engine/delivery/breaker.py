@@ -5,6 +5,8 @@ time asks whether it is back.
     OPEN   --- the wait is over, one part is sent -----------> PROBING
     PROBING -- it got through -------------------------------> CLOSED, and all that waited goes on
     PROBING -- it did not -----------------------------------> OPEN, for longer
+
+Outside the endpoint's delivery hours it *rests*: OPEN as well, and nobody asks. That is planned and no trouble.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from enum import Enum
 
 from engine.ledger.outcome import Outcome, Result
-from engine.observe.delivery_events import BreakerClosed, BreakerOpened
+from engine.observe.delivery_events import BreakerClosed, BreakerOpened, HoursBegun, HoursOver
 from engine.observe.events import emit
 
 MOST_TROUBLES = 3
@@ -32,23 +35,31 @@ class Position(Enum):
 
 
 class Breaker:
-    """One endpoint's breaker. `on_change` hears True when it opens and False when it closes."""
+    """One endpoint's breaker. `listeners` hear True when it opens and False when it closes. `reason`: of its being
+    open. `rests_until`: when the endpoint's hours begin, while it rests."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.position = Position.CLOSED
         self.reason = ""
+        self.rests_until: datetime | None = None
         self.listeners: list[Callable[[bool], None]] = []
         self._troubles = 0
         self._wait = FIRST_WAIT
         self.coming = 0  # parts that failed and will ask to be tried again
         self._queue: deque[Callable[[], bool]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._resting = False
 
     @property
     def open(self) -> bool:
         return self.position is not Position.CLOSED
+
+    @property
+    def asks_in(self) -> float | None:
+        """Seconds until the endpoint is asked again; None where it is closed, rests, or is being asked."""
+        if self.position is not Position.OPEN or self.rests_until is not None or self._timer is None:
+            return None
+        return max(0.0, self._timer.when() - asyncio.get_running_loop().time())
 
     def heard(self, outcome: Outcome) -> None:
         """Take an attempt's outcome into account."""
@@ -68,21 +79,24 @@ class Breaker:
         if self.position is Position.PROBING:
             self._probe()
 
-    def rest(self, reason: str) -> None:
+    def rest(self, until: datetime) -> None:
         """Use the endpoint no more until `rise`, and do not ask it either: it may not be used now."""
-        if self._resting:
+        if self.rests_until is not None:
             return
-        self._resting = True
         self.stop()
-        was_open, self.position, self.reason = self.open, Position.OPEN, reason
+        was_open, self.position, self.rests_until = self.open, Position.OPEN, until
+        self.reason = f"closed until {until:%a %H:%M %Z}"
+        emit(HoursOver(endpoint=self.endpoint, until=until.isoformat(timespec="minutes")))
         if not was_open:
-            self._opened()
+            self._tell(opened=True)
 
     def rise(self) -> None:
         """It may be used again."""
-        if self._resting:
-            self._resting = False
-            self._close()
+        if self.rests_until is not None:
+            self.rests_until = None
+            self._troubles = 0
+            emit(HoursBegun(endpoint=self.endpoint))
+            self._go_on()
 
     def stop(self) -> None:
         if self._timer:
@@ -90,13 +104,14 @@ class Breaker:
 
     def _trouble(self, outcome: Outcome) -> None:
         self._troubles += 1
-        if self._resting:
+        if self.rests_until is not None:
             return
         if self.position is Position.CLOSED:
             if outcome.result is not Result.FAULT and self._troubles < MOST_TROUBLES and outcome.after is None:
                 return
             self.reason = outcome.reason
-            self._opened()
+            emit(BreakerOpened(endpoint=self.endpoint, reason=self.reason))
+            self._tell(opened=True)
         elif self.position is Position.PROBING:
             self._wait = min(LONGEST_WAIT, self._wait * 2)
         else:
@@ -104,10 +119,9 @@ class Breaker:
         self.position = Position.OPEN
         self._ask_in(max(self._wait, outcome.after or 0.0))
 
-    def _opened(self) -> None:
-        emit(BreakerOpened(endpoint=self.endpoint, reason=self.reason))
+    def _tell(self, *, opened: bool) -> None:
         for listener in self.listeners:
-            listener(True)
+            listener(opened)
 
     def _ask_in(self, seconds: float) -> None:
         self.stop()
@@ -126,12 +140,14 @@ class Breaker:
         self._troubles = MOST_TROUBLES - 1
 
     def _close(self) -> None:
+        emit(BreakerClosed(endpoint=self.endpoint))
+        self._go_on()
+
+    def _go_on(self) -> None:
         self.stop()
         self.position = Position.CLOSED
         self._wait = FIRST_WAIT
-        emit(BreakerClosed(endpoint=self.endpoint))
-        for listener in self.listeners:
-            listener(False)
+        self._tell(opened=False)
         waiting, self._queue = self._queue, deque()
         for attempt in waiting:
             attempt()

@@ -46,6 +46,8 @@ def decide(outcome: Outcome, tries: int, manner: Manner, *, relayed: bool, unkno
     negative = outcome.answer is not None and outcome.result in (Result.NEVER, Result.NOT_TAKEN, Result.REFUSED)
     if outcome.result is Result.REFUSED or (relayed and (negative or outcome.result is Result.NEVER)):
         return Decision(State.REFUSED)
+    if outcome.result is Result.FILTERED:
+        return Decision(State.FILTERED)
     if outcome.result is Result.NEVER or (negative and tries >= MOST_NEGATIVE_ANSWERS):
         return Decision(State.DEAD, None, manner.waits_for_dead and not outcome.aside)
     wait = backoff(tries, outcome.after, jitter)

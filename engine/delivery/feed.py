@@ -16,6 +16,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
+from engine.delivery.lane import SHARED
 from engine.delivery.work import Destination, Work
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import Message, State
@@ -245,8 +246,14 @@ class FeedDestination:
         self.manner = carrier.manner
         self._link = link
 
-    def lane(self, raw: bytes) -> bytes:
-        return b""
+    def lanes(self, raw: bytes) -> tuple[bytes, ...]:
+        return SHARED
+
+    def ready(self, work: Work) -> None:
+        return None
+
+    def make(self, work: Work) -> Outcome | None:
+        return None
 
     def send(self, work: Work) -> None:
         self._link.send(work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from engine.config.edge import Hours
@@ -12,16 +12,29 @@ from engine.delivery.breaker import Breaker
 
 LOOK_EVERY = 5.0  # seconds
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-RESTING = "outside its delivery hours"
+A_WEEK = 8  # days within which hours begin again, whatever the day
 
 
 def inside(hours: Hours, at: int) -> bool:
     """Whether a moment (microseconds since 1970) lies within. An end that is not after the start is the next day's."""
     local = datetime.fromtimestamp(at / 1e6, UTC).astimezone(ZoneInfo(hours.zone))
-    time, over = local.strftime("%H:%M"), hours.end <= hours.start
-    if hours.start <= time and (over or time < hours.end):
+    clock, over = local.strftime("%H:%M"), hours.end <= hours.start
+    if hours.start <= clock and (over or clock < hours.end):
         return _on(hours, local)
-    return over and time < hours.end and _on(hours, local - timedelta(days=1))
+    return over and clock < hours.end and _on(hours, local - timedelta(days=1))
+
+
+def begins(hours: Hours, after: int) -> datetime:
+    """When the hours begin next after a moment (microseconds since 1970), in their zone. Where a clock is put forward
+    over that time, the moment at which it would have been."""
+    zone = ZoneInfo(hours.zone)
+    now = datetime.fromtimestamp(after / 1e6, zone)
+    start_of_day = time.fromisoformat(hours.start)
+    for days in range(A_WEEK + 1):
+        start = datetime.combine(now.date() + timedelta(days=days), start_of_day, zone)
+        if start.timestamp() > now.timestamp() and _on(hours, start):
+            return start.astimezone(UTC).astimezone(zone)  # a time that the clock shows
+    raise AssertionError("hours without a day")
 
 
 def _on(hours: Hours, day: datetime) -> bool:
@@ -43,7 +56,7 @@ class Schedule:
         if inside(self._hours, self._now()):
             self._breaker.rise()
         else:
-            self._breaker.rest(RESTING)
+            self._breaker.rest(begins(self._hours, self._now()))
         self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self.look)
 
     def stop(self) -> None:

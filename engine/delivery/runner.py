@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 
 from engine.delivery import decision
+from engine.delivery.lane import SHARED
+from engine.delivery.lanes import Lanes
 from engine.delivery.work import Destination, Work
 from engine.ledger.course import Course
 from engine.ledger.interface import Ledger
@@ -25,6 +28,7 @@ from engine.observe.service_events import Fault
 MOST_HELD = 64  # messages a course keeps in memory before they are claimed
 MOST_HELD_BYTES = 256 * 1024
 READ_AHEAD = 64  # messages of one read from the ledger
+READ_AT_ONCE = 256  # open parts whose messages are read together at the start
 READ_AGAIN = 1.0  # seconds until a read that failed is tried again
 
 
@@ -45,9 +49,11 @@ class Runner:
         self._claimed = 0  # durable; `course.claim` may already belong to a transaction that is still being written
         self._started = False
         self._reading = False
-        # Head first. The head is on the way, waits to be tried again, or waits for a person; what has failed or waits
-        # behind a failed one is `parked`, and claimed anew before it is sent.
-        self._lanes: dict[bytes, deque[Work]] = {}
+        # Who stands first is on the way, waits to be tried again, or waits for a person; what has failed, or waits
+        # behind a failed one, is `parked`, and claimed anew before it is sent. Where messages go strictly one after the
+        # other, the one on the way stands in no lane, unless something waits behind it.
+        self._lanes = Lanes()
+        self._alone: Work | None = None
         self._timers: dict[tuple[int, int, int], asyncio.TimerHandle] = {}
         self._asked: dict[tuple[int, int, int], Work] = {}  # claimed anew, not yet granted
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,13 +74,32 @@ class Runner:
         """Take up what an earlier process left open, then let claims begin. New work joins no lane before that."""
         self._tick = asyncio.get_running_loop().time
         self._taken = self._claimed = self.course.claim
-        for row in sorted(self.course.open.values(), key=lambda row: row.key):
-            await self._restore(row, await self._read_surely(row.message))
-        for lane in list(self._lanes.values()):
-            self._begin_again(lane)
+        await self.take_up(sorted(self.course.open))
         self._started = True
         if not self.destination.breaker.open:
             self._ledger.pause(self.course, False)
+
+    async def take_up(self, keys: Iterable[tuple[int, int, int]]) -> None:
+        """Open work of which nothing is known here, in this order: what an earlier process left, or a person began."""
+        rows = [row for key in keys if (row := self.course.open.get(key)) is not None]
+        for at in range(0, len(rows), READ_AT_ONCE):
+            some = rows[at : at + READ_AT_ONCE]
+            found = await self._lanes_of(some)
+            for row in some:
+                if row.key in self.course.open:  # it may have been closed meanwhile
+                    self._restore(row, found[row.key])
+
+    async def _lanes_of(self, rows: list[OpenWork]) -> dict[tuple[int, int, int], tuple[bytes, ...]]:
+        """The lanes in which open work stands. Bytes that a person has changed stand in those of both revisions."""
+        if self.course.window == 1:
+            return dict.fromkeys((row.key for row in rows), SHARED)
+        found = {}
+        for row in rows:
+            lanes = self.destination.lanes((await self._read_surely(row.message)).raw)
+            if row.revision > 1:
+                lanes += self.destination.lanes((await self._read_surely(row.message, row.revision)).raw)
+            found[row.key] = tuple(dict.fromkeys(lanes))
+        return found
 
     async def stop(self) -> None:
         if self.stopped:
@@ -89,46 +114,54 @@ class Runner:
             task.cancel()
         await self.destination.close()
 
-    async def _read_surely(self, id: int) -> Message:
+    async def _read_surely(self, id: int, revision: int = 1) -> Message:
         """A message from the ledger; a read that fails is tried again, since nothing of the lane can go on without."""
         while True:
             try:
-                return await self._ledger.message(self.course.channel, id)
+                return await self._ledger.message(self.course.channel, id, revision)
             except Exception as error:
                 emit(Fault.of(error))
                 await asyncio.sleep(READ_AGAIN)
 
-    async def _restore(self, row: OpenWork, message: Message) -> None:
-        work = Work(message, self._done, self._lane(message.raw))
-        work.part, work.delivery, work.tries = row.part, row.delivery, row.tries
+    def _restore(self, row: OpenWork, lanes: tuple[bytes, ...]) -> None:
+        message = Message(self.course.channel, b"", 0)
+        message.id, message.seq = row.message, row.seq
+        work = Work(message, self._done, lanes)
+        work.part, work.parts, work.delivery, work.revision = row.part, row.parts, row.delivery, row.revision
+        work.tries = row.tries
         work.unknown = row.state is State.UNKNOWN
-        work.since = asyncio.get_running_loop().time()  # it may have been under way until the process before ended
+        work.since = self._tick()  # it may have been under way until the process before ended
         work.parked = True
         work.for_a_person = row.state is State.DEAD or (row.state is State.PARKED and row.blocks)
-        if self.course.mode(row.seq) is Mode.ASK:
+        if self.course.mode(row.seq, row.delivery) is Mode.ASK:
             if row.state is not State.PARKED or row.blocks:
-                self._keep(message, Mode.ASK)
+                self._keep(work, Mode.ASK)
             return
         if row.state is State.DEAD and not row.blocks:
             return
-        self._lighten(work)
-        self._lanes.setdefault(work.lane, deque()).append(work)
+        self._line_up(work)
+        if self._lanes.first(work):
+            self._begin_again(work)
+        elif row.state is State.RETRYING and row.delivery > 1:
+            self._park(work)
 
-    def _begin_again(self, lane: deque[Work]) -> None:
-        head, manner = lane[0], self.destination.manner
-        if head.for_a_person or self.course.mode(head.message.seq) is Mode.ASK:
+    def _line_up(self, work: Work) -> None:
+        """To the end of its lanes; behind the one on the way, where that is in none."""
+        if self._alone is not None and not self._lanes:
+            self._lanes.join(self._alone)
+        self._lanes.join(work)
+
+    def _begin_again(self, head: Work) -> None:
+        manner = self.destination.manner
+        if head.for_a_person or self._mode_of(head) is Mode.ASK:
             return
         if head.unknown and manner.parks_unknown and not self._refused(head):
             head.for_a_person = True
-            why = "it may have been taken, and the endpoint's on_unknown says park"
-            self._settle(head.message, State.PARKED, why)
+            self._settle(head, State.PARKED, "it may have been taken, and the endpoint's on_unknown says park")
         elif head.unknown and manner.settle_time:
             self._try_in(manner.settle_time, head)
         else:
             self._try_again(head)
-
-    def _lane(self, raw: bytes) -> bytes:
-        return b"" if self.course.window == 1 else self.destination.lane(raw)
 
     # -- taking what is claimed
 
@@ -185,19 +218,30 @@ class Runner:
 
     def _take(self, message: Message) -> None:
         course = self.course
-        if message.seq in course.channel.refused:
-            if course.window > 1:
-                course.ids[message.seq] = message.id
-            self._settle(message, State.REFUSED, "the old engine said no")
-        elif self._mode(message.seq) is not Mode.SEND:
-            if course.window > 1:
-                course.ids[message.seq] = message.id
-            self._keep(message, self._mode(message.seq))
-        elif course.window == 1:
-            self._send(Work(message, self._done))
+        if self._lanes and course.window == 1:
+            self._set_aside()
+        if course.window == 1 and not self._lanes:
+            work = Work(message, self._done)
         else:
+            work = Work(message, self._done, self._lanes_for(message.raw))
             course.ids[message.seq] = message.id
-            self._join_lane(Work(message, self._done, self.destination.lane(message.raw)))
+        if message.seq in course.channel.refused:
+            self._settle(work, State.REFUSED, "the old engine said no")
+        elif self._mode(message.seq) is not Mode.SEND:
+            self._keep(work, self._mode(message.seq))
+        elif course.window == 1 and not self._lanes:
+            self._alone = work
+            self._send(work)
+        else:
+            self._join_lanes(work)
+
+    def _set_aside(self) -> None:
+        """What a rollback has left to a person stands in nobody's way."""
+        for work in [work for work in self._lanes if work.for_a_person and self._mode_of(work) is Mode.ASK]:
+            self._leave(work)
+
+    def _lanes_for(self, raw: bytes) -> tuple[bytes, ...]:
+        return SHARED if self.course.window == 1 else self.destination.lanes(raw)
 
     def _mode(self, seq: int) -> Mode:
         """What is due for a claimed number. No epoch begins below a claim, so this can no longer change."""
@@ -209,30 +253,81 @@ class Runner:
             first, last, mode = self._same_mode = self.course.stretch(seq)
         return mode
 
-    def _keep(self, message: Message, mode: Mode) -> None:
-        """Settle what is not to be sent."""
-        if mode is Mode.CAPTURE:
-            self._settle(message, State.CAPTURED, output=AS_IT_CAME)
-        elif mode is Mode.ASK:
-            self._settle(
-                message, State.PARKED, "a rollback: whether it may be sent again, a person decides", blocks=False
-            )
-        else:
-            self._settle(message, State.SUPERSEDED, "a rollback: the other side has it")
+    def _mode_of(self, work: Work) -> Mode:
+        seq, delivery = work.message.seq, work.delivery
+        return self._mode(seq) if delivery == 1 else self.course.mode(seq, delivery)
 
-    def _join_lane(self, work: Work) -> None:
-        lane = self._lanes.get(work.lane)
-        if lane is None:
-            self._lanes[work.lane] = deque((work,))
-            self._send(work)
+    def _keep(self, work: Work, mode: Mode) -> None:
+        """Settle what is not to be sent."""
+        if mode is Mode.CAPTURE and self._repeats(work):
+            self._settle_repeat(work)
+        elif mode is Mode.CAPTURE:
+            self._capture(work)
+        elif mode is Mode.ASK:
+            self._settle(work, State.PARKED, "a rollback: whether it may be sent again, a person decides", blocks=False)
+        else:
+            self._settle(work, State.SUPERSEDED, "a rollback: the other side has it")
+
+    def _capture(self, work: Work) -> None:
+        """Make the outputs and keep them, all that are still open."""
+        if self._waits(work, self._capture):
             return
-        lane.append(work)
-        if lane[0].parked:  # the head has failed; this one waits in the ledger
+        made = self._make(work)
+        if made is not None:
+            self._failed(work, replace(made, aside=True), relayed=False)
+            return
+        outputs = work.outputs or (AS_IT_CAME,)
+        for part in range(work.part, len(outputs) + 1):
+            work.part = part
+            self._settle(work, State.CAPTURED, output=outputs[part - 1])
+
+    def _repeats(self, work: Work) -> bool:
+        """Whether an earlier message that was sent here is the same, sent again by who heard no answer."""
+        return work.message.seq in self.course.repeated and work.delivery == 1
+
+    def _settle_repeat(self, work: Work) -> None:
+        """It is not sent; whoever waits for its answer gets the first one's."""
+        first = work.message.repeats
+        why = f"repeats {self.course.repeated[work.message.seq]}"
+        answer = first.answer if first is not None else None
+        self._ledger.settle(self._settlement(work, State.DUPLICATE, self._clock(), why, answer))
+        events.SETTLED.of(self.course.channel.name, self.course.name, State.DUPLICATE.label).n += 1
+
+    def _waits(self, work: Work, then: Callable[[Work], None]) -> bool:
+        """Whether its outputs cannot be made yet; `then` is called when they can."""
+        ready = self.destination.ready(work) if work.outputs is None else None
+        if ready is None or ready.done():
+            return False
+        ready.add_done_callback(lambda _: None if self.stopped else then(work))
+        return True
+
+    def _make(self, work: Work) -> Outcome | None:
+        """Have its outputs made. Parts that were sent were of the same outputs: where the mapping has changed since, a
+        person decides."""
+        if work.outputs is not None:
+            return None
+        try:
+            made = self.destination.make(work)
+        except Exception as error:  # a defect of a mapping must cost one message, not the channel
+            fault = Fault.of(error)
+            emit(fault)
+            return Outcome(Result.NEVER, f"the mapping failed: {fault.reason}", local=True)
+        if made is None and work.outputs is not None:
+            if work.part > 1 and work.parts != len(work.outputs):
+                return Outcome(Result.NEVER, "its mapping has changed since its first part was sent", local=True)
+            work.parts = len(work.outputs)
+        return made
+
+    def _join_lanes(self, work: Work) -> None:
+        self._line_up(work)
+        if self._lanes.first(work):
+            self._send(work)
+        elif any(before.parked for before in self._lanes.before(work)):  # it has failed, or waits for one that has
             self._park(work)
 
     def _park(self, work: Work) -> None:
         work.parked = True
-        self._settle(work.message, State.PARKED, "waits behind an earlier message of its lane", blocks=False)
+        self._settle(work, State.PARKED, "waits behind an earlier message of its lane", blocks=False)
         self._lighten(work)
         emit(events.Parked(self.course.channel.name, self.course.name, work.message.seq, "behind an earlier one"))
 
@@ -241,20 +336,30 @@ class Runner:
         waits for the answer is kept as it is."""
         message = work.message
         if message.reply is None:
+            work.outputs = None
             work.message = light = Message(message.channel, b"", message.received, message.control_id, message.socket)
             light.id, light.seq = message.id, message.seq
 
     def _send(self, work: Work) -> None:
         """The only place where a message goes out: claimed, and by its epoch ours to send."""
-        mode = self._mode(work.message.seq)
-        if mode is not Mode.SEND:
-            self._keep(work.message, mode)
-            self._leave_lane(work)
+        mode = self._mode_of(work)
+        if mode is not Mode.SEND or self._repeats(work):
+            if mode is Mode.SEND:
+                self._settle_repeat(work)
+            else:
+                self._keep(work, mode)
+            self._leave(work)
             self.destination.breaker.trial_gone()
+            return
+        if self._waits(work, self._send):
             return
         work.tries += 1
         work.began = self._tick()
-        if self.on_send is not None:
+        made = self._make(work)
+        if made is not None:
+            self._done(work, made)
+            return
+        if self.on_send is not None and work.part == 1:
             self.on_send(work.message)
         self.destination.send(work)
 
@@ -274,7 +379,10 @@ class Runner:
         relayed = message.relayed and course is course.channel.relay
         if outcome.result is Result.DELIVERED:
             self._delivered_one(work, outcome, "relayed" if relayed and outcome.answer else outcome.reason)
-            return
+        else:
+            self._failed(work, outcome, relayed=relayed)
+
+    def _failed(self, work: Work, outcome: Outcome, *, relayed: bool) -> None:
         made = decision.decide(
             outcome,
             work.tries,
@@ -283,18 +391,18 @@ class Runner:
             unknown=work.unknown,
             jitter=decision.jitter(),
         )
-        due = 0 if made.wait is None else self._clock() + int(made.wait * 1e6)
-        settlement = Settlement(
-            course, message, made.state, self._clock(), why="relayed" if relayed and outcome.answer else outcome.reason,
-            answer=outcome.answer, due=due,
-            tries=work.tries, blocks=made.blocks, part=work.part, delivery=work.delivery,
-        )  # fmt: skip
+        now = self._clock()
+        settlement = self._settlement(
+            work, made.state, now, "relayed" if relayed and outcome.answer else outcome.reason, outcome.answer
+        )
+        settlement.due = 0 if made.wait is None else now + int(made.wait * 1e6)
+        settlement.tries, settlement.blocks = work.tries, made.blocks
         self._ledger.settle(settlement)
         self._tell(work, made, outcome)
         if made.wait is not None:
             work.parked = True
             work.unknown = made.state is State.UNKNOWN
-            work.since = asyncio.get_running_loop().time()
+            work.since = self._tick()
             self._park_followers(work)
             self._try_in(made.wait, work)
         elif made.state in (State.DEAD, State.PARKED) and made.blocks:
@@ -302,17 +410,28 @@ class Runner:
             self._park_followers(work)
             self._lighten(work)
         else:
-            self._leave_lane(work)
+            self._leave(work)
+
+    def _settlement(self, work: Work, state: State, at: int, why: str = "", answer: bytes | None = None) -> Settlement:
+        settlement = Settlement(self.course, work.message, state, at, why, answer)
+        if work.parts > 1 or work.delivery > 1 or work.revision > 1:
+            settlement.part, settlement.parts = work.part, work.parts
+            settlement.delivery, settlement.revision = work.delivery, work.revision
+        return settlement
 
     def _delivered_one(self, work: Work, outcome: Outcome, why: str) -> None:
         now = self._clock()
-        settlement = Settlement(self.course, work.message, State.DELIVERED, now, why, outcome.answer)
-        settlement.part, settlement.delivery = work.part, work.delivery
-        self._ledger.settle(settlement)
+        self._ledger.settle(self._settlement(work, State.DELIVERED, now, why, outcome.answer))
+        if work.part < work.parts:  # the next one is claimed in the same transaction
+            work.part += 1
+            work.tries, work.unknown, work.parked = 0, False, True
+            self._asked[work.key] = work
+            return
         self._delivered.n += 1
         self._latency.observe((now - work.message.received) / 1e6)
+        self._alone = None
         if self._lanes:
-            self._leave_lane(work)
+            self._leave(work)
 
     def _tell(self, work: Work, made: decision.Decision, outcome: Outcome) -> None:
         place = (self.course.channel.name, self.course.name, work.message.seq, outcome.reason)
@@ -324,35 +443,40 @@ class Runner:
             emit(events.Dead(*place))
         elif made.state is State.REFUSED:
             emit(events.Refused(*place))
+        elif made.state is State.FILTERED:
+            events.SETTLED.of(self.course.channel.name, self.course.name, made.state.label).n += 1
 
     def _park_followers(self, head: Work) -> None:
         """Those behind a failed head wait in the ledger, and say so."""
-        if self.course.window == 1 and head.lane not in self._lanes:
-            self._lanes[head.lane] = deque((head,))
+        if not self._lanes:
+            self._lanes.join(head)
             return
-        for follower in self._lanes[head.lane]:
+        for follower in self._lanes.behind(head):
             if not follower.parked:
                 self._park(follower)
 
-    def _leave_lane(self, work: Work) -> None:
-        lane = self._lanes.get(work.lane)
-        if lane is None:
-            return  # strictly one after the other, and this one went well: the next claim brings the next message
-        lane.popleft()
-        if not lane:
-            del self._lanes[work.lane]
-        elif lane[0].parked:
-            self._try_again(lane[0])
-        else:
-            self._send(lane[0])
+    def _leave(self, work: Work) -> None:
+        """It is through: whoever stood behind it goes on. Strictly one after the other, the next claim brings the next
+        message."""
+        if work is self._alone:
+            self._alone = None
+        if work in self._lanes:
+            self._go_on(self._lanes.leave(work))
+
+    def _go_on(self, free: Iterable[Work]) -> None:
+        for work in free:
+            if work.parked:
+                self._begin_again(work)
+            else:
+                self._send(work)
 
     def _settle(
-        self, message: Message, state: State, why: str = "", *, output: bytes | None = None, blocks: bool = True
+        self, work: Work, state: State, why: str = "", *, output: bytes | None = None, blocks: bool = True
     ) -> None:
-        self._ledger.settle(
-            Settlement(self.course, message, state, self._clock(), why=why, output=output, blocks=blocks)
-        )
-        if state is not State.PARKED:
+        settlement = self._settlement(work, state, self._clock(), why)
+        settlement.output, settlement.blocks = output, blocks
+        self._ledger.settle(settlement)
+        if state is not State.PARKED and work.part == work.parts:
             events.SETTLED.of(self.course.channel.name, self.course.name, state.label).n += 1
 
     # -- trying again
@@ -376,8 +500,8 @@ class Runner:
             return
         breaker = self.destination.breaker
         if self._refused(work):
-            self._settle(work.message, State.REFUSED, "the old engine said no")
-            self._leave_lane(work)
+            self._settle(work, State.REFUSED, "the old engine said no")
+            self._leave(work)
         elif breaker.open:
             breaker.enqueue(lambda: self._claim(work))
         else:
@@ -399,7 +523,7 @@ class Runner:
             if key in self.course.open:  # a freeze, or a barrier: asked again when it is lifted
                 self._held_back[key] = work
             else:  # it was closed by others
-                self._leave_lane(work)
+                self._leave(work)
             self.destination.breaker.trial_gone()
         elif work.message.raw:
             self._send(work)
@@ -407,7 +531,7 @@ class Runner:
             self._spawn(self._send_read(work))
 
     async def _send_read(self, work: Work) -> None:
-        work.message = await self._read_surely(work.message.id)
+        work.message = await self._read_surely(work.message.id, work.revision)
         if not self.stopped:
             self._send(work)
 
@@ -418,19 +542,48 @@ class Runner:
             self._try_again(work)
 
     def forget(self) -> None:
-        """Open work was closed by others (a rollback): drop what is no longer there."""
-        gone = [
-            work for lane in self._lanes.values() for work in lane if work.parked and work.key not in self.course.open
-        ]
+        """Open work was closed by others (a rollback, a person): drop what is no longer there, and go on behind it."""
+        gone = [work for work in self._lanes if work.parked and self._closed(work)]
+        free: dict[tuple[int, int, int], Work] = {}
         for work in gone:
-            if timer := self._timers.pop(work.key, None):
-                timer.cancel()
-                self.destination.breaker.coming -= 1
-            self._held_back.pop(work.key, None)
-            lane = self._lanes[work.lane]
-            lane.remove(work)
-            if not lane:
-                del self._lanes[work.lane]
+            self._stop_waiting(work)
+            self._asked.pop(work.key, None)
+            free.pop(work.key, None)
+            free |= {each.key: each for each in self._lanes.leave(work)}
+        self._go_on(free.values())
+
+    def _closed(self, work: Work) -> bool:
+        """Whether its row is gone. One that has failed or was parked just now has none yet."""
+        course, (seq, part, delivery) = self.course, work.key
+        had_one = (part, delivery) != (1, 1) or seq <= course.frontier or seq in course.done
+        return had_one and work.key not in course.open
+
+    async def revive(self, key: tuple[int, int, int]) -> None:
+        """A person has an open part tried again, as the ledger says already."""
+        row = self.course.open.get(key)
+        work = next((work for work in self._lanes if work.key == key), None)
+        if row is None:
+            return
+        if work is None:  # its lane went on without it
+            await self.take_up((key,))
+            return
+        self._stop_waiting(work)
+        work.for_a_person = False
+        work.unknown = row.state is State.UNKNOWN
+        work.tries = 0
+        if work.revision != row.revision:
+            work.revision = row.revision
+            self._lighten(work)
+        if self._lanes.first(work):
+            self._try_again(work)
+        else:
+            self._park(work)
+
+    def _stop_waiting(self, work: Work) -> None:
+        if timer := self._timers.pop(work.key, None):
+            timer.cancel()
+            self.destination.breaker.coming -= 1
+        self._held_back.pop(work.key, None)
 
     @property
     def taken(self) -> int:

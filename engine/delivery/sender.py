@@ -13,6 +13,8 @@ from functools import partial
 
 from engine.delivery.line import Final, Line
 from engine.hl7.ack import Answer, parse_ack
+from engine.hl7.modes import is_acknowledgement
+from engine.hl7.peek import peek
 from engine.mllp.client import Client
 from engine.mllp.replies import Answered, NotSent, Reply, Written
 
@@ -26,9 +28,10 @@ class Job:
     later: hears the answer that comes after an accept acknowledgement has ended it (enhanced mode), or though none was
     expected. control_id: MSH-10, by which that answer is known. inside: of a batch, the MSH-10 of its messages: a peer
     may answer each of them by itself, and what comes after the first such answer is heard by `later`.
+    fits: whether an answer that names nobody's message may be this one's, where answers come apart from messages.
     """
 
-    __slots__ = ("control_id", "done", "expects", "final", "inside", "later", "line", "payload", "timeout")
+    __slots__ = ("control_id", "done", "expects", "final", "fits", "inside", "later", "line", "payload", "timeout")
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Job:
         later: Callable[[bytes], None] | None = None,
         control_id: str | None = None,
         inside: Sequence[str] = (),
+        fits: Callable[[bytes], bool] | None = None,
     ) -> None:
         self.payload = payload
         self.timeout = timeout
@@ -50,7 +54,18 @@ class Job:
         self.later = later
         self.control_id = control_id
         self.inside = inside
+        self.fits = fits
         self.line: Line | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The control ids by which an answer to it may be known."""
+        return (self.control_id, *self.inside) if self.control_id else tuple(self.inside)
+
+    def offer(self, payload: bytes) -> None:
+        """Its answer, which came elsewhere than on its line."""
+        assert isinstance(self.line, Client)
+        self.line.offer(payload)
 
     def hang_up(self) -> None:
         """The answer belongs to something else: close the line that it came on. To be called from `done`."""
@@ -71,6 +86,8 @@ class Sender:
         self._timer: asyncio.TimerHandle | None = None
         self._later: OrderedDict[str, Callable[[bytes], None]] = OrderedDict()  # by MSH-10
         self._closed = False
+        self.waiting: list[Job] = []
+        """What is on a line and has no answer yet, though it expects one."""
         self.message: Callable[[Client, bytes], bool] | None = None
         """Hears a peer's own message on a connection that we made to it; True where it takes it."""
 
@@ -117,6 +134,11 @@ class Sender:
             asyncio.get_running_loop().call_soon(later, payload)
         return later is not None
 
+    def came_elsewhere(self, payload: bytes) -> bool:
+        """An answer on a connection of its own. Whether it is of a message that may have one more."""
+        answer = parse_ack(payload)
+        return answer is not None and self._belongs(answer, payload)
+
     async def aclose(self) -> None:
         self._closed = True
         if self._timer is not None:
@@ -153,6 +175,8 @@ class Sender:
         def heard(reply: Reply) -> None:
             if job.later is not None:
                 self._forget(job, reply)
+            if job.expects:
+                self.waiting.remove(job)
             self._idle.append(line)
             try:
                 job.done(reply)
@@ -160,20 +184,25 @@ class Sender:
                 if self._queue:
                     self._pump()
 
-        final = partial(self._is_final, job) if self._later else job.final
+        final = partial(self._is_final, job) if self._later or self.message is not None else job.final
         if job.later is not None:
             self._remember(job, job.later)
+        if job.expects:
+            self.waiting.append(job)
         line.send(job.payload, job.timeout, heard, final=final, expects=job.expects)
 
     def _is_final(self, job: Job, payload: bytes) -> bool:
-        """Whether it is not the answer that an earlier message still has coming."""
+        """Whether it is neither the answer that an earlier message still has coming, nor a message of the peer's own,
+        where somebody hears those."""
         answer = parse_ack(payload)
-        if answer is not None and answer.control_id in self._later and answer.control_id not in _names(job):
+        if answer is not None and answer.control_id in self._later and answer.control_id not in job.names:
+            return False
+        if answer is None and self.message is not None and is_message(payload):
             return False
         return job.final is None or job.final(payload)
 
     def _remember(self, job: Job, later: Callable[[bytes], None]) -> None:
-        for name in _names(job):
+        for name in job.names:
             self._later.pop(name, None)
             self._later[name] = later
         while len(self._later) > MOST_REMEMBERED:
@@ -188,13 +217,14 @@ class Sender:
             self._later.pop(answer.control_id, None)  # those of the others may follow
             self._later.pop(job.control_id or "", None)
             return
-        for name in _names(job):
+        for name in job.names:
             self._later.pop(name, None)
 
 
-def _names(job: Job) -> tuple[str, ...]:
-    """The control ids by which an answer to it may be known."""
-    return (job.control_id, *job.inside) if job.control_id else tuple(job.inside)
+def is_message(payload: bytes) -> bool:
+    """Whether a frame without an MSA is a message of the peer's own, by its MSH-9, and no answer of whatever form."""
+    head = peek(payload)
+    return head.ok and bool(head.type) and not is_acknowledgement(head, payload)
 
 
 def _more_may_come(reply: Reply) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from engine.delivery.lane import SHARED
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome
 
@@ -17,24 +19,34 @@ class Work:
     """A claimed part. `done` is called once, on the event loop, with the attempt's outcome.
 
     `unknown`: an earlier attempt may have reached the endpoint; `since` is when it was last known to be under way, in
-    seconds of the event loop's clock.
+    seconds of the event loop's clock. `outputs`: what the message becomes at the destination, one for each part; None
+    until they are made.
     """
 
     __slots__ = (
-        "began", "delivery", "done", "for_a_person", "lane", "message", "parked", "part", "since", "tries", "unknown",
+        "began", "delivery", "done", "for_a_person", "lanes", "message", "outputs", "parked", "part", "parts",
+        "revision", "since", "tries", "unknown",
     )  # fmt: skip
 
-    def __init__(self, message: Message, done: Callable[[Work, Outcome], None], lane: bytes = b"") -> None:
+    def __init__(
+        self, message: Message, done: Callable[[Work, Outcome], None], lanes: tuple[bytes, ...] = SHARED
+    ) -> None:
         self.message = message
         self.done = done
-        self.lane = lane
-        self.part = self.delivery = 1
+        self.lanes = lanes
+        self.outputs: Sequence[bytes] | None = None
+        self.part = self.parts = self.delivery = self.revision = 1
         self.tries = 0
         self.unknown = False
         self.since = 0.0
         self.began = 0.0  # when it was last handed over, in seconds of the event loop's clock
         self.parked = False  # has a row of open work, and is claimed anew before it is sent
         self.for_a_person = False  # dead, or parked because it may have been taken: a person decides
+
+    @property
+    def output(self) -> bytes:
+        """The bytes of the part that is to be sent."""
+        return self.message.raw if self.outputs is None else self.outputs[self.part - 1]
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -49,8 +61,15 @@ class Destination(Protocol):
     breaker: Breaker
     manner: Manner
 
-    def lane(self, raw: bytes) -> bytes:
-        """The order key of a message: messages with the same key go one after the other."""
+    def lanes(self, raw: bytes) -> tuple[bytes, ...]:
+        """The order keys of a message: messages that have one in common go one after the other."""
+
+    def ready(self, work: Work) -> asyncio.Future[None] | None:
+        """What has to be waited for before `make`; None for nothing."""
+
+    def make(self, work: Work) -> Outcome | None:
+        """Make the outputs of a work, where that is to be done before it is sent or captured. What ends the matter
+        instead: a filter, or that nothing can be made of it."""
 
     def send(self, work: Work) -> None:
         """Try once. Never raises; `work.done` hears the outcome, possibly before this returns."""

@@ -17,7 +17,7 @@ import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
-from engine.fhir.failure import Trouble, parse_problem, problem_of, trouble
+from engine.fhir.failure import Trouble, parse_problem, problem_of, trouble, unreached
 from engine.fhir.output import Resource
 from engine.fhir.quota import READ, SEARCH, WRITE, Quota
 from engine.fhir.token import Tokens
@@ -25,6 +25,7 @@ from engine.ledger.outcome import Result
 
 FHIR_JSON = "application/fhir+json"
 KEEPALIVE_S = 15.0  # below every server's own limit, so that a request seldom meets a connection that is being closed
+LINGERING = 5.0  # seconds beyond the time limit that what is left of a request may take to end
 LARGE_BODY = 512 * 1024  # bytes
 SEARCHES_AT_ONCE = 2  # requests with searches on their way; what comes meanwhile gathers for the next one
 MOST_QUERIES = 40  # in one request
@@ -88,6 +89,7 @@ class FhirClient:
         self._connections = connections
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=connect_timeout, sock_connect=connect_timeout)
         self._connect_timeout = connect_timeout
+        self._longest = timeout + LINGERING
         self._session: aiohttp.ClientSession | None = None
         self._tokens: Tokens | None = None
         self._headers: tuple[str, CIMultiDict[str]] = ("", CIMultiDict())
@@ -227,16 +229,19 @@ class FhirClient:
         assert self._session is not None
         headers = self._with_token(token)
         try:
-            async with self._session.request(
-                method,
-                self._fhir.joinpath(path) if path else self._fhir,
-                data=_payload(body),
-                headers=CIMultiDict({**headers, **extra}) if extra else headers,
-                allow_redirects=False,
-            ) as response:
+            async with (
+                asyncio.timeout(self._longest),  # the session's own limit does not count what is left of the request
+                self._session.request(
+                    method,
+                    self._fhir.joinpath(path) if path else self._fhir,
+                    data=_payload(body),
+                    headers=CIMultiDict({**headers, **extra}) if extra else headers,
+                    allow_redirects=False,
+                ) as response,
+            ):
                 content = await response.read()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise Trouble(Result.NOT_TAKEN, f"no connection: {type(error).__name__}") from None
+            raise Trouble(Result.NOT_TAKEN, unreached(error)) from None
         except aiohttp.InvalidURL:
             raise Trouble(Result.FAULT, "the base URL is none") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 import orjson
 
 from engine.ledger.outcome import Result
+from engine.mllp.dial import why
 
 TRACING = "https://medplum.com/fhir/StructureDefinition/tracing"
 LONGEST_REASON = 200
@@ -63,6 +65,18 @@ class Trouble(Exception):
     def stale(self) -> bool:
         """Somebody else wrote meanwhile: read, merge and write again."""
         return self.status == 409 or (self.status == 412 and self.code != "multiple-matches")
+
+
+def unreached(error: Exception) -> str:
+    """Why there was no connection, in the words that MLLP has for it; else the kind of the error."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        return why(cause) if isinstance(cause, OSError) else "tls: certificate not trusted"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return why(error.os_error)
+    if isinstance(error, TimeoutError):
+        return "connect timed out" if isinstance(error, aiohttp.ConnectionTimeoutError) else "answer timed out"
+    return type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

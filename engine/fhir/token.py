@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from engine.fhir.failure import Trouble
+from engine.fhir.failure import Trouble, unreached
 from engine.ledger.outcome import Result
 
 EARLY_S = 60.0  # renew this long before the end, or at nine tenths of a short life
@@ -81,7 +81,7 @@ class Tokens:
                 body = await response.read()
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Trouble(Result.NOT_TAKEN, f"no token: {type(error).__name__}") from None
+            raise Trouble(Result.NOT_TAKEN, f"no token: {unreached(error)}") from None
         answer = _parse(body)
         if status == 200 and isinstance(answer.get("access_token"), str):
             return answer

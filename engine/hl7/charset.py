@@ -124,6 +124,30 @@ def decode(raw: bytes, encoding: str = "auto", undeclared: str | None = None) ->
     return _lenient(raw, codec)
 
 
+def codec_of(raw: bytes, encoding: str = "auto", undeclared: str | None = None) -> str:
+    """Python's name of the codec that `decode` reads these bytes with, and that text put among them is written in.
+
+    ASCII where the message is ASCII and names nothing else. Raises `Undecodable`.
+    """
+    if encoding != "auto":
+        return _known(encoding)
+    form = wide_form(raw)
+    if form is not None:
+        return form.codec
+    if raw.startswith(codecs.BOM_UTF8):
+        return "utf-8"
+    head = peek(raw)
+    _, codec, others = _named(head.raw(18), head.raw(2)[1:2])
+    if others:
+        codec = _switched(raw, codec, others)
+    if codec == "ascii":
+        codec = undeclared or ("ascii" if raw.isascii() else "utf-8")
+    elif codec in ("utf-16", "utf-32"):
+        codec = "utf-8"
+    name = _known(codec)
+    return _WINDOWS[name] if name in _WINDOWS and _NO_CHARACTERS.search(raw) else name
+
+
 def declared(raw: bytes) -> str:
     """The first repetition of MSH-18, `` where there is none."""
     return peek(raw).charset.strip()

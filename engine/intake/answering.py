@@ -54,23 +54,25 @@ class Answering:
         """The message is durable, and that is all its sender waits for. Whether an answer went out."""
         asks = reply.asks
         if not asks.enhanced:
-            return self._last(reply, self._all(reply, "AA"))
+            return self._last(reply, self._all(reply, "AA"), commits=False)
         first = self._make(reply.head, "CA") if asks.accept.success else None
         second = self._all(reply, "AA") if asks.application.success else None
         if first is not None and second is not None:
             reply.conn.transmit(first)
-        return self._last(reply, second if second is not None else first)
+        return self._last(reply, second if second is not None else first, commits=second is None)
 
-    def commit(self, reply: Reply) -> None:
-        """The message is durable; the application's answer comes later."""
-        if reply.asks.enhanced and reply.asks.accept.success:
-            reply.conn.transmit(self._make(reply.head, "CA"))
+    def commit(self, reply: Reply) -> bool:
+        """The message is durable; the application's answer comes later. Whether its sender was told."""
+        if not (reply.asks.enhanced and reply.asks.accept.success):
+            return False
+        reply.conn.transmit(self._make(reply.head, "CA"))
+        return True
 
     def applied(self, reply: Reply, code: AckCode, error: AckError | None = None) -> bool:
         """The application, a destination of ours, is through with it."""
         if reply.asks.enhanced and not reply.asks.application.on(code == "AA"):
             return self._last(reply, None)
-        return self._last(reply, self._all(reply, code, error))
+        return self._last(reply, self._all(reply, code, error), commits=False)
 
     def relay(self, reply: Reply, answer: bytes) -> bool:
         """The authority's answer, as it came."""
@@ -84,15 +86,20 @@ class Answering:
             return self._make(head, accept_code(code), error)
         return self._make(head, code, error) if asks.application.error else None
 
-    def give(self, conn: Connection, answer: bytes | None, asks: Wanted) -> bool:
+    def refuse(self, conn: Connection, refusal: bytes | None, asks: Wanted) -> bool:
+        """Give the no that `refusal` made. Whether it went out."""
+        return self.give(conn, refusal, asks, commits=asks.accept.error)
+
+    def give(self, conn: Connection, answer: bytes | None, asks: Wanted, *, commits: bool | None = None) -> bool:
         """Send the last answer to one frame, or none. Whether it went out. An accept acknowledgement always goes on the
-        sender's own connection (2.9.3); where all others go, `ack.to` says."""
+        sender's own connection (2.9.3); where all others go, `ack.to` says. commits: whether it is one, whatever
+        `ack.codes` calls it; None: its code tells."""
         if answer is None:
-            conn.waive()
+            conn.unanswered()
             return False
-        if self._elsewhere is None or (asks.enhanced and _commits(answer)):
+        if self._elsewhere is None or (asks.enhanced and (_commits(answer) if commits is None else commits)):
             return conn.send(answer)
-        conn.waive()
+        conn.unanswered()
         self._elsewhere(answer, self._sent)
         return True
 
@@ -109,9 +116,9 @@ class Answering:
 
     # -- inside
 
-    def _last(self, reply: Reply, answer: bytes | None) -> bool:
+    def _last(self, reply: Reply, answer: bytes | None, *, commits: bool | None = None) -> bool:
         reply.given = True
-        return self.give(reply.conn, answer, reply.asks)
+        return self.give(reply.conn, answer, reply.asks, commits=commits)
 
     def _make(self, head: Peek, code: AckCode, error: AckError | None = None) -> bytes:
         at = self._now() // 1_000_000

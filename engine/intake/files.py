@@ -3,6 +3,8 @@
 That transaction also holds the file's claimed name, which no other file ever has, and its digest. So a file that is
 found again after a crash is only moved away, and one that a lab sends again on purpose is stored again. A file is moved
 away only when its messages are durable.
+
+While the old engine judges, a file that does not consist of messages is one message as well: it goes on byte for byte.
 """
 
 from __future__ import annotations
@@ -20,15 +22,19 @@ from engine.files.inbox import Claimed, Fate, Inbox
 from engine.hl7.batch import peek_batch
 from engine.hl7.peek import Peek, peek
 from engine.intake.cutting import Unreadable, cut
-from engine.intake.judge import BATCH_ENVELOPE, TOO_LARGE, Flaw, Rules, judge
+from engine.intake.judge import BATCH_ENVELOPE, TOO_LARGE, Rules, judge
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook
 from engine.ledger.model import IntakeEvent, Message
 from engine.ledger.sqlite import files
 from engine.ledger.sqlite.large import LARGE
+from engine.mllp.framing import FILLER
 from engine.observe import file_events as events
 from engine.observe.events import emit
 from engine.observe.intake_events import STORED, STORED_BYTES, WouldRefuse
+
+Judged = tuple[bytes, Peek, str | None]
+"""A message, its header, and its flaw."""
 
 
 class Storing(Protocol):
@@ -111,12 +117,12 @@ class FileSource:
         if await self._ledger.read(lambda reader: files.known(reader.connection, channel, file.id, digest)):
             emit(events.FileFoundAgain(self.channel.id, len(data)))
             return Fate.STORED
-        problem = judged if isinstance(judged, str) else self._refusal(judged)
+        problem = self._refusal(judged, data)
         if problem is not None:
             return await self._set_aside(problem, file, data, len(data))
-        assert not isinstance(judged, str)
         now = self._clock()
-        messages = [self._message(raw, head, flaw, now) for raw, head, flaw in judged]
+        read = [(data, peek(data), judged)] if isinstance(judged, str) else judged
+        messages = [self._message(raw, head, flaw, now) for raw, head, flaw in read]
         for message in messages:
             if len(message.raw) > LARGE:
                 await self._ledger.lay_down(message)
@@ -130,28 +136,43 @@ class FileSource:
 
     # -- inside
 
-    def _examine(self, data: bytes) -> tuple[bytes, list[tuple[bytes, Peek, Flaw | None]] | str]:
+    def _examine(self, data: bytes) -> tuple[bytes, list[Judged] | str]:
         """The digest, and each message with its flaw; or why there is none. On a thread: a file may be large."""
         digest = hashlib.sha256(data).digest()
         try:
             messages = cut(data)
         except Unreadable as error:
             return digest, str(error)
-        heads = [peek(raw) for raw in messages]
-        return digest, [(raw, head, judge(head, raw, self._rules)) for raw, head in zip(messages, heads, strict=True)]
+        return digest, [self._judged(raw) for raw in messages]
 
-    def _refusal(self, judged: Sequence[tuple[bytes, Peek, Flaw | None]]) -> str | None:
-        """Why the whole file is refused, where the old engine is not the one to judge."""
+    def _judged(self, raw: bytes) -> Judged:
+        head = peek(raw)
+        flaw = judge(head, raw, self._rules)
+        return raw, head, flaw.reason if flaw else None
+
+    def _refusal(self, judged: Sequence[Judged] | str, data: bytes) -> str | None:
+        """Why the whole file is refused. Where the old engine is the one to judge: only what cannot be sent to it."""
         if self._transparent():
-            return None
+            return judged if isinstance(judged, str) and not self._can_go_on(data) else None
+        if isinstance(judged, str):
+            return judged
         for number, (_, _, flaw) in enumerate(judged, 1):
             if flaw is not None:
-                return f"message {number} of {len(judged)}: {flaw.reason}"
+                return f"message {number} of {len(judged)}: {flaw}"
         return None
 
-    def _message(self, raw: bytes, head: Peek, flaw: Flaw | None, now: int) -> Message:
+    def _can_go_on(self, data: bytes) -> bool:
+        """Whether the old engine can be given a file that does not consist of messages. Not in a block of MLLP where
+        nothing is in it, or the block's own bytes."""
+        endpoint = self.channel.legacy.endpoint if self.channel.legacy else None
+        if endpoint is None or endpoint.place is not None:
+            return True
+        start, end = endpoint.framing.start, endpoint.framing.end
+        return bool(data.strip(FILLER)) and end[:1] not in data and not (start and start in data)
+
+    def _message(self, raw: bytes, head: Peek, flaw: str | None, now: int) -> Message:
         header = peek_batch(raw) if head.problem == BATCH_ENVELOPE else head
-        return Message(self._book, raw, now, header.control_id, flaw=flaw.reason if flaw else None)
+        return Message(self._book, raw, now, header.control_id, flaw=flaw)
 
     def _stored(self, messages: Sequence[Message], size: int, now: int) -> None:
         self.last_received = now

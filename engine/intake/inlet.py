@@ -27,7 +27,7 @@ from engine.observe.events import emit
 LATER = "application_answer"  # the kind of event that such an answer is kept as
 LATE_AFTER = 30.0  # seconds, where the authority's endpoint does not say how long it may take
 
-ANSWERED: dict[State, AckCode] = {State.DELIVERED: "AA", State.REFUSED: "AR"}
+ANSWERED: dict[State, AckCode] = {State.DELIVERED: "AA", State.REFUSED: "AR", State.DUPLICATE: "AA"}
 
 
 @dataclass(slots=True)
@@ -99,16 +99,29 @@ class Inlet:
             reply.commit(True)
         if message.relayed:
             self._awaited.append(message)
-            if self.book.epoch.routing.answer_from != LEGACY:
-                self._answering.commit(reply)
+            if self.book.epoch.routing.answer_from != LEGACY and self._answering.commit(reply):
+                self._acknowledged(message)
             return
         message.reply = None
         if reply.given or (reply.copies and any(copy.relayed for copy in reply.copies)):
             return  # another copy's authority answers
-        if self._answering.accept(reply):
+        first = message.repeats
+        if first is not None and first.answer is not None:
+            answered = self._answering.relay(reply, first.answer)
+        else:
+            answered = self._answering.accept(reply)
+        if answered:
             self._meters.accepted.n += 1
             self._meters.acknowledgement.observe(self._clocks.tick() - reply.since)
+        if answered or not (reply.asks.accept.success or reply.asks.application.success):
+            self._acknowledged(message)
         reply.port.make_room(reply.conn)
+
+    def _acknowledged(self, message: Message) -> None:
+        """Its sender has been told, or wants to hear nothing: whatever it sends again later is a new message."""
+        repeats, first = self.book.repeats, message.repeats
+        if repeats is not None:
+            repeats.acknowledged(first.seq if first is not None else message.seq, message.socket)
 
     def settled(self, settlement: Settlement) -> None:
         """The authority has answered, and its answer is durable: pass it on as it came."""
@@ -122,16 +135,34 @@ class Inlet:
             return
         seconds = self._clocks.tick() - reply.since
         if self._pass_on(reply, settlement, code):
+            self._acknowledged(message)
             emit(Relayed(self.channel.id, message.seq, settlement.state.label, seconds))
             self._meters.acknowledgement.observe(seconds)
         reply.port.make_room(reply.conn)
 
     def _pass_on(self, reply: Reply, settlement: Settlement, code: AckCode) -> bool:
+        if reply.asks.enhanced and settlement.course.name != LEGACY:
+            return self._pass_on_applied(reply, settlement, code)
         if settlement.answer is not None:
             if self._another_follows(reply, settlement.answer):
                 reply.conn.expect_more(self._late_after)  # no longer than its first answer may take
             return self._answering.relay(reply, settlement.answer)
         if settlement.course.name == LEGACY:  # the message asks for no answer, and the old engine gave none
+            reply.given = True
+            return self._answering.give(reply.conn, None, reply.asks)
+        return self._answering.applied(reply, code, NOT_TAKEN.error if code == "AR" else None)
+
+    def _pass_on_applied(self, reply: Reply, settlement: Settlement, code: AckCode) -> bool:
+        """The accept acknowledgement was ours: what is passed on is a destination's application answer, if its sender
+        wants that. After the destination's own accept acknowledgement it is still to come (`answered_later`)."""
+        answer = settlement.answer
+        said = parse_ack(answer) if answer is not None else None
+        if answer is not None and said is not None and said.code in ("AA", "AE", "AR"):
+            if reply.asks.application.on(code == "AA"):
+                return self._answering.relay(reply, answer)
+        elif answer is not None and code == "AA":
+            if any(reply.asks.application) and self._ack.to is None:
+                reply.conn.expect_more(self._late_after)
             reply.given = True
             return self._answering.give(reply.conn, None, reply.asks)
         return self._answering.applied(reply, code, NOT_TAKEN.error if code == "AR" else None)
@@ -185,7 +216,7 @@ class Inlet:
             reply.given = True
             refusal = self._answering.refusal(reply.head, reply.asks, NOT_STORED.code, NOT_STORED.error)
             reply.commit(False)
-            self._answering.give(reply.conn, None if reply.conn.commits else refusal, reply.asks)
+            self._answering.refuse(reply.conn, None if reply.conn.commits else refusal, reply.asks)
             reply.port.make_room(reply.conn)
 
     def unstored(self, message: Message) -> None:
@@ -205,12 +236,14 @@ class Inlet:
         message.relayed = False
         self._ledger.release(self.book, message.seq)
 
-    def _say_late(self, reply: Reply) -> None:
+    def _say_late(self, reply: Reply, seq: int) -> None:
+        if self.book.repeats is not None:
+            self.book.repeats.void(seq)  # it is told "no", and repeats it as a message of its own
         if self.book.epoch.routing.answer_from != LEGACY:  # its sender may have an accept acknowledgement
             self._answering.applied(reply, LATE.code, LATE.error)
             return
         refusal = self._answering.refusal(reply.head, reply.asks, LATE.code, LATE.error)
-        self._answering.give(reply.conn, refusal, reply.asks)
+        self._answering.refuse(reply.conn, refusal, reply.asks)
 
     def _late(self, message: Message, reply: Reply, seconds: float) -> None:
         emit(RelayLate(self.channel.id, message.seq, seconds))
@@ -221,7 +254,7 @@ class Inlet:
         if self._ack.on_relay_timeout == "close":
             reply.conn.close()
         elif self._ack.on_relay_timeout == "ae":
-            self._say_late(reply)
+            self._say_late(reply, message.seq)
         else:
             reply.conn.waive()
         reply.port.make_room(reply.conn)

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from engine.hl7.ack import AckCode, AckError
 from engine.hl7.batch import read_batch
-from engine.hl7.peek import Peek, peek
+from engine.hl7.peek import Peek, after_junk, peek
+from engine.hl7.wide import narrow
+
+LONG = 64 * 1024  # bytes of a frame from which on its segments' ends are found faster than a header
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ def _flaw(code: AckCode, error: int, field: int | None, reason: str) -> Flaw:
 
 
 NO_HEADER = _flaw("AR", 100, None, "no MSH segment at the beginning")
+SECOND = Flaw("AR", AckError(100, "a second MSH in one block: send each message in its own, or a batch", "MSH", 2),
+              "a second MSH segment in one block, and no batch envelope around them")  # fmt: skip
 BATCH = _flaw("AR", 200, 9, "a batch envelope, and this channel takes single messages")
 EMPTY_BATCH = _flaw("AR", 100, None, "a batch envelope without a message in it")
 DELIMITERS = _flaw("AR", 102, 2, "MSH-1 and MSH-2 do not name usable delimiters")
@@ -48,6 +53,7 @@ NOT_STORED = _flaw("AE", 207, None, "this message could not be stored; please se
 NOT_TAKEN = _flaw("AR", 207, None, "the receiving system did not take this message")
 LATE = _flaw("AE", 207, None, "no answer in time from the receiving system; please send it again")
 
+OTHER_TYPE = frozenset({200, 201})  # errors of a type, or of its trigger, that is not taken
 BATCH_ENVELOPE = "batch envelope"  # as engine.hl7.peek names it
 _PROBLEMS = {"no MSH": NO_HEADER, BATCH_ENVELOPE: BATCH, "broken delimiters": DELIMITERS}
 
@@ -64,7 +70,24 @@ def judge(head: Peek, frame: bytes, rules: Rules) -> Flaw | None:
         return _type_flaw(head, rules.accepts)
     if not frame.isascii() and not rules.decodes(frame):
         return CHARSET
-    return None
+    return SECOND if _begins_again(head, frame) else None
+
+
+def _begins_again(head: Peek, frame: bytes) -> bool:
+    """Whether a second message begins in a frame: only one of them could be acknowledged."""
+    again = b"MSH" + head.separator
+    if len(frame) < LONG and frame.startswith(again) and b"\n" not in frame:
+        return b"\r" + again in frame  # as nearly always
+    if head.wide is not None:
+        frame = narrow(frame, head.wide)
+    begin = after_junk(frame)
+    end = b"\n" if frame.find(b"\r", begin) < 0 else b"\r"
+    at = frame.find(end, begin) + 1
+    while at:
+        if frame[at : at + 8].lstrip(b"\r\n").startswith(again):
+            return True
+        at = frame.find(end, at) + 1
+    return False
 
 
 def _judge_batch(frame: bytes, rules: Rules) -> Flaw | None:

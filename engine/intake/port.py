@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from engine.config.edge import Connect, Listen, Takes
+from engine.hl7.ack import answers, parse_ack
 from engine.hl7.batch import peek_batch
+from engine.hl7.modes import is_acknowledgement
 from engine.hl7.peek import Peek, peek
 from engine.intake.answering import Answering
 from engine.intake.inlet import LATER, Clocks, Inlet
-from engine.intake.judge import BATCH_ENVELOPE, TOO_LARGE, Flaw
+from engine.intake.judge import BATCH_ENVELOPE, OTHER_TYPE, TOO_LARGE, Flaw
 from engine.intake.quiet import Quiet, Why
 from engine.intake.reply import Reply
 from engine.intake.router import Router
@@ -33,10 +35,11 @@ from engine.observe import intake_events as events
 from engine.observe.events import emit
 from engine.observe.service_events import Fault
 
-ACKNOWLEDGEMENTS = frozenset({"ACK", "MCF"})  # they are never acknowledged themselves (2.9.2.2)
 MOST_UNANSWERED = 256  # of one connection; then it is read no further until half of them are answered
 MOST_BAD = 32  # refused frames and stretches of noise in a row; then the connection is not read for SLOWLY
 SLOWLY = 0.25  # seconds
+AGAIN = 60.0  # seconds until it is said again that a peer which is to send cannot be reached
+UNOPENED, CLOSED = NOT_OPEN = "not opened yet", "closed"
 NOISE_KEPT = 4096  # bytes of each stretch of noise
 NOISE_EVENTS = 16  # stretches of noise, or frames without an end, kept of one connection
 
@@ -63,7 +66,7 @@ class Port:
         gives each connection a number that is never used again."""
         self.name = name
         self.inlets = {inlet.channel.id: inlet for inlet in inlets}
-        self.down: str | None = "not opened yet"  # why nobody can connect
+        self.down: str | None = UNOPENED  # why nobody can connect, or whom we connect to is not there
         self.sent: Counter[str] = Counter()  # address → connections of it with at least one message answered
         self.pass_on: Callable[[bytes], bool] | None = None  # to the old engine, which does not answer it
         self.back: Back | None = None  # where our own messages go back on a sender's connection
@@ -80,6 +83,7 @@ class Port:
         self._bad: dict[Connection, int] = {}  # what came in a row that is no message
         self._tasks: set[asyncio.Task[None]] = set()
         self._last = 0
+        self._told = ("", 0.0)  # why a peer cannot be reached, and when that was said, by the event loop's clock
         self.listener: Listener | Connector
         if isinstance(source, Listen):
             assert not isinstance(tls, ClientTls)
@@ -93,7 +97,13 @@ class Port:
             self.listener = Connector(source, lambda: self, max_bytes=takes.max_bytes, tls=tls, budget=budget)
 
     async def open(self) -> None:
-        """Listen, or begin to connect. OSError where the port cannot be had; `down` says why."""
+        """Listen; OSError where the port cannot be had, `down` says why. Or begin to connect: `down` says why there is
+        no connection until there is one."""
+        if isinstance(self.listener, Connector):
+            if self.down in NOT_OPEN:
+                self.down, self._told = "not connected yet", ("", 0.0)
+            await self.listener.start()
+            return
         try:
             await self.listener.start()
         except OSError as error:
@@ -109,7 +119,7 @@ class Port:
         await self.listener.close(grace)
         if self.down is None:
             emit(events.ListenerClosed(self.name, str(self.listener.address)))
-        self.down = "closed"
+        self.down = CLOSED
 
     async def end(self) -> None:
         """After `close`, and after the last answer."""
@@ -120,6 +130,9 @@ class Port:
     # -- from the sockets (engine.mllp.server.Handler)
 
     def connected(self, conn: Connection) -> None:
+        if self.down is not None and isinstance(self.listener, Connector):
+            self.down = None
+            emit(events.SenderReached(self.name, str(self.listener.address)))
         conn.number = self._number()
         self._fresh.add(conn)
         emit(events.PeerConnected(self.name, conn.peer, conn.number))
@@ -134,7 +147,10 @@ class Port:
         emit(events.PeerClosed(self.name, conn.peer, conn.number))
 
     def refused(self, peer: str, why: str) -> None:
-        emit(events.PeerRefused(self.name, peer, why))
+        if isinstance(self.listener, Connector):
+            self._unreached(peer, why)
+        else:
+            emit(events.PeerRefused(self.name, peer, why))
 
     def probed(self, peer: str) -> None:
         events.PROBED.of(self.name).n += 1
@@ -150,8 +166,11 @@ class Port:
             conn.done_with()
             return
         head = peek(payload)
-        if head.type in ACKNOWLEDGEMENTS:
-            self._stray(conn, payload)
+        if self._answers_us(head, payload):
+            why = "nothing was sent that it could answer"
+            if self._default.transparent and self.pass_on is not None and self.pass_on(payload):
+                why = "passed on to the old engine, which may wait for it"
+            self._stray(conn, head, payload, why)
             return
         if conn.owed >= MOST_UNANSWERED:
             self._quiet.hush(conn, Why.FULL)
@@ -169,12 +188,23 @@ class Port:
         asks = self._answering.asks(header)
         answer = self._answering.refusal(header, asks, TOO_LARGE.code, TOO_LARGE.error)
         conn.commit(False)
-        self._answering.give(conn, answer, asks)
+        self._answering.refuse(conn, answer, asks)
         self._keep(conn, "too_large", TOO_LARGE.reason, head, size, answer)
 
     def unfinished(self, conn: Connection, head: bytes, why: str) -> None:
         emit(events.FrameUnfinished(self.name, conn.peer, len(head), why))
         self._keep_some(conn, "unfinished", why, head, len(head))
+
+    def _answers_us(self, head: Peek, payload: bytes) -> bool:
+        """Whether a frame is an answer and no message. Its type says so (2.9.2); or it carries data and names a message
+        of ours. A response that names none of ours is a message of a channel that takes its type."""
+        if head.problem == BATCH_ENVELOPE:
+            return is_acknowledgement(peek_batch(payload))
+        if is_acknowledgement(head):
+            return True
+        if self.back is None or not is_acknowledgement(head, payload):
+            return False
+        return self.back.has_sent((answers(payload) or "").strip())
 
     # -- taking a frame
 
@@ -190,7 +220,7 @@ class Port:
         inlet = self._default
         flaw = inlet.judge(head, payload)
         if flaw is not None and not inlet.transparent:
-            self._refuse(inlet, reply, payload, flaw, now)
+            self._turn_down(inlet, reply, payload, flaw, now)
             return
         self._good(conn)
         message = inlet.message(payload, now, answer_to.control_id, conn.number, reply, flaw)
@@ -215,7 +245,7 @@ class Port:
                 copies.append(inlet.message(payload, now, reply.head.control_id, reply.conn.number, reply, flaw))
         if not copies:
             inlet, flaw = refusals[0]
-            self._refuse(inlet, reply, payload, flaw, now)
+            self._turn_down(inlet, reply, payload, flaw, now)
             return
         for inlet, flaw in refusals:
             self._keep(reply.conn, "refused", flaw.reason, payload, len(payload), book=inlet.book)
@@ -264,23 +294,30 @@ class Port:
         if self._bad:
             self._bad.pop(conn, None)
 
-    def _stray(self, conn: Connection, payload: bytes) -> None:
-        """An acknowledgement that nobody waits for: it is never acknowledged itself, but on the transport level."""
+    def _stray(self, conn: Connection, head: Peek, payload: bytes, why: str) -> None:
+        """An answer that nobody waits for: it is never acknowledged itself, but on the transport level."""
         conn.commit(True)
         conn.waive()
         conn.done_with()
         emit(events.StrayAcknowledgement(self.name, conn.peer, len(payload)))
-        why = "nothing was sent that it could answer"
-        if self._default.transparent and self.pass_on is not None and self.pass_on(payload):
-            why = "passed on to the old engine, which may wait for it"
-        self._keep_some(conn, "stray_acknowledgement", why, payload, len(payload))
+        keep = self._keep if head.ok and not is_acknowledgement(head) else self._keep_some  # some carry data
+        keep(conn, "stray_acknowledgement", why, payload, len(payload))
+
+    def _turn_down(self, inlet: Inlet, reply: Reply, payload: bytes, flaw: Flaw, now: int) -> None:
+        """A frame that its channel does not take. To a response of another type nothing is answered (2.9.2)."""
+        if flaw.error.code in OTHER_TYPE and is_acknowledgement(reply.head, payload):
+            self._stray(reply.conn, reply.head, payload, "a response of a type that this channel does not take")
+        else:
+            self._refuse(inlet, reply, payload, flaw, now)
 
     def _refuse(self, inlet: Inlet, reply: Reply, payload: bytes, flaw: Flaw, now: int) -> None:
         conn = reply.conn
         self._one_bad(conn)
-        emit(events.FrameRefused(inlet.channel.id, conn.peer, flaw.code, flaw.reason, len(payload)))
         reply.given = True
         answer = self._answering.refusal(reply.head, reply.asks, flaw.code, flaw.error)
+        said = parse_ack(answer) if answer is not None else None
+        code = said.code if said is not None else "nothing"
+        emit(events.FrameRefused(inlet.channel.id, conn.peer, code, flaw.reason, len(payload)))
         event = IntakeEvent(inlet.book, "refused", flaw.reason, now, conn.peer, conn.number, payload[:LARGE],
                             len(payload), answer, reply=reply)  # fmt: skip
         self._ledger.event(event)
@@ -295,7 +332,7 @@ class Port:
             self._answering.give_later(conn, event.answer)
             return
         event.reply.commit(True)
-        if self._answering.give(conn, event.answer, event.reply.asks):
+        if self._answering.refuse(conn, event.answer, event.reply.asks):
             events.ACKNOWLEDGED.of(event.channel.name, "refused").n += 1
         self.make_room(conn)
 
@@ -334,6 +371,16 @@ class Port:
         conn.done_with()
         if conn.owed <= MOST_UNANSWERED // 2:
             self._quiet.lift(conn, Why.FULL)
+
+    def _unreached(self, address: str, why: str) -> None:
+        """An attempt to connect to whom is to send has failed."""
+        self.down = why
+        events.UNREACHED.of(self.name).n += 1
+        events.LISTENING.of(self.name).n = 0
+        now, (said, at) = self._clocks.tick(), self._told
+        if why != said or now - at >= AGAIN:
+            self._told = why, now
+            emit(events.SenderUnreached(self.name, address, why))
 
     # -- evidence
 

@@ -4,6 +4,9 @@ The first rule whose fields all have one of their values decides, then the table
 compared as text, blanks around them left out; a field without a component means its first one, and MSH-9 the message
 code with its trigger event (`ORU^R01`). A batch is routed by its messages; where they do not all belong to the
 same channels, it goes to the default whole, since no part of it may reach a channel that it does not concern.
+
+A frame is read as on a channel of its own: behind blank lines and a byte order mark, in wide characters, and in the
+charset that the feed or MSH-18 names. What is no text in it is read as Latin-1, so that its plain fields still count.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
+from engine.config.edge import Takes
 from engine.config.feed import Feed
 from engine.hl7.batch import read_batch
+from engine.hl7.charset import Undecodable, decode
 from engine.hl7.message import Message, parse_path
-from engine.hl7.peek import Peek, peek
+from engine.hl7.peek import Peek, after_junk, peek
 
 Fields = Callable[[str], str]
 
@@ -23,6 +28,7 @@ class Router:
     """One feed's routes."""
 
     def __init__(self, feed: Feed) -> None:
+        self._takes = feed.takes
         self._rules = feed.rules
         self._table = feed.table
         self._default = (feed.default,)
@@ -36,7 +42,7 @@ class Router:
         return found.pop() if len(found) == 1 else self._default
 
     def _one(self, head: Peek, frame: bytes) -> tuple[str, ...]:
-        value = _fields(head, frame)
+        value = _fields(head, frame, self._takes)
         for rule in self._rules:
             if all(value(path) in wanted for path, wanted in rule.when):
                 return rule.to
@@ -45,13 +51,13 @@ class Router:
         return self._default
 
 
-def _fields(head: Peek, frame: bytes) -> Fields:
+def _fields(head: Peek, frame: bytes, takes: Takes) -> Fields:
     """Reads fields of a frame, each once; what lies beyond the header only when it is asked for."""
 
     @cache
     def read(all_of_it: bool) -> Message:
-        end = frame.find(b"\r")
-        return Message((frame if all_of_it or end < 0 else frame[:end]).decode("latin-1"))
+        end = -1 if all_of_it or head.wide is not None else frame.find(b"\r", after_junk(frame))
+        return Message(_text(frame if end < 0 else frame[:end], takes))
 
     @cache
     def value(path: str) -> str:
@@ -62,6 +68,13 @@ def _fields(head: Peek, frame: bytes) -> Fields:
         return _first(read(not path.startswith("MSH")), path)
 
     return value
+
+
+def _text(raw: bytes, takes: Takes) -> str:
+    try:
+        return decode(raw, takes.encoding, takes.undeclared)
+    except Undecodable:
+        return raw.decode("latin-1")
 
 
 def _first(message: Message, path: str) -> str:

@@ -77,10 +77,13 @@ def append(head: Head, entry: Entry) -> tuple[Row, Head]:
     return row, Head(id, row.hash)
 
 
-def verify(rows: Iterable[Row], head: Head) -> list[str]:
-    """What is wrong with the chain, a sentence for each row; empty where nothing is. `rows` come by rising id."""
+def verify(rows: Iterable[Row], head: Head, start: Head = START) -> list[str]:
+    """What is wrong with the chain, a sentence for each row; empty where nothing is. `rows` come by rising id.
+
+    start: the last row that was removed by age, and its hash; the chain that is left starts behind it.
+    """
     problems: list[str] = []
-    last = Row(0, Entry(0, "", "", "", "", ""), START.hash)
+    last = Row(start.count, Entry(0, "", "", "", "", ""), start.hash)
     for row in rows:
         if row.id > last.id + 1:
             problems.append(_missing(last.id + 1, row.id - 1, "removed"))

@@ -10,13 +10,28 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from engine.ledger.audit import Entry, Head, append
 from engine.ledger.course import SETTLED_STATES, Barrier, ChannelBook, Compared, Course, Hold, Span
-from engine.ledger.model import FIRST_SETTLED, IntakeEvent, Message, OpenWork, Settlement, State, TapOutput
-from engine.ledger.routing import Epoch, Grant, Mode
+from engine.ledger.model import (
+    ENDS_ALL,
+    FAILED,
+    FIRST_SETTLED,
+    UNDONE,
+    IntakeEvent,
+    Message,
+    OpenWork,
+    Settlement,
+    State,
+    TapOutput,
+    first_of,
+)
+from engine.ledger.repeats import Repeats
+from engine.ledger.routing import LEGACY, Epoch, Grant, Mode
+
+OpenKey: TypeAlias = tuple[int, int, int]  # (sequence, part, delivery)
 
 HEAD = 4096  # bytes of a large message that stand in its row, so that its header is read like any other's
 
@@ -68,10 +83,15 @@ class Book:
         self._counted: dict[ChannelBook, None] = {}
         self._moved: list[tuple[Course, int]] = []  # rows of `progress` to write: course, epoch
         self._looked: list[Course] = []  # courses that may claim more
-        self._open: dict[tuple[Course, tuple[int, int, int]], OpenWork | None] = {}
+        self._open: dict[tuple[Course, OpenKey], OpenWork | None] = {}
+        self._learned: list[Message] = []  # of this transaction: what a later message may repeat
+        self._replayed: dict[Course, None] = {}  # whose counts of replays have changed
 
     def undo(self) -> None:
         """Put everything back as it was at `begin`."""
+        for message in reversed(self._learned):
+            if message.channel.repeats is not None:
+                message.channel.repeats.forget(message.seq, message.socket)
         for book, saved in reversed(self._saved):
             book.restore(saved)
         for table, key, old in reversed(self._log):
@@ -95,6 +115,8 @@ class Book:
             self._look(channel)
         channel.seq = message.seq = channel.seq + 1
         self.last_message = message.id = self.last_message + 1
+        if channel.repeats is not None and message.control_id:
+            self._look_for_first(channel, channel.repeats, message)
         message.relayed = message.wants_relay and channel.can_relay()
         if message.relayed:
             self._set(channel.awaiting, message.seq, message)
@@ -116,7 +138,23 @@ class Book:
             )
         )
 
-    def settle(self, settlement: Settlement) -> None:
+    def _look_for_first(self, channel: ChannelBook, repeats: Repeats, message: Message) -> None:
+        """Whether a message repeats an earlier one: then it goes to the old engine as it came, and nowhere else."""
+        control_id, socket, received = message.control_id or "", message.socket, message.received
+        message.repeats = first = repeats.first_of(control_id, socket, received, message.raw)
+        if first is None:
+            repeats.learn(message.id, message.seq, socket, received, control_id, message.raw)
+            self._learned.append(message)
+            return
+        message.wants_relay = message.wants_relay and first.answer is None
+        self.put("add_repeat", message.id, channel.id, message.seq, first.seq, first.id)
+        for course in channel.courses:
+            if course.spans and course.name != LEGACY:
+                self._set(course.repeated, message.seq, first.seq)
+
+    def settle(self, settlement: Settlement) -> tuple[OpenKey, bool] | None:
+        """Record what became of a part. Where it was not the last one: the key of the next, and whether that is claimed
+        with it."""
         course, state, seq = settlement.course, settlement.state, settlement.seq
         if course.stamp != self._stamp:
             self._touch(course)
@@ -130,30 +168,70 @@ class Book:
                 f"{course.channel.name}/{seq} at {course.name}: neither open nor claimed (frontier {course.frontier},"
                 f" claim {course.claim}), so it cannot become {state.label}"
             )
-        if state >= FIRST_SETTLED:
-            self._receipt(settlement, epoch)
+        following = None
+        if state < FIRST_SETTLED:
+            self._open_again(settlement, epoch, work.so_far if work is not None else 0)
+        elif settlement.parts == 1:
+            self._receipt(settlement, epoch, settlement.part)
+            self._count(course, epoch, settlement.delivery, state._value_)
             if work is not None:
                 self._close(course, work)
         else:
-            self._open_again(settlement, epoch)
+            following = self._part_settled(settlement, epoch, work)
         if work is None:
             self._leave_flight(course, seq, settlement.message.id)
         if course.marked != epoch:
             self._mark(course, epoch)
+        if following is not None or settlement.delivery > 1:
+            return following
         channel = course.channel
+        if channel.repeats is not None and state in FAILED:
+            channel.repeats.void(seq)
+        if course.repeated:
+            self._first_is_through(course, seq, state)
         if course is channel.relay:
             self._authority_spoke(settlement)
         elif channel.refused and state is State.REFUSED:
             self._no_heeded(channel, seq)
+        return None
 
-    def _open_again(self, settlement: Settlement, epoch: int) -> None:
+    def _first_is_through(self, course: Course, seq: int, state: State) -> None:
+        """Where a message was not delivered here after all, its repeats are sent in its place."""
+        if state >= FIRST_SETTLED:
+            self._drop(course.repeated, seq)
+        if state in UNDONE:
+            for repeat in [repeat for repeat, first in course.repeated.items() if first == seq]:
+                self._drop(course.repeated, repeat)
+
+    def _part_settled(self, settlement: Settlement, epoch: int, work: OpenWork | None) -> tuple[OpenKey, bool] | None:
+        """One of several parts: the next one becomes the open work, claimed at once where nothing holds it back."""
+        course, state, seq, part = settlement.course, settlement.state, settlement.seq, settlement.part
+        last = settlement.parts if state in ENDS_ALL else part
+        for each in range(part, last + 1):
+            self._receipt(settlement, epoch, each)
+        counts = first_of(filter(None, (state, work.so_far if work is not None else 0)))
+        if work is not None:
+            self._close(course, work)
+        if last == settlement.parts:
+            self._count(course, epoch, settlement.delivery, counts.value)
+            return None
+        claimed = course.may_claim(seq)
+        following = OpenWork(
+            seq, part + 1, settlement.delivery, settlement.message.id, epoch,
+            State.SENDING if claimed else State.RETRYING, 0, 0, "", True, settlement.parts, counts.value,
+            settlement.revision,
+        )  # fmt: skip
+        self._put_open(course, following)
+        return following.key, claimed
+
+    def _open_again(self, settlement: Settlement, epoch: int, so_far: int) -> None:
         key = (settlement.seq, settlement.part, settlement.delivery)
         blocks = settlement.blocks
         if settlement.state is State.PARKED and settlement.course.mode(settlement.seq) is Mode.ASK:
             blocks = False  # a rollback, which may have come in between, has left it to a person: nothing waits for it
         opened = OpenWork(
             *key, settlement.message.id, epoch, settlement.state, settlement.due, settlement.tries, settlement.why,
-            blocks,
+            blocks, settlement.parts, so_far, settlement.revision,
         )  # fmt: skip
         self._put_open(settlement.course, opened)
 
@@ -163,8 +241,7 @@ class Book:
         if work is None or work.state is State.SENDING or not course.may_claim(work.seq):
             return False
         self._touch(course)
-        changed = OpenWork(*key, work.message, work.epoch, State.SENDING, 0, work.tries, work.why, True)
-        self._put_open(course, changed)
+        self._put_open(course, replace(work, state=State.SENDING, due=0, blocks=True))
         self._mark(course, work.epoch)  # its row asks whether this term is still the present one
         return True
 
@@ -308,17 +385,53 @@ class Book:
         )  # fmt: skip
 
     def close_open(self, course: Course, key: tuple[int, int, int], state: State, why: str, at: int) -> None:
-        """Settle, or set aside for a person, one open part that nobody is sending."""
+        """Settle, or set aside for a person, one open part that nobody is sending; with it those behind it."""
         work = course.open[key]
         message = Message(course.channel, b"", 0)
         message.id, message.seq = work.message, work.seq
         blocks = work.blocks and state is not State.PARKED
         self.settle(
-            Settlement(course, message, state, at, why, part=work.part, delivery=work.delivery, tries=work.tries,
-                       blocks=blocks)
+            Settlement(course, message, state, at, why, part=work.part, parts=work.parts, delivery=work.delivery,
+                       revision=work.revision, tries=work.tries, blocks=blocks)
         )  # fmt: skip
 
+    # -- what people decide
+
+    def revive(self, course: Course, key: OpenKey, *, why: str, revision: int | None = None) -> None:
+        """Have an open part tried again, which failed for good or waits for a person; with other bytes where there is a
+        new revision of its message. LedgerRuleError where it is not there, or on its way."""
+        work = course.open.get(key)
+        if work is None or work.state is State.SENDING:
+            raise LedgerRuleError(f"{course.channel.name}/{key[0]} at {course.name} is not open, or on its way")
+        self._touch(course)
+        maybe = work.state is State.UNKNOWN or (work.state is State.PARKED and work.blocks)  # it may have been taken
+        state = State.UNKNOWN if maybe else State.RETRYING
+        changed = replace(work, state=state, due=0, tries=0, why=why, blocks=True)
+        if revision is not None:
+            changed.revision = revision
+        self._put_open(course, changed)
+        self._mark(course, work.epoch)
+
+    def replay(self, course: Course, message: int, seq: int, delivery: int, revision: int, why: str) -> OpenKey:
+        """Begin one more delivery of a message, which a person asked for. LedgerRuleError where nothing is due at the
+        destination any more, or this delivery is there already."""
+        key = (seq, 1, delivery)
+        epoch = course.channel.epoch.number
+        if delivery < 2 or key in course.open or course.mode(seq, delivery) not in (Mode.SEND, Mode.CAPTURE):
+            raise LedgerRuleError(f"{course.channel.name}/{seq} cannot be replayed to {course.name}")
+        self._touch(course)
+        self._put_open(course, OpenWork(*key, message, epoch, State.RETRYING, 0, 0, why, True, revision=revision))
+        self._log.append((course.again, 0, course.again[0]))
+        course.again[0] += 1
+        self._replayed[course] = None
+        self._mark(course, epoch)
+        return key
+
     # -- what else is written in the same transaction
+
+    def remember(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        """Change a number in memory that rows of this transaction hold; it is put back with them."""
+        self._set(table, key, value)
 
     def put(self, statement: str, *values: Any) -> None:
         """A row of one of the tables beside the messages, by the name of its statement."""
@@ -350,6 +463,8 @@ class Book:
         changes = self._changes
         changes.channels = [(channel.seq, channel.id) for channel in self._counted]
         changes.progress = [self._progress(course, epoch) for course, epoch in self._moved]
+        for course in self._replayed:
+            self.put("put_again", course.channel.id, course.id, *course.again)
         for (course, key), work in self._open.items():
             place = (course.channel.id, course.id, *key)
             if work is None:
@@ -358,7 +473,20 @@ class Book:
                 state = work.state.value
                 why, blocks = work.why, work.blocks
                 changes.opened.append(
-                    (*place, work.message, work.epoch, state, work.due, work.tries, self.term, why, blocks)
+                    (
+                        *place,
+                        work.message,
+                        work.epoch,
+                        state,
+                        work.due,
+                        work.tries,
+                        self.term,
+                        why,
+                        blocks,
+                        work.parts,
+                        work.so_far,
+                        work.revision,
+                    )
                 )
         return changes, claimed
 
@@ -399,23 +527,32 @@ class Book:
         if course.ids:
             self._drop(course.ids, seq)
 
-    def _receipt(self, settlement: Settlement, epoch: int) -> None:
+    def _receipt(self, settlement: Settlement, epoch: int, part: int) -> None:
         course, message, state = settlement.course, settlement.message.id, settlement.state._value_
         self._changes.receipts.append(
-            (message, course.channel.id, settlement.seq, course.id, settlement.part, settlement.delivery, 1, epoch,
-             state, settlement.at, self.term, settlement.why or None, settlement.answer)
+            (message, course.channel.id, settlement.seq, course.id, part, settlement.delivery, settlement.revision,
+             epoch, state, settlement.at, self.term, settlement.why or None, settlement.answer)
         )  # fmt: skip
-        totals, at = course.totals[epoch], state - FIRST_SETTLED
+        if settlement.output is not None and settlement.delivery == 1:
+            self._changes.captured.append((message, course.id, part, settlement.output))
+
+    def _count(self, course: Course, epoch: int, delivery: int, state: int) -> None:
+        """All parts of one delivery of a message are settled: it counts once."""
+        if delivery == 1:
+            totals, at = course.totals[epoch], state - FIRST_SETTLED
+        else:
+            totals, at = course.again, 1 + state - FIRST_SETTLED
+            self._replayed[course] = None
         self._log.append((totals, at, totals[at]))
         totals[at] += 1
-        if settlement.output is not None:
-            self._changes.captured.append((message, course.id, settlement.part, settlement.output))
 
     def _authority_spoke(self, settlement: Settlement) -> None:
         """Its no concerns the other courses too; in either case they need not wait for it any more."""
         channel, seq = settlement.course.channel, settlement.seq
         if settlement.state < FIRST_SETTLED:
             return
+        if channel.repeats is not None and settlement.answer is not None:
+            channel.repeats.answered(seq, settlement.answer)
         gated = [other for other in channel.courses if other.gated and other.spans]
         if settlement.state is State.REFUSED and gated:
             self._set(channel.refused, seq, len(gated))

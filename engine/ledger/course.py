@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.ledger.model import SETTLED, Message, OpenWork
+from engine.ledger.repeats import Repeats
 from engine.ledger.routing import Epoch, Grant, Mode, Route
 
 SETTLED_STATES = len(SETTLED)
@@ -74,8 +75,8 @@ class Course:
     """A channel's way to one destination: what is claimed, settled and open there."""
 
     __slots__ = (
-        "blocked", "channel", "claim", "done", "frontier", "frontier_id", "gated", "id", "ids", "marked", "name",
-        "open", "paused", "runner", "sending", "spans", "stamp", "totals", "window",
+        "again", "blocked", "channel", "claim", "done", "frontier", "frontier_id", "gated", "id", "ids", "marked",
+        "name", "open", "paused", "repeated", "runner", "sending", "spans", "stamp", "totals", "window",
     )  # fmt: skip
 
     def __init__(self, channel: ChannelBook, id: int, name: str, window: int, gated: bool) -> None:
@@ -92,7 +93,9 @@ class Course:
         self.done: dict[int, int] = {}  # above the frontier, settled in this transaction: seq -> message.id
         self.ids: dict[int, int] = {}  # above the frontier, on the way: seq -> message.id
         self.totals: dict[int, list[int]] = {}  # epoch -> settled by state, in the order of SETTLED
+        self.again = [0] * (1 + SETTLED_STATES)  # of people's replays: how many were begun, then settled by state
         self.spans: list[Span] = []  # what is still due, oldest first; the first one is the one at work
+        self.repeated: dict[int, int] = {}  # numbers still to come to that repeat an earlier one -> the earlier one
         self.stamp = 0
         self.marked = 0  # of this transaction: the epoch whose row is to be written
         self.runner: Any = None  # the delivery loop's end of this course
@@ -154,8 +157,12 @@ class Course:
             return False
         return barrier is None or (seq <= barrier.at and self.name not in barrier.shut)
 
-    def mode(self, seq: int) -> Mode:
-        """What is due for a number here: as a rollback granted it, else as its epoch's routing table says."""
+    def mode(self, seq: int, delivery: int = 1) -> Mode:
+        """What is due for a number here: as a rollback granted it, else as its epoch's routing table says. A replay is
+        due as the present epoch says, whatever the number's own epoch did."""
+        if delivery > 1:
+            route = self.channel.epoch.routing.route(self.name)
+            return route.mode if route else Mode.OFF
         return self.stretch(seq)[2]
 
     def stretch(self, seq: int) -> tuple[int, int, Mode]:
@@ -167,11 +174,11 @@ class Course:
         last = later[0].first - 1 if later else FOR_EVER
         route = epoch.routing.route(self.name)
         first, mode = epoch.first, route.mode if route else Mode.OFF
-        for grant in channel.grants:
+        for grant in reversed(channel.grants):  # of several for one number the newest holds
             if grant.destination != self.name:
                 continue
             if grant.first <= seq <= grant.last:
-                return grant.first, grant.last, grant.mode
+                return max(first, grant.first), min(last, grant.last), grant.mode
             if grant.last < seq:
                 first = max(first, grant.last + 1)
             else:
@@ -208,6 +215,7 @@ class ChannelBook:
     barrier: Barrier | None = None
     grants: tuple[Grant, ...] = ()
     compared: dict[str, Compared] = field(default_factory=dict)  # by tap; replaced, never changed
+    repeats: Repeats | None = None  # None: every message is a new one
 
     @property
     def epoch(self) -> Epoch:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from engine.ledger.book import Book
+from engine.ledger.book import Book, OpenKey
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput, Together
-
-OpenKey = tuple[int, int, int]  # (sequence, part, delivery)
 
 
 class Commit(Protocol):
@@ -78,8 +76,8 @@ class Ledger(Protocol):
     def backlog(self, course: Course, after: int, limit: int) -> Awaitable[list[Message]]:
         """The course's channel's messages above `after`, in order; at most `limit`, and bounded in bytes."""
 
-    def message(self, channel: ChannelBook, id: int) -> Awaitable[Message]:
-        """One stored message by its id."""
+    def message(self, channel: ChannelBook, id: int, revision: int = 1) -> Awaitable[Message]:
+        """One stored message by its id; with the bytes that a person made of it where a later revision is wanted."""
 
     async def close(self) -> None:
         """Write what is queued, then close."""

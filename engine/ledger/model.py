@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine.ledger.course import ChannelBook, Course
+    from engine.ledger.repeats import First
 
 
 class State(IntEnum):
@@ -40,6 +41,24 @@ AS_IT_CAME = b""
 OPEN = tuple(state for state in State if state < State.DELIVERED)
 SETTLED = tuple(state for state in State if state >= State.DELIVERED)
 FIRST_SETTLED = State.DELIVERED.value
+FIRST_COUNTS = (
+    State.DISCARDED, State.SUPERSEDED, State.REFUSED, State.DUPLICATE, State.CAPTURED, State.DELIVERED, State.FILTERED,
+)  # fmt: skip
+"""A message whose parts are settled counts once: by the first of these that one of them is in."""
+
+FAILED = frozenset((State.REFUSED, State.DEAD, State.DISCARDED, State.SUPERSEDED))
+"""A message that is in one of these anywhere is repeated by a new one."""
+
+UNDONE = FAILED - {State.DEAD}
+"""What became of a message here, where its repeat is not left out but sent in its place."""
+
+ENDS_ALL = frozenset((State.DISCARDED, State.SUPERSEDED, State.REFUSED))
+"""What is said of a part here is said of the parts behind it as well: they are never sent."""
+
+
+def first_of(states: Iterable[int]) -> State:
+    """The state that counts for a message, of those of its settled parts."""
+    return min(map(State, states), key=FIRST_COUNTS.index)
 
 
 class Message:
@@ -52,8 +71,8 @@ class Message:
     """
 
     __slots__ = (
-        "channel", "control_id", "flaw", "id", "large", "raw", "received", "relayed", "reply", "seq", "socket",
-        "wants_relay",
+        "channel", "control_id", "flaw", "id", "large", "raw", "received", "relayed", "repeats", "reply", "seq",
+        "socket", "wants_relay",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +96,7 @@ class Message:
         self.relayed = False
         self.flaw = flaw  # why `live` would refuse it, where it is taken all the same
         self.large: int | None = None  # where the rest of a large one stands already; its row holds the beginning
+        self.repeats: First | None = None  # the message that it was stored as a repeat of
         self.id = self.seq = 0
 
 
@@ -104,12 +124,14 @@ class Settlement:
     """What became of one part of one message at one destination: a receipt, or a change of open work.
 
     `at` and `due` are microseconds since 1970; `due` says when an open part is to be tried again (0: not by itself).
-    `note` is the reason or the peer's answer, kept with the receipt. `blocks`: later messages of the lane wait.
+    `why` is the reason, `answer` the peer's answer; both are kept with the receipt. `blocks`: later messages of the
+    lane wait. `parts`: how many outputs the message becomes here; while `part` is not the last of them, its settlement
+    makes the next one the message's open work. `revision`: of the message's bytes, that were sent.
     """
 
     __slots__ = (
-        "answer", "at", "blocks", "course", "delivery", "due", "message", "output", "part", "seq", "state", "tries",
-        "why",
+        "answer", "at", "blocks", "course", "delivery", "due", "message", "output", "part", "parts", "revision", "seq",
+        "state", "tries", "why",
     )  # fmt: skip
 
     def __init__(
@@ -126,7 +148,9 @@ class Settlement:
         tries: int = 0,
         blocks: bool = True,
         part: int = 1,
+        parts: int = 1,
         delivery: int = 1,
+        revision: int = 1,
     ) -> None:
         self.course = course
         self.message = message
@@ -140,12 +164,19 @@ class Settlement:
         self.tries = tries
         self.blocks = blocks
         self.part = part
+        self.parts = parts
         self.delivery = delivery
+        self.revision = revision
 
 
 @dataclass(slots=True)
 class OpenWork:
-    """A row of `open_work`: at or below the frontier, and not settled."""
+    """A row of `open_work`: at or below the frontier, and not settled. A delivery of a message has at most one: its
+    parts go one after the other, and those behind `part` have not begun.
+
+    parts: how many there are, 1 until more are known. so_far: of the parts before this one, the state that counts for
+    the message (`first_of`); 0 where there are none. revision: of the message's bytes, that is to be sent.
+    """
 
     seq: int
     part: int
@@ -157,6 +188,9 @@ class OpenWork:
     tries: int
     why: str
     blocks: bool
+    parts: int = 1
+    so_far: int = 0
+    revision: int = 1
 
     @property
     def key(self) -> tuple[int, int, int]:

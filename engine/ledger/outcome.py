@@ -14,6 +14,7 @@ class Result(Enum):
     NOT_TAKEN = "not taken"  # provably not taken: no byte sent, or the peer said "later"
     UNKNOWN = "unknown"  # bytes were sent and no parsed answer came
     NEVER = "never"  # the endpoint will never take this message as it is
+    FILTERED = "filtered"  # a declared rule: not to be sent at all
     FAULT = "fault"  # the endpoint's own fault (credentials, address): no message is to blame
 
 

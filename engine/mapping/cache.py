@@ -59,6 +59,7 @@ def write(path: Path, wanted: bytes, mappings: list[Compiled]) -> None:
     payload = marshal.dumps([one.data() for one in mappings])
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # at the first start there is no ledger yet
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(_MARK + wanted + blake2b(payload, digest_size=_SIZE).digest() + payload)
         part.replace(path)

@@ -34,13 +34,22 @@ class Files:
 
 
 def read_folder(folder: Path, into: Files, problems: Problems) -> None:
-    """Add a folder's files to `into`. The examples are not mappings and are left alone."""
+    """Add a folder's files to `into`, but for the examples, and for v2/, which has a language of its own."""
     if not folder.is_dir():
         return
     reader = _Reader(into, problems)
     for path in sorted(folder.rglob("*.yaml")):
-        if path.relative_to(folder).parts[0] != "examples":
+        if path.relative_to(folder).parts[0] not in ("examples", "v2"):
             for source in read(path, str(path), problems):
+                reader.document(source)
+
+
+def read_tables(folder: Path, into: Files, problems: Problems) -> None:
+    """Add a folder's tables alone to `into`."""
+    reader = _Reader(into, problems)
+    for path in sorted((folder / "tables").rglob("*.yaml")):
+        for source in read(path, str(path), problems):
+            if any(key.text == "table" for key, _ in source.pairs()):
                 reader.document(source)
 
 

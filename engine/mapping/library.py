@@ -48,6 +48,7 @@ class Context:
     incarnation: str = ""
     seq: int = 0
     undeclared: str | None = None  # the codec of messages that name none
+    recall: Callable[[str, str], Dict[str, str] | None] | None = None  # (store, key) → what an earlier message brought
 
 
 class Mapping:

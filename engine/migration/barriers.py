@@ -39,14 +39,14 @@ class Barriers:
         }  # fmt: skip
 
     async def _drain(self, id: int) -> None:
-        if self._conductor.runs.row(id).step != "drained":
-            await self._wait(id, lambda row: self._left(row, NOBODY))
-            await self._conductor.step(id, "drained")
         row = self._conductor.runs.row(id)
-        barriers = [(name, self._conductor.book(name).barrier) for name in row.channels]
-        at = ", ".join(f"{name} up to {barrier.at}" for name, barrier in barriers if barrier)
-        self._conductor.runs.say(id, f"drained: {at} is settled; new messages are stored, acknowledged and wait"
+        if row.step != "drained":
+            await self._wait(id, lambda row: self._left(row, NOBODY))
+        books = [self._conductor.book(name) for name in row.channels]
+        self._conductor.runs.say(id, f"drained: {drain.settled(books)}; new messages are stored, acknowledged and wait"
                                      f" (go on: interlock release --connection {row.connection})")  # fmt: skip
+        if row.step != "drained":  # said before: whoever sees this step finds the words with it
+            await self._conductor.step(id, "drained")
         while self._conductor.alive(id).deadline > self._world.now():  # noqa: ASYNC110 - the clock announces nothing
             await asyncio.sleep(POLL)
         await self._conductor.end(id, DONE, "its time was over: lifted, delivery goes on")
@@ -136,7 +136,8 @@ class Barriers:
         now = self._world.now()
         spent, limit = (now - began) / SECOND, max(0.0, (row.deadline - began) / SECOND)
         stuck = [f"{name}/{seq}" for name, each in waiting for seq in each.stuck][:5]
-        person = f"; {', '.join(stuck)} want a person, or --carry" if stuck else ""
+        way_out = "a person" if row.verb == "drain" else "a person, or --carry"
+        person = f"; {', '.join(stuck)} want {way_out}" if stuck else ""
         return (
             f"{row.step} {spent:.0f} s of {limit:.0f} s: waits for {_listed(waiting)}{self._at_pace(waiting)}{person}"
             f" ({WHAT_NOW.format(id=row.id)})"

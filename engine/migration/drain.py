@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from engine.ledger.course import ChannelBook, Course
@@ -90,6 +90,20 @@ def before_cutover(book: ChannelBook, at: int, carried: Carried) -> list[Left]:
     """What must still settle at or below `at`, a destination each: all on the way to the old engine; at real endpoints
     what may have left; and whatever nobody carries."""
     return [found for course in book.courses if (found := left(course, at, carried)).count]
+
+
+def settled(books: Iterable[ChannelBook]) -> str:
+    """What a drain has come to: `a up to 12 is settled, b up to 7 is settled but for 1 dead at medplum`."""
+    return ", ".join(_settled(book, book.barrier.at) for book in books if book.barrier)
+
+
+def _settled(book: ChannelBook, at: int) -> str:
+    rest = [
+        f"{count} {state} at {found.destination}"
+        for found in before_cutover(book, at, NOBODY)
+        for state, count in found.states.items()
+    ]
+    return f"{book.name} up to {at} is settled" + (f" but for {', '.join(rest)}" if rest else "")
 
 
 def at_real_endpoints(book: ChannelBook) -> list[Left]:

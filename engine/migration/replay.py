@@ -136,8 +136,9 @@ class _Seen:
         self._open: dict[int, OpenWork] = {
             work.seq: work
             for work in list(course.open.values())
-            if first <= work.seq <= last and _live(book, work.epoch)
+            if first <= work.seq <= last and work.delivery == 1 and _live(book, work.epoch)
         }
+        self._again = [work for work in list(course.open.values()) if work.delivery > 1]
         self._unsent = max(first, course.claim + 1)
 
     def done(self, seq: int) -> Done:
@@ -156,6 +157,9 @@ class _Seen:
         return {self._unsent, *(seq for seq in self._open), *(seq + 1 for seq in self._open)}
 
     def closings(self) -> Iterable[Closing]:
+        for work in self._again:
+            state = State.PARKED if _may_have_left(work) else State.SUPERSEDED
+            yield Closing(self._course, work.key, state, "a rollback: what people had sent again is left")
         for work in self._open.values():
             if not _may_have_left(work):
                 yield Closing(self._course, work.key, State.SUPERSEDED, "a rollback: the other side has it")
@@ -174,8 +178,8 @@ class _Seen:
 
 
 def _may_have_left(work: OpenWork) -> bool:
-    """Unknown, or parked because it was."""
-    return work.state is State.UNKNOWN or (work.state is State.PARKED and work.blocks)
+    """Unknown, or parked because it was; or the endpoint has a part of it."""
+    return work.state is State.UNKNOWN or (work.state is State.PARKED and work.blocks) or work.so_far > 0
 
 
 def _stretches(points: set[int], first: int, last: int) -> Iterable[tuple[int, int]]:

@@ -132,7 +132,7 @@ class Switching:
             subject = self._conductor.subject(channel, now, drain.flight(mine, at, carried))
             findings = examine(subject, When.AT_SWITCH)
             if not passed(findings):
-                problems += [f"{channel.id}: {f.title}: {f.outcome.value}: {f.said}" for f in findings
+                problems += [f"{channel.id}: not met ({f.outcome.value}): {f.title}: {f.said}" for f in findings
                              if not passed([f])]  # fmt: skip
             evidence[channel.id] = [
                 {"check": f.check, "outcome": f.outcome.value, "said": f.said, "at": f.at,

@@ -2,12 +2,14 @@
 
 It does what `engine.mllp.client.Client` does, one message at a time, but it cannot connect: while no peer is there,
 nothing is sent. Of several connections the newest is used.
+
+It remembers what it has sent: a peer may answer twice, first that it has the message, and later what became of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -16,15 +18,29 @@ from engine.mllp.replies import NOT_COMMITTED, Answered, Lost, NotSent, Reply, W
 
 Final = Callable[[bytes], bool]
 
+MOST_REMEMBERED = 1024
+"""Messages whose answers are known as such after the exchange."""
+
 
 class Back:
     """One line over a listener's connections."""
 
-    def __init__(self, connections: Callable[[], Iterable[Connection]], answers: Callable[[bytes], bool]) -> None:
-        """`answers`: whether a frame is an answer at all, and not a message of the peer's own."""
+    def __init__(
+        self,
+        connections: Callable[[], Iterable[Connection]],
+        names: Callable[[bytes], str],
+        answers: Callable[[bytes], tuple[str, str] | None],
+    ) -> None:
+        """`names`: the control id of a message of ours. `answers`: the code of a frame and the control id that it
+        answers; None where it is a message of the peer's own."""
         self._connections = connections
+        self.later: Callable[[bytes], bool] = lambda payload: False
+        """Hears an answer that nobody waits for; True where it is taken care of."""
+        self._names = names
         self._answers = answers
+        self._sent: OrderedDict[str, bool] = OrderedDict()  # control id → whether the application's answer may follow
         self._queue: deque[tuple[bytes, float, Callable[[Reply], None], Final | None, bool]] = deque()
+        self._name = ""  # of what was sent last
         self._conn: Connection | None = None  # on which an answer is due
         self._last: Connection | None = None  # on which one was due last
         self._done: Callable[[Reply], None] | None = None
@@ -64,11 +80,20 @@ class Back:
     def offer(self, conn: Connection, payload: bytes) -> bool:
         """A frame came on one of the connections. Whether it is what the outstanding message waits for, or belongs to
         it: it is no message of the peer's own then."""
-        if conn is not self._conn or not self._expects or not self._answers(payload):
+        answer = self._answers(payload)
+        if answer is None:
             return False
+        if conn is not self._conn or not self._expects or (answer[1] != self._name and self._sent.get(answer[1])):
+            return self.later(payload)
         if self._final is None or self._final(payload):
+            if self._name in self._sent:
+                self._sent[self._name] = answer[0].startswith("C")
             self._settle(Answered(payload))
         return True
+
+    def has_sent(self, control_id: str) -> bool:
+        """Whether a message of ours that went to one of the peers not long ago has this MSH-10."""
+        return control_id in self._sent
 
     def gone(self, conn: Connection) -> None:
         if conn is self._conn:
@@ -87,11 +112,21 @@ class Back:
             conn = self._newest()
             if conn is None or not conn.transmit(payload, partial(self._committed, done)):
                 done(NotSent("no sender is connected"))
-            elif not expects and not conn.commits:
+                continue
+            self._remember(self._names(payload))
+            if not expects and not conn.commits:
                 done(Written())
             else:
                 self._conn, self._done, self._final, self._expects = conn, done, final, expects
                 self._timer = asyncio.get_running_loop().call_later(timeout, self._timed_out)
+
+    def _remember(self, name: str) -> None:
+        self._name = name
+        self._sent.pop(name, None)
+        if name:
+            self._sent[name] = True
+        if len(self._sent) > MOST_REMEMBERED:
+            self._sent.popitem(last=False)
 
     def _committed(self, done: Callable[[Reply], None], stored: bool) -> None:
         """The peer has said on the transport level what became of a message."""

@@ -32,6 +32,9 @@ from engine.mllp.strangers import LONGEST, stranger, undecided
 
 WRITE_HIGH = 256 * 1024
 """Bytes of answers not taken by the peer above which it is no longer read."""
+PATIENCE = 20
+"""How many times as long as it may be silent a block may take in all: 20 minutes with the usual minute. In that time
+32 MB come at 220 kbit/s; who sends a byte now and then holds a connection, and hardly any memory, for no longer."""
 LINGER = 5.0
 """Seconds that a closing connection may take to deliver what was written to it."""
 
@@ -48,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_first",
         "_gone",
         "_handler",
+        "_heard",
         "_held",
         "_last",
         "_loop",
@@ -89,6 +93,7 @@ class Connection(asyncio.Protocol):
         self._pulse: asyncio.TimerHandle | None = None  # until it is announced; then of silence
         self._serial = 0  # of the unfinished block that is being timed
         self._since = 0.0  # loop time of that block's beginning
+        self._heard = 0.0  # loop time of its newest bytes
         self._last = 0.0  # loop time of the last byte, kept only where there is an idle limit
         self._owed = 0  # messages handed over and not answered yet
         self._held = False  # the handler wants quiet
@@ -161,6 +166,12 @@ class Connection(asyncio.Protocol):
         if self._owed:
             self._owed -= 1
         self._finish_if_done()
+
+    def unanswered(self) -> None:
+        """No answer is due here to one of the messages that came in: for its peer that ends the matter."""
+        if self._manner.one_message:
+            self._finishing = True
+        self.waive()
 
     def close(self) -> None:
         """Close once what was sent has gone out, or after `LINGER`."""
@@ -403,14 +414,16 @@ class Connection(asyncio.Protocol):
             if transport.is_reading():
                 transport.pause_reading()
         elif not transport.is_reading():
-            self._since = self._loop.time()  # a peer that was not read is not late
+            self._since = self._heard = self._loop.time()  # a peer that was not read is not late
             transport.resume_reading()
 
     def _watch(self) -> None:
-        """A block is open: see to it that it ends in time. One timer, however many blocks arrive in pieces."""
+        """A block is open: see to it that it goes on, and ends in time. One timer, however many blocks arrive in
+        pieces."""
+        self._heard = self._loop.time()
         if self._serial != self._decoder.serial:
             self._serial = self._decoder.serial
-            self._since = self._loop.time()
+            self._since = self._heard
         if self._timer is None:
             self._timer = self._loop.call_later(self._manner.frame_timeout, self._check)
 
@@ -420,8 +433,9 @@ class Connection(asyncio.Protocol):
             return
         now = self._loop.time()
         if not self._transport.is_reading():
-            self._since = now
-        left = self._since + self._manner.frame_timeout - now
+            self._since = self._heard = now
+        silence = self._manner.frame_timeout
+        left = min(self._heard + silence, self._since + PATIENCE * silence) - now
         if left > 0:
             self._timer = self._loop.call_later(left, self._check)
         else:

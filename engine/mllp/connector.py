@@ -34,7 +34,7 @@ class Connector(Peers):
         budget: Budget | None = None,
     ) -> None:
         """`max_bytes`: limit of one message. `tls`: made from `connect.tls` unless given; then TlsError where a file
-        cannot be used. The handler's `refused` hears why there is no connection, once for each reason in a row."""
+        cannot be used. The handler's `refused` hears of each attempt that fails, and why."""
         sockets = connect.sockets
         manner = Manner(
             connect.framing, max_bytes, connect.frame_timeout, sockets.idle, sockets.keepalive, budget=budget
@@ -53,7 +53,9 @@ class Connector(Peers):
         return self.address.port
 
     async def start(self) -> None:
-        """Begin to connect. Returns at once, whether the peer is there or not."""
+        """Begin to connect, unless that is being done. Returns at once, whether the peer is there or not."""
+        if self._running is not None and not self._running.done():
+            return
         name = f"mllp connector {self.address}"
         self._running = asyncio.get_running_loop().create_task(self._keep_connected(), name=name)
 
@@ -70,17 +72,13 @@ class Connector(Peers):
         await super().close(grace)
 
     async def _keep_connected(self) -> None:
-        told: str | None = None  # the last reason why not
         while True:
             try:
                 async with asyncio.timeout(self._connect.connect_timeout):
                     await self._make()
             except OSError as error:
-                if (reason := why(error)) != told:
-                    told = reason
-                    self._factory().refused(str(self.address), reason)
+                self._factory().refused(str(self.address), why(error))
             else:
-                told = None
                 await self._ended.wait()
             await asyncio.sleep(self._connect.reconnect * random.uniform(1 - JITTER, 1 + JITTER))
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import cast
 
 from engine.config.address import Address
@@ -24,18 +25,23 @@ SETTLE = 0.3
 ASK_TLS = 3.0
 """Seconds that a peer gets to show that it speaks TLS."""
 
+Final = Callable[[bytes], bool]
+
 
 class _Ear(asyncio.Protocol):
-    """Hears until a frame is there or the connection is gone."""
+    """Hears until the answer is there or the connection is gone."""
 
-    def __init__(self, framing: Framing) -> None:
+    def __init__(self, framing: Framing, final: Final) -> None:
         self.decoder = Decoder(MAX_BYTES, framing)
         self.heard = bytearray()  # as long as there is no frame
+        self.final = final
+        self.before: bytes | None = None  # a frame that is not the last word
         self.frame: bytes | None = None
+        self.more: bytes | None = None  # a frame behind it
         self.stored: bool | None = None  # what it says of our message on the transport level, in release 2
         self.lost: Exception | None = None
         self.over = asyncio.Event()  # a frame is there, or nothing more will come
-        self.gone = False
+        self.closed = asyncio.Event()
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -46,14 +52,27 @@ class _Ear(asyncio.Protocol):
         for event in self.decoder.feed(data):
             if isinstance(event, Commit):
                 self.stored = event.stored
-            elif isinstance(event, Frame) and self.frame is None:
-                self.frame = event.payload
+            elif isinstance(event, Frame):
+                self._sort(event.payload)
         if self.frame is not None or self.stored is False or self.decoder.stopped:
             self.over.set()
 
+    def _sort(self, payload: bytes) -> None:
+        if self.frame is not None:
+            self.more = self.more or payload
+        elif self.final(payload):
+            self.frame = payload
+        else:
+            self.before = payload
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self.gone, self.lost = True, exc
+        self.lost = exc
+        self.closed.set()
         self.over.set()
+
+    @property
+    def gone(self) -> bool:
+        return self.closed.is_set()
 
 
 async def diagnose(
@@ -64,10 +83,14 @@ async def diagnose(
     timeout: float = 10.0,  # noqa: ASYNC109  of each step, and a finding of its own
     message: bytes | None = None,
     source: str | None = None,
+    final: Final = lambda payload: True,
+    expects: bool = True,
 ) -> Finding:
     """Connect, and send `message` if there is one. `timeout`: seconds for each step. `source`: IP address to connect
-    from. The codes are those of engine.mllp.finding; `answered` means a whole frame, whatever stands in it."""
-    return await _Test(address, framing, tls, timeout, source).run(message)
+    from. `final`: whether a frame is the answer that is waited for; where none is, the last one counts. `expects`:
+    whether there will be one at all. The codes are those of engine.mllp.finding; `answered` means a whole frame,
+    whatever stands in it."""
+    return await _Test(address, framing, tls, timeout, source, final, expects).run(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +100,8 @@ class _Test:
     tls: ClientTls | None
     timeout: float
     source: str | None
+    final: Final
+    expects: bool
 
     async def run(self, message: bytes | None) -> Finding:
         begun = asyncio.get_running_loop().time()
@@ -85,7 +110,7 @@ class _Test:
                 sock = await dial(self.address, source=self.source)
         except OSError as error:
             return self._found(*of_connecting(error))
-        ear = _Ear(self.framing)
+        ear = _Ear(self.framing, self.final)
         try:
             async with asyncio.timeout(self.timeout):
                 await connect(sock, lambda: ear, self.address.host, self.tls, goodbye=SETTLE)
@@ -100,7 +125,7 @@ class _Test:
 
     async def _watch(self, ear: _Ear, took: float) -> Finding:
         """Nothing is sent: does the peer keep the connection?"""
-        await _until_over(ear, SETTLE)
+        await _wait(ear.over, SETTLE)
         if not ear.gone:
             return self._found("connected", connect_ms=took)
         if refused_us(ear.lost):
@@ -112,15 +137,19 @@ class _Test:
         assert ear.transport is not None
         written = loop.time()
         ear.transport.write(encode(message, self.framing))
-        await _until_over(ear, self.timeout)
+        await _wait(ear.over, self.timeout if self.expects else SETTLE)
+        answered = ear.frame or ear.before
         if ear.frame in (STORED, NOT_STORED):
             return self._found("peer_speaks_release_2", connect_ms=took)
-        if ear.frame is not None:
+        if answered is not None:
             answer_ms = (loop.time() - written) * 1000
             if self.framing.release == 2:
                 ear.transport.write(encode(STORED, self.framing))
-                await asyncio.sleep(0)  # an event loop may write only at the end of its turn
-            return self._found("answered", connect_ms=took, answer_ms=answer_ms, payload=ear.frame)
+            await _wait(ear.closed, SETTLE)  # a peer for whom a connection is for one message closes it soon
+            found = self._found("answered", connect_ms=took, answer_ms=answer_ms, payload=answered)
+            return replace(found, more=ear.more, closes=ear.gone)
+        if not self.expects and not ear.gone and not ear.heard:
+            return self._found("written", connect_ms=took)
         return self._found(*await self._unanswered(ear), connect_ms=took)
 
     async def _unanswered(self, ear: _Ear) -> tuple[str, str]:
@@ -172,9 +201,9 @@ class _Test:
         return Finding(code, sentence, connect_ms, answer_ms, payload)
 
 
-async def _until_over(ear: _Ear, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
-            await ear.over.wait()
+            await event.wait()
     except TimeoutError:
         return

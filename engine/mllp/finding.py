@@ -15,7 +15,7 @@ from engine.config.edge import Framing
 from engine.mllp.dial import NoSource
 from engine.mllp.handshake import refused_us
 
-GOOD = ("connected", "answered")
+GOOD = ("connected", "answered", "written")
 
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 _CERTIFICATE_WANTED = ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_HANDSHAKE_FAILURE")
@@ -26,13 +26,16 @@ _TLS_ALERT = b"\x15\x03"  # content type and major version of an alert (RFC 8446
 @dataclass(frozen=True, slots=True)
 class Finding:
     """connect_ms: from the first step to the open connection, TLS included. answer_ms: from writing the message to the
-    end of its answer. payload: that answer, of which the caller knows whether it is this message's (MSA-2)."""
+    end of its answer. payload: that answer, of which the caller knows whether it is this message's (MSA-2). more: what
+    came right behind it. closes: the peer closed the connection after its answer."""
 
     code: str
     sentence: str
     connect_ms: float | None = None
     answer_ms: float | None = None
     payload: bytes | None = field(default=None, repr=False)
+    more: bytes | None = field(default=None, repr=False)
+    closes: bool = False
 
     @property
     def good(self) -> bool:
@@ -75,6 +78,7 @@ _SENTENCES = {
     "release: 2",
     "bad_frame": "{to} sent back {detail}",
     "answered": "{to} answered",
+    "written": "the message was written to {to}, from where no answer is expected",
 }
 
 CODES = tuple(_SENTENCES)

@@ -44,7 +44,8 @@ class Handler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How connections are kept. Times in seconds; `idle` None = as long as the peer likes."""
+    """How connections are kept. Times in seconds; `idle` None = as long as the peer likes. `frame_timeout`: without a
+    byte in a message, which may take `engine.mllp.connection.PATIENCE` times as long in all."""
 
     framing: Framing = MLLP
     max_bytes: int = MAX_BYTES

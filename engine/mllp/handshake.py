@@ -18,6 +18,11 @@ HANDSHAKE = 10.0
 PACE = 0.004
 """Seconds from the beginning of one handshake to that of the next."""
 
+LINGER = 2.0
+"""Seconds for which a peer that is turned away may go on sending: closing on its bytes would take our alert with it."""
+LAST_WORDS = "alert"
+"""The attribute of an error of a handshake of ours that holds the alert for the peer."""
+
 _CLIENT_HELLO = 0x16  # content type "handshake" (RFC 8446, 5.1)
 _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -101,6 +106,23 @@ async def hello(sock: socket.socket) -> bool:
         raise NotTls
     await _turns.setdefault(loop, _Turns()).mine()
     return True
+
+
+async def turn_away(sock: socket.socket, error: OSError) -> None:
+    """Tell a peer whose handshake has failed why, as TLS has it (RFC 8446, 6.2), and close."""
+    loop = asyncio.get_running_loop()
+    try:
+        alert = error.__dict__.get(LAST_WORDS, b"")
+        if alert:
+            async with asyncio.timeout(LINGER):
+                await loop.sock_sendall(sock, alert)
+                sock.shutdown(socket.SHUT_WR)
+                while await loop.sock_recv(sock, 65536):
+                    continue
+    except OSError:
+        return
+    finally:
+        sock.close()
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:

@@ -22,7 +22,7 @@ from engine.mllp.connection import LINGER, Connection
 from engine.mllp.decrypted import Decrypted
 from engine.mllp.framing import MAX_BYTES
 from engine.mllp.handler import Handler, Manner
-from engine.mllp.handshake import HANDSHAKE, hello, why_not
+from engine.mllp.handshake import HANDSHAKE, hello, turn_away, why_not
 from engine.mllp.peers import Peers
 from engine.mllp.sockets import host_of, listening, peer_of
 from engine.mllp.tls import ServerTls
@@ -63,7 +63,7 @@ class Listener(Peers):
         budget: Budget | None = None,
     ) -> None:
         """`handler_factory` gives each new connection its handler; it may give the same one to all.
-        `max_bytes`: limit of one message. `frame_timeout`: seconds from a message's first byte to its last.
+        `max_bytes`: limit of one message. `frame_timeout`: seconds without a byte in a message.
         `allow`, `probes`: networks (CIDR); see engine.config.edge.Listen. ValueError where `framing` cannot work."""
         manner = Manner(framing, max_bytes, frame_timeout, sockets.idle, sockets.keepalive, sockets.one_message, budget)
         super().__init__(handler_factory, manner)
@@ -202,12 +202,15 @@ class Listener(Peers):
 
     async def _greet_tls(self, sock: socket.socket, peer: str, make: Callable[[], Connection], tls: ServerTls) -> None:
         """A TLS handshake, when it is this connection's turn."""
+        spare: socket.socket | None = None  # the event loop closes its own when the handshake fails
         try:
             if not await hello(sock):
                 sock.close()
                 if self._listening:
                     self._factory().probed(peer)
                 return
+            with contextlib.suppress(OSError):
+                spare = sock.dup()
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: Decrypted(make()),
                 sock,
@@ -219,6 +222,12 @@ class Listener(Peers):
             sock.close()
             if self._listening:
                 self._factory().refused(peer, why_not(error))
+                if spare is not None:
+                    self._arriving[peer] = (self._arriving[peer][0], spare)
+                    await turn_away(spare, error)
+        finally:
+            if spare is not None:
+                spare.close()
 
     # -- from a connection (engine.mllp.handler.Owner)
 

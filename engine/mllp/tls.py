@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.edge import Tls
+from engine.mllp.handshake import LAST_WORDS
 
 DAY = 86_400 * 1_000_000  # microseconds
 
@@ -65,6 +66,32 @@ class _Files:
         return tuple(_stamp(path) for path in (self.tls.certificate, self.tls.key, self.tls.ca))
 
 
+class _Telling(ssl.SSLObject):
+    """One connection's TLS, whose failing handshake hands over the alert that says why to the peer. The event loops
+    would drop it with the connection."""
+
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            error.__dict__[LAST_WORDS] = self.outgoing.read()
+            raise
+
+
+class _ServerContext(ssl.SSLContext):
+    sslobject_class = _Telling
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
+        made = super().wrap_bio(incoming, outgoing, *args, **options)
+        assert isinstance(made, _Telling)
+        made.outgoing = outgoing
+        return made
+
+
 class ServerTls(_Files):
     """A listener's side. With `ca` a peer without a certificate that one of its authorities signed is refused."""
 
@@ -76,7 +103,7 @@ class ServerTls(_Files):
         self._names = frozenset(name.casefold() for name in tls.names)
 
     def _context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
         if self.tls.ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
         return context

@@ -24,7 +24,15 @@ DELIVERY_LATENCY = METRICS.histogram(
 POINTS = METRICS.counter("interlock_medplum_quota_points_total", "FHIR quota points used", "channel", "destination")
 RELAYED = METRICS.counter("interlock_relayed_total", "Answers of the old engine passed to the sender", "channel")
 RELAY_LATE = METRICS.counter("interlock_relay_late_total", "Answers that came too late to be relayed", "channel")
-BREAKER = METRICS.gauge("interlock_breaker_open", "1 while nothing is sent to the endpoint", "endpoint")
+BREAKER = METRICS.gauge("interlock_breaker_open", "1 while the endpoint is in trouble and nothing is sent", "endpoint")
+RESTING = METRICS.gauge("interlock_endpoint_resting", "1 while the endpoint is outside its delivery hours", "endpoint")
+ANSWERS = METRICS.gauge("interlock_answers_listening", "1 while the port for its answers is open", "endpoint")
+TURNED_AWAY = METRICS.counter(
+    "interlock_answers_refused_total", "Connections turned away at the port for the endpoint's answers", "endpoint"
+)
+LATER_NO = METRICS.counter(
+    "interlock_later_no_total", "Messages that were settled when the endpoint said no to them", "channel", "destination"
+)
 STRAY = METRICS.counter("interlock_stray_bytes_total", "Bytes from an endpoint that nobody asked for", "endpoint")
 OPEN = METRICS.gauge("interlock_open_messages", "Messages not settled, by state", "channel", "destination", "state")
 OLDEST = METRICS.gauge(
@@ -153,6 +161,23 @@ class RelayLate(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LaterNo(Event):
+    """The endpoint said no to a message that was settled already, after an accept acknowledgement or where no answer
+    was waited for. The answer is kept."""
+
+    channel: str
+    destination: str
+    seq: int
+    reason: str
+    level: ClassVar[Level | None] = "error"
+    limited: ClassVar[bool] = True
+    said: ClassVar[str] = "{destination} said no to message {seq}, which had counted as delivered: {reason}"
+
+    def count(self) -> None:
+        LATER_NO.of(self.channel, self.destination).n += 1
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerOpened(Event):
     """Nothing more is sent to the endpoint until a trial succeeds; no message is blamed."""
 
@@ -175,6 +200,40 @@ class BreakerClosed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HoursOver(Event):
+    """The endpoint's delivery hours are over, as planned. `until`: when they begin again, ISO 8601 in their zone."""
+
+    endpoint: str
+    until: str
+    said: ClassVar[str] = "{endpoint} is closed until {until}: what comes for it waits"
+
+    def count(self) -> None:
+        RESTING.of(self.endpoint).n = 1
+        BREAKER.of(self.endpoint).n = 0  # it is not asked any more whether it is back
+
+
+@dataclass(frozen=True, slots=True)
+class HoursBegun(Event):
+    endpoint: str
+    said: ClassVar[str] = "{endpoint} is within its delivery hours again"
+
+    def count(self) -> None:
+        RESTING.of(self.endpoint).n = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersHeard(Event):
+    """The port where an endpoint's answers come is open."""
+
+    endpoint: str
+    address: str
+    said: ClassVar[str] = "listening on {address} for the answers of {endpoint}"
+
+    def count(self) -> None:
+        ANSWERS.of(self.endpoint).n = 1
+
+
+@dataclass(frozen=True, slots=True)
 class AnswersUnheard(Event):
     """The port where an endpoint's answers come cannot be had: what is sent there stays unanswered."""
 
@@ -183,6 +242,24 @@ class AnswersUnheard(Event):
     reason: str
     level: ClassVar[Level | None] = "error"
     said: ClassVar[str] = "cannot listen on {address} for the answers of {endpoint}: {reason}"
+
+    def count(self) -> None:
+        ANSWERS.of(self.endpoint).n = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AnswererRefused(Event):
+    """A connection to the port for an endpoint's answers that is closed before anything is read."""
+
+    endpoint: str
+    peer: str
+    reason: str
+    level: ClassVar[Level | None] = "warning"
+    limited: ClassVar[bool] = True
+    said: ClassVar[str] = "{peer} turned away where the answers of {endpoint} come: {reason}"
+
+    def count(self) -> None:
+        TURNED_AWAY.of(self.endpoint).n += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 An event is a frozen dataclass under `Event`; its fields come from the table in `fields.py`. Where standard error
 is a terminal the line is for reading, else it is one JSON object: `ts` (UTC), `level`, `event`, the fields.
-Events that may come in floods (`limited`) print the first of a class, channel and destination in a second, then how
-many more there were; their metrics count every one.
+Events that may come in floods (`limited`) print the first of a class, channel and destination in a second, then the
+newest, with how many `more` there were between; their metrics count every one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Event:
 
     level: None = counted only, no line. `error` means that a person has to do something.
     said: the line for people; `{field}` stands for a field.
-    limited: at most one line a second for each channel (or endpoint) and destination.
+    limited: the first of a second for each channel (or endpoint) and destination, then the newest of the others.
     """
 
     level: ClassVar[Level | None] = "info"
@@ -68,7 +68,7 @@ class Log:
         self._clock = clock
         self._now = now
         self._lock = threading.Lock()
-        self._windows: dict[tuple[type[Event], object, object], tuple[float, int]] = {}
+        self._windows: dict[tuple[type[Event], object, object], tuple[float, int, Event]] = {}
 
     def write(self, event: Event) -> None:
         if event.level is None:
@@ -89,24 +89,21 @@ class Log:
         key = (type(event), where, getattr(event, "destination", None))
         window = self._windows.get(key)
         if window is None:
-            self._windows[key] = (self._clock() + WINDOW_S, 0)
+            self._windows[key] = (self._clock() + WINDOW_S, 0, event)
             return True
-        self._windows[key] = (window[0], window[1] + 1)
+        self._windows[key] = (window[0], window[1] + 1, event)
         return False
 
     def _sweep(self, everything: bool = False) -> None:
         if not self._windows:
             return
         now = self._clock()
-        for key in [key for key, (end, _) in self._windows.items() if everything or end <= now]:
-            kind, *where = key
-            _, more = self._windows.pop(key)
-            if more:
-                names = ("channel", "destination")
-                subject = {
-                    name: cleared(name, value) for name, value in zip(names, where, strict=True) if value is not None
-                }
-                self._put(kind.level or "info", kind.name(), {**subject, "more": more}, "{more} more like this")
+        for key in [key for key, (end, _, _) in self._windows.items() if everything or end <= now]:
+            _, later, newest = self._windows.pop(key)
+            if later:
+                more = {"more": later - 1} if later > 1 else {}
+                said = newest.said + (" (and {more} more like this)" if more else "")
+                self._put(newest.level or "info", newest.name(), newest.values() | more, said)
 
     def _put(self, level: Level, name: str, values: dict[str, object], said: str) -> None:
         stream = sys.stderr if self._stream is None else self._stream
@@ -125,7 +122,7 @@ class Log:
             head = {"ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "level": level}
             return orjson.dumps({**head, "event": name, **values}).decode() + "\n"
         where = f" {values['channel']}:" if values.get("channel") else ""
-        return f"{moment:%H:%M:%S} {level:<7}{where} {_sentence(said, values) or name}\n"
+        return f"{moment.astimezone().isoformat(' ', 'seconds')} {level:<7}{where} {_sentence(said, values) or name}\n"
 
 
 def _sentence(said: str, values: dict[str, object]) -> str:

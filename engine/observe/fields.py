@@ -15,6 +15,7 @@ WITHHELD = "(withheld)"
 ID = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.~/:@+\[\]-]{0,127}")
 ADDRESS = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+):[0-9]{1,5}")
 CODE = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}([+-][0-9]{2}:[0-9]{2})?")
 PATH = re.compile(r"[^\x00-\x1f|^]{1,400}")
 # Words of ours: no HL7 delimiters, nothing long, and a caret only inside a message type such as ORU^R01.
 REASON = re.compile(r"(?:[^\x00-\x1f\x7f|^~&\\{}<>\"]|(?<=[A-Z0-9]{3})\^(?=[A-Z0-9]{3}\b)){1,240}")
@@ -29,7 +30,7 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
         "channel": ID,
         "channels": NUMBER,
         "code": CODE,
-        "connection": NUMBER,
+        "connection": NUMBER,  # written as `interlock show` writes it
         "destination": ID,
         "endpoint": ID,
         "first_seq": NUMBER,
@@ -49,8 +50,10 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
         "run": NUMBER,
         "size": NUMBER,
         "step": REASON,
+        "table": ID,
         "tap": ID,
         "term": NUMBER,
+        "until": MOMENT,
         "verb": CODE,
         "version": CODE,
         "who": REASON,
@@ -60,6 +63,8 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
 
 def cleared(name: str, value: object) -> object:
     """The value if it has its field's shape, else `(withheld)`. Numbers and None pass."""
+    if name == "connection" and isinstance(value, int):
+        return f"{value >> 32}.{value & 0xFFFFFFFF}"  # the service's term and a number in it
     if isinstance(value, float):
         return round(value, 3)
     if value is None or isinstance(value, int):

@@ -9,7 +9,9 @@ from engine.observe.codes import label
 from engine.observe.events import Event, Level
 from engine.observe.metrics import ACK_SECONDS, METRICS, Counter, Gauge, Histogram
 
-LISTENING = METRICS.gauge("interlock_listening", "1 while the channel's port is open", "channel")
+LISTENING = METRICS.gauge(
+    "interlock_listening", "1 while the channel's port is open, or the connection that it makes", "channel"
+)
 CONNECTIONS = METRICS.gauge("interlock_connections", "Peers connected to the channel's port", "channel")
 CONNECTED = METRICS.counter("interlock_connects_total", "Connections accepted", "channel")
 STORED = METRICS.counter("interlock_stored_total", "Messages stored durably", "channel")
@@ -29,6 +31,9 @@ EVIDENCE_LOST = METRICS.counter(
 )
 TURNED_AWAY = METRICS.counter(
     "interlock_peers_refused_total", "Connections closed unread: not in `allow`, too many, TLS that failed", "channel"
+)
+UNREACHED = METRICS.counter(
+    "interlock_unreached_total", "Attempts to connect to the peer that sends to the channel, and failed", "channel"
 )
 PROBED = METRICS.counter("interlock_probes_total", "Connections that ended without a byte", "channel")
 STRAY = METRICS.counter(
@@ -85,6 +90,29 @@ class ListenerFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SenderReached(Event):
+    """A peer that we connect to, to receive, is there."""
+
+    channel: str
+    address: str
+    said: ClassVar[str] = "connected to {address}, which sends"
+
+    def count(self) -> None:
+        LISTENING.of(self.channel).n = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SenderUnreached(Event):
+    """It is not there. Told when the reason changes, and once a minute; LISTENING and UNREACHED tell all the time."""
+
+    channel: str
+    address: str
+    reason: str
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "cannot connect to {address}, which is to send: {reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class PeerConnected(Event):
     channel: str
     peer: str
@@ -124,7 +152,8 @@ class PeerRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class FrameRefused(Event):
-    """A whole frame that was answered no and not stored; its bytes are kept as an intake event."""
+    """A whole frame that was answered no and not stored; its bytes are kept as an intake event. `code`: what its sender
+    sees, `nothing` where it does not want to hear of it."""
 
     channel: str
     peer: str

@@ -56,10 +56,60 @@ class LedgerUnbalanced(Event):
 
 @dataclass(frozen=True, slots=True)
 class LedgerOpened(Event):
+    """messages: stored so far, in all channels. open: not settled; one that is due at two destinations counts twice."""
+
     ledger: str
     incarnation: str
     term: int
-    said: ClassVar[str] = "ledger {ledger}, incarnation {incarnation}, term {term}"
+    messages: int
+    open: int
+    said: ClassVar[str] = (
+        "ledger {ledger}, incarnation {incarnation}, term {term}; taken up: {messages} messages, {open} open"
+    )
+
+
+BACKUPS = METRICS.counter("interlock_backups_total", "Backups of the ledger, by what became of them", "state")
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp(Event):
+    """A backup was written, read back and counted."""
+
+    messages: int
+    size: int
+    seconds: float
+    said: ClassVar[str] = "a backup of {messages} messages, {size} bytes, in {seconds:.1f} s"
+
+    def count(self) -> None:
+        BACKUPS.of("done").n += 1
+
+
+@dataclass(frozen=True, slots=True)
+class BackupFailed(Event):
+    """Who asked for it is told why."""
+
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "a backup could not be made"
+
+    def count(self) -> None:
+        BACKUPS.of("failed").n += 1
+
+
+PRUNED = METRICS.counter("interlock_pruned_total", "Rows that were kept long enough, and removed", "channel", "code")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned(Event):
+    """What was kept long enough is gone. code: the class; messages: how many rows of it; size: their bytes."""
+
+    channel: str
+    code: str
+    messages: int
+    size: int
+    said: ClassVar[str] = "removed by age: {messages} of {code}, {size} bytes"
+
+    def count(self) -> None:
+        PRUNED.of(self.channel, self.code).n += self.messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,33 @@ class EpochOpened(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TableRead(Event):
+    """A table of a v2 mapping has new content, and is used from now on."""
+
+    table: str
+    said: ClassVar[str] = "the table {table} was read anew"
+
+
+@dataclass(frozen=True, slots=True)
+class TableBroken(Event):
+    """A table's file has a mistake: what was read before is still used."""
+
+    table: str
+    reason: str
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "the table {table} could not be read anew, its old content stays: {reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class TableStale(Event):
+    """A table that is in use is older than it may be: what is mapped with it waits, or is refused, as it says."""
+
+    table: str
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "the table {table} is older than its max_age"
+
+
+@dataclass(frozen=True, slots=True)
 class PhaseSeen(Event):
     """A channel's phase as the ledger has it at start. Counted only."""
 

@@ -25,6 +25,9 @@ from engine.service.ways import Ways
 COMPARED = frozenset({Phase.PARALLEL.value, Phase.LIVE.value})
 """Phases in which outputs are attributed to inputs."""
 
+OURS = frozenset({State.CAPTURED, State.DUPLICATE})
+"""What we would send for an input is known. For a repeat it is what we would have sent for the first."""
+
 NOTHING_COMES = frozenset({State.REFUSED, State.DEAD})
 
 
@@ -155,10 +158,8 @@ class Comparisons:
         tapped = self.channels.get(course.channel.name)
         if tapped is None or not tapped.attributes:
             return
-        if (
-            settlement.state is State.CAPTURED
-        ):  # a real endpoint gets the frame as it came, so that is what we would send
-            tapped.comparer.captured(settlement.seq, course.name, settlement.message.raw)
+        if settlement.state in OURS:  # where the output is not kept apart, it is the frame as it came
+            tapped.comparer.captured(settlement.seq, course.name, settlement.output or settlement.message.raw)
         elif course is course.channel.relay:
             if settlement.state in NOTHING_COMES:
                 tapped.comparer.refused(settlement.seq)

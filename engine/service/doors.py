@@ -17,6 +17,7 @@ from engine.delivery.line import Line
 from engine.delivery.sender import Job
 from engine.hl7.ack import parse_ack
 from engine.hl7.charset import Undecodable, decode
+from engine.hl7.peek import peek
 from engine.intake.answering import Answering, Elsewhere
 from engine.intake.files import FileSource
 from engine.intake.inlet import Clocks, Inlet
@@ -66,7 +67,10 @@ class Doors:
     def rules(self, channel: Channel) -> Rules:
         """What `live` takes."""
         takes = channel.takes
-        return Rules(self._ways.accepts(channel), lambda raw: _is_text(raw, takes), takes.batch != "refuse")
+        reads = _reads(channel)  # where nothing of ours does, bytes are bytes
+        return Rules(
+            self._ways.accepts(channel), lambda raw: not reads or _is_text(raw, takes), takes.batch != "refuse"
+        )
 
     def add(self, channel: Channel) -> None:
         """Build what a channel needs to receive; `open` opens it. The channels of a feed are added before its port."""
@@ -146,7 +150,7 @@ class Doors:
     def back(self, channel: str) -> Line:
         """The line back to the senders of a channel, on their own connections."""
         if channel not in self._backs:
-            self._backs[channel] = Back(lambda: self._connections(channel), lambda raw: parse_ack(raw) is not None)
+            self._backs[channel] = Back(lambda: self._connections(channel), _name, _answer)
             if port := self.ports.get(channel):
                 port.back = self._backs[channel]
         return self._backs[channel]
@@ -269,6 +273,25 @@ class Doors:
     def sweep(self) -> None:
         for inlet in self.inlets.values():
             inlet.sweep()
+
+
+def _reads(channel: Channel) -> bool:
+    """Whether something of ours reads a channel's messages as text: a mapping, a filter, a memory. Where there is no
+    target yet, it may be."""
+    if channel.target is None or channel.remember:
+        return True
+    return any(each.kind == "medplum" or each.mapping or each.filter for each in channel.target.destinations)
+
+
+def _name(raw: bytes) -> str:
+    """MSH-10 of a message that goes back to a sender."""
+    return (peek(raw).control_id or "").strip()
+
+
+def _answer(raw: bytes) -> tuple[str, str] | None:
+    """MSA-1 and MSA-2 of a frame that answers."""
+    answer = parse_ack(raw)
+    return None if answer is None else (answer.code, answer.control_id.strip())
 
 
 def _is_text(raw: bytes, takes: Takes) -> bool:

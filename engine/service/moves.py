@@ -22,6 +22,7 @@ from engine.ledger.routing import LEGACY, Routing
 from engine.ledger.sqlite import journal
 from engine.migration.doors import source_of
 from engine.migration.gate.check import Fact
+from engine.migration.gate.watch import is_monitoring
 from engine.migration.gate.window import inside
 from engine.migration.peers import Here, Socket, here, kernel, plain
 from engine.migration.phases import Phase, routing
@@ -49,6 +50,7 @@ class Moves:
         self.feeds: Mapping[str, Feed] = {feed.id: feed for feed in service.configuration.feeds}
         self.last_scrape = 0  # microseconds since 1970
         self.scraper = ""
+        self.other_reader = ""
         self._counts: deque[tuple[float, dict[str, int]]] = deque(maxlen=RATES_OVER + 1)
         self._versions: dict[str, str] = {}
 
@@ -116,14 +118,16 @@ class Moves:
     # -- seen
 
     def scraped(self, agent: str) -> None:
-        """Somebody has read the metrics."""
-        if agent.startswith("Prometheus"):
+        """Somebody has read the metrics; what reads them once is no monitoring."""
+        if is_monitoring(agent):
             self.last_scrape, self.scraper = self.now(), agent[:40]
+        else:
+            self.other_reader = agent[:40] or "a client without a name"
 
     async def facts(self, channel: Channel) -> list[Fact]:
         destinations = await self._destinations(channel)
         now = self.now()
-        scrape = {"last_scrape": self.last_scrape or None, "agent": self.scraper}
+        scrape = {"last_scrape": self.last_scrape or None, "agent": self.scraper, "other": self.other_reader}
         return [
             Fact("vendor", await self._vendor(channel), now),
             Fact("destinations", destinations, now),

@@ -15,12 +15,14 @@ from typing import Any
 
 from engine.config.feed import Feed
 from engine.config.model import Channel, Configuration
+from engine.delivery.outputs import Memory
 from engine.delivery.runner import Runner
 from engine.intake.inlet import Clocks
 from engine.ledger.audit import Entry
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import IntakeEvent, Message, Settlement, State, TapOutput
 from engine.ledger.outcome import Outcome, Result
+from engine.ledger.repeats import Repeats, essence
 from engine.ledger.routing import LEGACY, Epoch
 from engine.ledger.sqlite import copies
 from engine.ledger.sqlite.ledger import SqliteLedger
@@ -33,14 +35,20 @@ from engine.observe.events import emit
 from engine.observe.ledger_events import LedgerOpened, LedgerRecovered, LedgerUnwritable, RowFailed
 from engine.observe.migration_events import HELD, HoldOverdue
 from engine.observe.service_events import EpochOpened, Fault, PhaseSeen, ServiceStopping, Stranded
+from engine.remedy.replaying import Replaying
+from engine.service.afterwards import Afterwards
 from engine.service.comparing import Comparisons
 from engine.service.doors import Doors
+from engine.service.follower import Follower
+from engine.service.keeping import Keeping
 from engine.service.moments import now_us
 from engine.service.moves import PAGE_EVERY, Moves
+from engine.service.remembering import Remembering
 from engine.service.ways import Ways
 
 SWEEP = 0.2  # seconds between looks for late answers
 SWEEPS_A_SECOND = 5
+TABLES_EVERY = 5.0  # seconds between looks whether a table's file has changed
 GRACE = 3.0  # seconds that what is on the way gets at the end
 COLLECT = (20_000, 20, 50)  # messages come and go without cycles; looking for some every 700 objects costs a tenth
 SOCKETS_A_TERM = 1 << 32  # connection numbers never repeat: the term is their upper half
@@ -60,6 +68,7 @@ class Service:
         self.runners: list[Runner] = []
         self.fatal: BaseException | None = None
         self.ended = asyncio.Event()
+        self.remembering: Remembering | None = None
         self.ways = ways or Ways(configuration)
         self._sockets = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -69,9 +78,13 @@ class Service:
         """Raises LedgerError, MappingError, StartError."""
         self.ways.prepare()
         self.ledger = SqliteLedger(self.configuration.service.ledger, now_us)
-        emit(LedgerOpened(str(self.ledger.path), self.ledger.incarnation, self.ledger.term))
+        books = self.ledger.channels.values()
+        still_open = sum(course.unsettled() for book in books for course in book.courses)
+        messages = sum(book.seq for book in books)
+        emit(LedgerOpened(str(self.ledger.path), self.ledger.incarnation, self.ledger.term, messages, still_open))
         self.ledger.on_unwritable = self._unwritable
         self.ledger.on_fatal = self._fatal
+        self.follower = Follower(self.ledger)
         self.ledger.start(self._committed)
         loop = asyncio.get_running_loop()
         self._clocks = Clocks(now_us, loop.time)
@@ -86,11 +99,24 @@ class Service:
             self.ledger, self.ways, self._clocks, self._number,
             self.spawn,
         )  # fmt: skip
-        self.ways.back, self.ways.later, self.ways.answered = self.doors.back, self._answered_later, self._answered
+        self.ways.back, self.ways.answered = self.doors.back, self._answered
+        self.ways.later = Afterwards(self.ledger, self.doors.inlets, self.ways.meanings, now_us).heard
         self.ways.books = self._books
+        self.replaying = Replaying(self.ledger, now_us)
+        self.keeping = Keeping.of(self.configuration, self.ledger, now_us, self._running)
         self.comparisons = Comparisons(self.ledger, self.ways, now_us, self._number, self.spawn)
         await self.conductor.load()
         await asyncio.gather(*(self._open_epoch(channel) for channel in self.configuration.channels))
+        self.remembering = Remembering(self.ledger, self.ways.remembers())
+        self.ways.memory = Memory(self.remembering.recall, self.remembering.caught_up)
+        await self.remembering.open()
+        await self.ledger.watch_repeats(
+            {
+                channel.id: Repeats(int(channel.duplicates.window * 1e6), essence(channel.duplicates.ignore))
+                for channel in self.configuration.channels
+                if channel.duplicates.window
+            }
+        )
         for channel in self.configuration.channels:
             self._build(channel)
         for feed in self.configuration.feeds:
@@ -102,6 +128,14 @@ class Service:
         await self.doors.open()
         self.spawn(self.ways.certificates.watch(), "certificates")
         self.spawn(self._sweep(), "sweep")
+        await self.follower.open()
+        self.spawn(self.follower.run(), "follower")
+        self.spawn(self.follower.tidy(), "tidy")
+        self.spawn(self.remembering.run(), "remembering")
+        if self.ways.v2.reads_files:
+            self.spawn(self._tables(), "tables")
+        self.spawn(self.keeping.run(), "keeping")
+        await self.replaying.start()
         await self.conductor.start()
         gc.collect()
         gc.freeze()  # what was built lives as long as the process: no collection need look at it again
@@ -113,6 +147,7 @@ class Service:
         await self.doors.shut(GRACE)
         await self._quiet(deadline)
         await self.comparisons.close(GRACE)
+        await self.replaying.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -120,9 +155,16 @@ class Service:
             await runner.stop()
         await self.doors.end()
         await self.ways.close()
+        self.keeping.close()
+        if self.remembering is not None:
+            self.remembering.close()
         await self.ledger.close()
 
     # -- building
+
+    def _running(self, channel: str) -> str:
+        """Which run of a channel goes on, in words."""
+        return next((f"run {row.id} ({row.verb})" for row in self.conductor.runs.of([channel])), "")
 
     def _conflicts(self, channel: Channel) -> list[str]:
         """Where the channel's file no longer has what the phase that the ledger is in needs: its messages would be
@@ -199,7 +241,7 @@ class Service:
         for course in book.courses:
             if course.runner is not None or not (course.spans or course.open):
                 continue
-            destination = self.ways.destination(channel, course.name, self.ledger.incarnation)
+            destination = self.ways.destination(channel, course.name, self.ledger.incarnations)
             if destination is None:
                 self._stranded(course)
                 continue
@@ -229,10 +271,6 @@ class Service:
         self._sockets += 1
         return self._sockets
 
-    def _answered_later(self, message: Message, reply: Any, answer: bytes) -> None:
-        """The old engine's application has answered, after the accept acknowledgement that its sender has."""
-        self.doors.inlets[message.channel.name].answered_later(message, reply, answer)
-
     def _books(self, feed: str) -> list[ChannelBook]:
         """Of a feed's channels."""
         names = self.moves.feeds[feed].channels
@@ -252,7 +290,10 @@ class Service:
     def _committed(self, commit: Commit) -> None:
         """A transaction is durable. Each message is its own affair: what goes wrong with one spoils no other."""
         COMMITS.n += 1
+        self.follower.committed(commit)
         doors, comparisons = self.doors, self.comparisons
+        if self.remembering is not None:  # before anything that was stored is sent
+            self.remembering.committed(commit.stored)
         for message in commit.stored:
             try:
                 doors.stored(message)
@@ -261,6 +302,8 @@ class Service:
             except Exception as error:
                 emit(Fault.of(error))
         for settlement in commit.settled:
+            if settlement.delivery > 1:
+                self.replaying.settled(settlement.course)
             if settlement.message.reply is not None and settlement.course is settlement.course.channel.relay:
                 self._guarded(doors.settled, settlement)
         if comparisons.channels:
@@ -334,6 +377,25 @@ class Service:
                 self._guarded(self.comparisons.tick)
                 self.moves.sample()
                 self._overdue(turn)
+
+    async def _tables(self) -> None:
+        """A table with new content makes another mapping of those that use it, which opens an epoch. Where a run goes
+        on, it is opened after its end."""
+        late = False
+        while True:
+            await asyncio.sleep(TABLES_EVERY)
+            late |= await self.ways.refresh()
+            if late:
+                late = False
+                for channel in self.configuration.channels:
+                    book = self.ledger.channels[channel.id]
+                    table = routing(channel, Phase(book.epoch.phase), self.ways.versions(channel))
+                    if table == book.epoch.routing:
+                        continue
+                    if book.barrier is not None:
+                        late = True
+                    else:
+                        await self._open_epoch(channel)
 
     def _overdue(self, turn: int) -> None:
         """A hold that has outlived its limit pages, and again."""

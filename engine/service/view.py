@@ -14,10 +14,14 @@ from engine.config.edge import Files, FromFeed
 from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.hl7.peek import peek
+from engine.intake.told import committed, told
 from engine.ledger.course import ChannelBook, Course
-from engine.ledger.model import OPEN, State
-from engine.ledger.routing import Epoch
+from engine.ledger.model import OPEN, Message, OpenWork, State
+from engine.ledger.routing import LEGACY, Epoch
+from engine.ledger.sqlite import later, retention
+from engine.migration.refused import Refused
 from engine.service.moments import iso, now_us
+from engine.service.searching import Searching
 from engine.service.service import Service
 
 _OPEN = {state.label for state in OPEN}
@@ -51,7 +55,14 @@ class View:
             "writable": self._ledger.unwritable is None,
             "balanced": all(row["balanced"] for row in rows),
             "channels": channels,
-        }
+            "answers": [
+                {
+                    "endpoint": port.endpoint, "listening": port.down is None, "down": port.down,
+                    "address": str(port.address), "peers": [each.peer for each in port.listener.connections],
+                }
+                for port in self._service.ways.answer_ports.values()
+            ],
+        }  # fmt: skip
 
     async def _channel(
         self, book: ChannelBook, rows: list[dict[str, Any]], newest: list[tuple[Any, ...]]
@@ -107,6 +118,8 @@ class View:
             "open": still_open,
             "oldest_s": await self._oldest(course) if still_open else None,
             "breaker": self._why_nothing_is_sent(course, still_open),
+            "next_trial_s": course.runner.destination.breaker.asks_in if course.runner else None,
+            "rests_until": _rests_until(course),
             "balanced": all(row["balanced"] for row in rows),
         }
 
@@ -114,7 +127,7 @@ class View:
         if course.runner is None:
             return "it is no longer configured" if still_open else None
         breaker = course.runner.destination.breaker
-        return breaker.reason if breaker.open else None
+        return breaker.reason if breaker.open and breaker.rests_until is None else None
 
     async def _oldest(self, course: Course) -> float | None:
         """Age of the oldest message not settled, in seconds."""
@@ -146,7 +159,7 @@ class View:
         failed = {**self._service.doors.down, **comparisons.down, **self._service.ways.down}
         taps = [f"{name}/{tap}" for name, tapped in comparisons.channels.items() for tap in tapped.ports]
         doors = self._service.doors
-        answers = [port.name for port in self._service.ways.answer_ports]
+        answers = [port.name for port in self._service.ways.answer_ports.values()]
         listeners = {name: failed.get(name, "") for name in [*doors.ports, *doors.files, *taps, *answers]}
         breakers = self._service.ways.breakers
         unwritable = self._ledger.unwritable
@@ -162,19 +175,29 @@ class View:
 
     # -- messages
 
-    async def messages(
-        self, *, channel: str | None, before: int | None, limit: int, control_id: str | None
-    ) -> list[dict[str, Any]]:
+    async def messages(self, *, channel: str | None, before: int | None, limit: int) -> list[dict[str, Any]] | None:
         book = self._ledger.channels.get(channel) if channel else None
         if channel and book is None:
-            return []
+            return None
         id = book.id if book else None
-        rows = await self._ledger.read(lambda reader: reader.messages(id, before, limit, control_id))
+        rows = await self._ledger.read(lambda reader: reader.messages(id, before, limit))
         return await self._rows(rows)
+
+    async def search(self, *, before: tuple[str, int] | None, limit: int, **asked: Any) -> list[dict[str, Any]] | None:
+        if asked.get("channel") and asked["channel"] not in self._ledger.channels:
+            return None
+        searching = Searching(self._ledger, self._service.configuration.channels)
+        selection = searching.selection(**asked)
+        if selection is None:
+            return []
+        below = await searching.id_of(*before) if before else None
+        found = await self._service.follower.find(selection, limit, below)
+        return await self._rows(await self._ledger.read(lambda reader: reader.heads([row.id for row in found])))
 
     async def _rows(self, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
         settled = await self._ledger.read(lambda reader: reader.settled([row[0] for row in rows]))
         by_id = {book.id: book for book in self._ledger.channels.values()}
+        opened = _Opened()
         result = []
         for id, channel, seq, received, control_id, size, first in rows:
             book = by_id[channel]
@@ -184,7 +207,7 @@ class View:
                 {
                     "channel": book.name, "seq": seq, "received": iso(received), "control_id": control_id,
                     "type": f"{head.type}^{head.trigger}" if head.type else "", "size": size, "phase": epoch.phase,
-                    "states": _states(book, epoch, seq, settled[id]),
+                    "states": _states(book, epoch, seq, settled[id], opened),
                 }
             )  # fmt: skip
         return result
@@ -192,30 +215,73 @@ class View:
     async def message(self, channel: str, seq: int) -> dict[str, Any] | None:
         book = self._ledger.channels.get(channel)
         id = await self._ledger.read(lambda reader: reader.id_of(book.id, seq)) if book else None
-        if book is None or id is None:
+        if book is None:
+            return None
+        number = book.id
+        gone = await self._ledger.read(lambda reader: retention.told(reader.connection, number, seq))
+        removed = [f"{rule}: removed {iso(at)[:10]}" for _, at, rule in gone]
+        if id is None:
+            if removed:
+                raise Refused(f"{channel}/{seq} is no longer kept: {'; '.join(removed)}. It is still counted.")
             return None
         wanted = id
         message = await self._ledger.message(book, wanted)
         head = (wanted, book.id, seq, message.received, message.control_id, len(message.raw), message.raw[:1024])
         receipts = await self._ledger.read(lambda reader: reader.receipts(wanted))
+        answers = await self._ledger.read(lambda reader: later.answers(reader.connection, wanted))
         (row,) = await self._rows([head])
         return row | {
             "connection_number": message.socket,
             "epoch": _epoch(book, seq).number,
-            "acknowledged": _acknowledged(_epoch(book, seq), receipts),
+            "acknowledged": self._acknowledged(channel, _epoch(book, seq), message, receipts),
             "raw": base64.b64encode(message.raw).decode(),
+            "removed": removed,
             "receipts": [*map(_receipt, receipts), *_open_rows(book, message.id)],
+            "later": [
+                {"at": iso(at), "reason": reason, "answer": base64.b64encode(answer).decode()}
+                for at, reason, answer in answers
+            ],
         }
 
+    def _acknowledged(self, name: str, epoch: Epoch, message: Message, receipts: list[tuple[Any, ...]]) -> str | None:
+        """What the sender has heard, as far as it is known."""
+        authority, relayed = epoch.routing.answer_from, _relayed(epoch, receipts)
+        channel = self._channels.get(name)
+        if authority == LEGACY or channel is None:
+            return relayed
+        if isinstance(channel.source, Files):
+            return "nothing: it came as a file"
+        if not message.raw:
+            return relayed or "not known: the message itself is no longer kept"
+        feed = next((each for each in self._service.configuration.feeds if each.id == channel.feed), None)
+        ack, batch = (feed or channel).ack, (feed or channel).takes.batch
+        if authority is None:
+            return told(message.raw, ack, batch)
+        return ", then ".join(filter(None, (committed(message.raw, ack), relayed))) or None
 
-def _states(book: ChannelBook, epoch: Epoch, seq: int, settled: dict[str, str]) -> dict[str, str]:
+
+class _Opened:
+    """Open work by its message's number; of several deliveries the newest."""
+
+    def __init__(self) -> None:
+        self._found: dict[Course, dict[int, OpenWork]] = {}
+
+    def of(self, course: Course, seq: int) -> OpenWork | None:
+        found = self._found.get(course)
+        if found is None:
+            works = sorted(course.open.values(), key=lambda work: work.delivery)
+            found = self._found[course] = {work.seq: work for work in works}
+        return found.get(seq)
+
+
+def _states(book: ChannelBook, epoch: Epoch, seq: int, settled: dict[str, str], opened: _Opened) -> dict[str, str]:
     """Destination → state, where something is due."""
     result = {}
     for route in epoch.routing.due():
         course = book.course(route.destination)
         if course is None:
             continue
-        work = course.open.get((seq, 1, 1))
+        work = opened.of(course, seq)
         if work is not None:
             state = work.state.label
         elif route.destination in settled:
@@ -246,10 +312,8 @@ def _receipt(row: tuple[Any, ...]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _acknowledged(epoch: Epoch, receipts: list[tuple[Any, ...]]) -> str | None:
-    """The code that the sender was given: our own AA, or the authority's where its answer was relayed."""
-    if epoch.routing.answer_from is None:
-        return "AA"
+def _relayed(epoch: Epoch, receipts: list[tuple[Any, ...]]) -> str | None:
+    """The authority's code, where its answer was relayed."""
     for destination, _, _, _, state, _, why, answer in receipts:
         if destination == epoch.routing.answer_from and answer and (why == "relayed" or state is State.REFUSED):
             parsed = parse_ack(answer)
@@ -265,6 +329,11 @@ def _address(channel: Channel) -> str:
     if isinstance(source, Files):
         return str(source.place)
     return str(source.address)
+
+
+def _rests_until(course: Course) -> str | None:
+    until = course.runner.destination.breaker.rests_until if course.runner else None
+    return iso(int(until.timestamp() * 1e6)) if until else None
 
 
 def _hold(book: ChannelBook) -> dict[str, Any] | None:

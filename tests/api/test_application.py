@@ -8,6 +8,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from engine.api.application import Asked, application
+from engine.migration.selection import Selector
 from tests.support.told import Told
 
 TOKEN = {"Authorization": "Bearer secret"}
@@ -72,9 +73,14 @@ async def test_messages_are_the_newest_fifty_unless_asked_otherwise(client: Clie
     assert await (await client.get("/api/v1/messages", headers=TOKEN)).json() == told.rows
     await client.get("/api/v1/messages?channel=acme&limit=5&before=9", headers=TOKEN)
     assert told.asked == [
-        ("messages", {"channel": None, "before": None, "limit": 50, "control_id": None}),
-        ("messages", {"channel": "acme", "before": 9, "limit": 5, "control_id": None}),
+        ("messages", {"channel": None, "before": None, "limit": 50}),
+        ("messages", {"channel": "acme", "before": 9, "limit": 5}),
     ]
+
+
+async def test_a_channel_that_there_is_not_is_404(client: Client, told: Told) -> None:
+    response = await client.get("/api/v1/messages?channel=nope", headers=TOKEN)
+    assert (response.status, (await response.json())["detail"]) == (404, "no such channel")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ async def test_messages_are_the_newest_fifty_unless_asked_otherwise(client: Clie
         ("limit=1001", "limit must be a whole number from 1 to 1000"),
         ("before=-1", "before must be a whole number from 1 to 9223372036854775807"),
         ("before=5", "before counts within a channel: give channel too"),
-        ("control_id=X", "only channel, limit and before may stand in the query; POST a search for control ids"),
+        ("control_id=X", "only channel, limit and before may stand in the query; POST a search for anything else"),
     ],
 )
 async def test_a_wrong_query_is_refused_with_a_sentence(query: str, detail: str, client: Client, told: Told) -> None:
@@ -95,11 +101,47 @@ async def test_a_wrong_query_is_refused_with_a_sentence(query: str, detail: str,
     assert told.asked == []
 
 
-async def test_a_control_id_is_searched_by_post(client: Client, told: Told) -> None:
-    wanted = {"control_id": "MSG/1 ü", "channel": "acme", "limit": 3}
-    answer = await client.post("/api/v1/messages/search", json=wanted, headers=TOKEN)
+async def test_what_stands_in_no_url_is_searched_by_post(client: Client, told: Told) -> None:
+    keys = {"control_id": "MSG/1 ü", "order": "P1", "accession": "A1", "patient": "4711^^^ACME", "type": "ORU"}
+    times = {"since": "2026-11-02T14:15:00Z", "until": "2026-11-02T15:15:00.5+01:00"}
+    where = {"channel": "acme", "selector": {"connections": ["acme"]}, "before": "acme/812", "limit": 3}
+    answer = await client.post("/api/v1/messages/search", json=keys | times | where, headers=TOKEN)
     assert await answer.json() == told.rows
-    assert told.asked == [("messages", {"channel": "acme", "before": None, "limit": 3, "control_id": "MSG/1 ü"})]
+    asked = {
+        "keys": keys, "selector": Selector(connections=("acme",)), "channel": "acme", "since": 1_793_628_900_000_000,
+        "until": 1_793_628_900_500_000, "before": ("acme", 812), "limit": 3,
+    }  # fmt: skip
+    assert told.asked == [("search", asked)]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({}, "nothing is searched for: give control_id, order, accession, patient or type, since or until, or a"),
+        ({"limit": 5}, "nothing is searched for"),
+        ({"selector": {}}, "nothing is searched for"),
+        ({"since": "yesterday"}, "since must be a time with its zone, such as 2026-11-02T14:15:00Z"),
+        ({"until": "2026-11-02T14:15:00"}, "until must be a time with its zone"),
+        ({"patient": "1", "before": "acme"}, "before must be CHANNEL/SEQ, such as acme-results/812"),
+        ({"patient": "1", "before": "/7"}, "before must be CHANNEL/SEQ"),
+    ],
+)
+async def test_a_search_that_cannot_be_meant_is_refused_with_a_sentence(
+    body: dict[str, Any], sentence: str, client: Client, told: Told
+) -> None:
+    answer = await client.post("/api/v1/messages/search", json=body, headers=TOKEN)
+    assert answer.status == 400
+    assert (await answer.json(content_type="application/problem+json"))["detail"].startswith(sentence)
+    assert told.asked == []
+
+
+async def test_the_document_shows_by_what_can_be_searched(client: Client) -> None:
+    document = await (await client.get("/api/v1/openapi.json", headers=TOKEN)).json()
+    shape = document["components"]["schemas"]["MessageSearch"]
+    assert {"control_id", "order", "accession", "patient", "type", "since", "until", "selector"} < set(
+        shape["properties"]
+    )
+    assert shape["required"] == []
 
 
 @pytest.mark.parametrize(

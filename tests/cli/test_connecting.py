@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -18,8 +19,9 @@ MESSAGE = b"MSH|^~\\&|A|B|C|D|20260101||ORU^R01|X1|P|2.5\rPID|1\r"
 
 
 @contextmanager
-def peer(answer: Callable[[bytes], bytes | None]) -> Iterator[int]:
-    """A peer that answers one connection's first bytes with others, or None to close at once."""
+def peer(answer: Callable[[bytes], bytes | None], *, closes: bool = False) -> Iterator[int]:
+    """A peer that answers one connection's first bytes with others, or None to close at once. `closes`: it does so
+    after its answer too."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -30,7 +32,8 @@ def peer(answer: Callable[[bytes], bytes | None]) -> Iterator[int]:
                     said = answer(data)
                     if said is not None:
                         conn.sendall(said)
-                        conn.recv(1)
+                        if not closes:
+                            conn.recv(1)
             except OSError:
                 return
 
@@ -94,3 +97,90 @@ def test_what_is_no_address_is_looked_for_in_the_configuration(interlock: Interl
     done = interlock("test-connection", "nobody")
     assert done.status == 1
     assert "interlock.yaml" in done.err
+
+
+def configured(folder: Path) -> None:
+    """A channel that sends to Medplum only."""
+    (folder / "channels").mkdir(exist_ok=True)
+    medplum = "{base_url: 'http://127.0.0.1:1', client_id: a, client_secret: b}"
+    (folder / "interlock.yaml").write_text(f"medplum: {medplum}\n")
+    (folder / "channels" / "acme.yaml").write_text(
+        "{id: acme, connection: acme, direction: results, timezone: UTC, listen: {port: 6101},"
+        " target: {mapping: oru_r01, destinations: [{medplum: {}}]}}"
+    )
+
+
+def asked(
+    interlock: Interlock, folder: Path, options: str, answer: Callable[[bytes], bytes | None], **more: bool
+) -> Any:
+    """What the test says of an endpoint with these options that is sent the message."""
+    with peer(answer, **more) as port:
+        configured(folder)
+        (folder / "channels" / "endpoints.yaml").write_text(f"emr: {{mllp: '127.0.0.1:{port}'{options}}}\n")
+        done = interlock("test-connection", "emr", "--message", "message.hl7", "--timeout", "0.5", "--json")
+    (row,) = orjson.loads(done.out)
+    assert done.status == (0 if row["good"] is True else 1)
+    return row
+
+
+def both(first: str, second: str) -> Callable[[bytes], bytes]:
+    return lambda data: acknowledged(first)(data) + acknowledged(second)(data)
+
+
+ENDPOINTS = {
+    "it waits beyond CA": (", accept: [AA]", both("CA", "AA"), "answered", True, "answered AA"),
+    "and says so where nothing comes": (", accept: [AA]", acknowledged("CA"), "only_committed", False, "not what"),
+    "a second answer that says no": ("", both("CA", "AE"), "said_no", False, "and then AE"),
+    "a second answer": ("", both("CA", "AA"), "answered", True, "accept: [AA]"),
+    "a peer that never answers": (", answers: false", lambda _: b"", "written", True, "no answer is expected"),
+    "one that follows enhanced mode": (", ack_mode: enhanced", lambda _: b"", "no_acknowledgement", False, "nothing"),
+    "answers at a port of ours": (", answers_on: 7300", lambda _: b"", "answers_elsewhere", None, "port 7300"),
+}
+
+
+@pytest.mark.parametrize("case", ENDPOINTS)
+def test_an_endpoints_answer_is_judged_as_its_file_says(
+    interlock: Interlock, message: Path, tmp_path: Path, case: str
+) -> None:
+    options, answer, code, good, words = ENDPOINTS[case]
+    row = asked(interlock, tmp_path, options, answer)
+    assert (row["code"], row["good"]) == (code, good)
+    assert words in row["said"]
+
+
+def test_where_the_message_asks_for_no_answer_an_endpoint_in_enhanced_mode_is_not_waited_for(
+    interlock: Interlock, message: Path, tmp_path: Path
+) -> None:
+    message.write_bytes(MESSAGE.replace(b"|2.5\r", b"|2.5|||NE|NE\r"))
+    assert asked(interlock, tmp_path, ", ack_mode: enhanced", lambda _: b"")["code"] == "written"
+    assert asked(interlock, tmp_path, "", lambda _: b"")["code"] == "no_acknowledgement"
+
+
+def test_a_message_whose_answer_would_come_to_the_service_is_not_sent(
+    interlock: Interlock, message: Path, tmp_path: Path
+) -> None:
+    came: list[bytes] = []
+    asked(interlock, tmp_path, ", answers_on: 7300", lambda data: came.append(data) or b"")
+    assert came == [b""]
+
+
+@pytest.mark.parametrize(("options", "told"), [("", True), (", persistent: false", False)])
+def test_a_peer_that_closes_after_each_answer_is_told(
+    interlock: Interlock, message: Path, tmp_path: Path, options: str, told: bool
+) -> None:
+    row = asked(interlock, tmp_path, options, acknowledged(), closes=True)
+    assert row["good"] is True
+    assert ("persistent: false" in row["said"]) is told
+
+
+def test_a_target_that_is_none_does_not_keep_the_others_from_being_tried(interlock: Interlock, tmp_path: Path) -> None:
+    configured(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"127.0.0.1:{server.getsockname()[1]}"
+        (tmp_path / "channels" / "endpoints.yaml").write_text(f"emr: {{mllp: '{there}'}}")
+        done = interlock("test-connection", "acme", "nobody", "emr", "--json")
+    acme, nobody, emr = orjson.loads(done.out)
+    assert "sends to no HL7 peer (only to medplum)" in acme["said"]
+    assert nobody["said"].endswith("one of emr"), "the channel would be of no use either"
+    assert (acme["good"], nobody["good"], emr["code"]) == (False, False, "connected")
+    assert done.status == 2

@@ -72,11 +72,11 @@ def test_one_is_shown_with_values_of_both_sides(interlock: Interlock, service: T
         "discrepancy 7: OBX-5 of acme-results, tap acme-emr",
         "kind      transformation, clinical",
         "state     explained",
-        "count     41, first 2026-11-02 14:15, last 2026-11-02 15:15",
+        "count     41, first 2026-11-02 14:15+00:00, last 2026-11-02 15:15+00:00",
         "owner     bob",
         "reason    rounds to one digit",
         "",
-        "acme-results/9  2026-11-02 14:15:00.123  control id MSG-1",
+        "acme-results/9  2026-11-02 14:15:00.123+00:00  control id MSG-1",
         "    old engine  7.1",
         "    interlock   (nothing)",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from engine.cli.evidence import gate_told
 from engine.migration.selection import Selector
 from tests.cli.conftest import Interlock
 from tests.support.told import Told, check_row, compared_row, gate_row
@@ -37,17 +38,23 @@ def test_each_check_that_stands_against_it_is_explained(interlock: Interlock, se
     assert result.status == 1
     lines = result.out.splitlines()
     assert lines[:8] == [
-        "acme-results: not passed, 2 of 4 checks",
+        "acme-results: not passed, 2 of 4 checks pass",
         "OUTCOME  CHECK         AGE  WHAT WAS FOUND",
         "pass     parallel_run    -  The tap acme-emr: 100 % of 412.",
         "FAIL     clinical        -  Open: 2 clinical at the tap acme-emr. Each is to be explained, fixed or",
         "                            accepted, by name, before the cutover.",
-        "waived   rehearsed       -  Nobody rehearsed it. Waived by ann until 2026-12-01 00:00: the twin was",
-        "                            rehearsed",
+        "waived   rehearsed       -  Nobody rehearsed it. Waived by ann until 2026-12-01 00:00+00:00: the",
+        "                            twin was rehearsed",
         "NO DATA  monitoring      -  Nobody has scraped yet.",
     ]
     assert lines[-1] == "1 of 2 channels passed; not: acme-results"
     assert max(map(len, lines)) <= 100
+
+
+def test_the_head_of_a_gate_counts_the_checks_that_pass() -> None:
+    checks = [check_row(), check_row(outcome="waived", waiver=WAIVER), check_row(outcome="fail")]
+    head = gate_told(gate_row(passed=False, checks=checks)).splitlines()[0]
+    assert head == "acme-results: not passed, 2 of 3 checks pass"
 
 
 def test_a_gate_for_scripts(interlock: Interlock, service: Told) -> None:

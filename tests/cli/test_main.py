@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ def test_help_lists_every_verb_in_one_line(interlock: Interlock) -> None:
         "messages",
         "show",
         "map",
+        "test",
         "send",
         "test-connection",
         "demo",
@@ -44,7 +46,19 @@ def test_help_lists_every_verb_in_one_line(interlock: Interlock) -> None:
         "note",
         "attest",
         "waive",
+        "legal-hold",
+        "legal-release",
         "runs",
+        "dead",
+        "retry",
+        "edit-and-retry",
+        "discard",
+        "replay",
+        "replays",
+        "prune",
+        "backup",
+        "restore",
+        "compact",
         "reconcile",
         "discrepancies",
         "audit",
@@ -57,7 +71,28 @@ def test_wrong_usage_is_2(words: list[str], interlock: Interlock) -> None:
     assert interlock(*words).status == 2
 
 
-ALONE = ["run", "validate", "status", "messages", "show", "map", "send", "compare", "gate", "reconcile", "runs"]
+ALONE = [
+    "dead",
+    "retry",
+    "edit-and-retry",
+    "discard",
+    "replay",
+    "replays",
+    "prune",
+    "backup",
+    "restore",
+    "run",
+    "validate",
+    "status",
+    "messages",
+    "show",
+    "map",
+    "send",
+    "compare",
+    "gate",
+    "reconcile",
+    "runs",
+]
 IN_GROUPS = ["discrepancies list", "discrepancies show", "discrepancies explain", "audit list", "audit verify"]
 
 
@@ -66,6 +101,17 @@ def test_every_verb_has_help_and_json(verb: str, interlock: Interlock) -> None:
     result = interlock(*verb.split(), "--help")
     assert result.status == 0
     assert "--json" in result.out
+
+
+@pytest.mark.parametrize("verb", ["messages", "show", "map", "send", "test-connection", "demo", "runs", "cutover"])
+def test_help_has_no_type_of_pythons(verb: str, interlock: Interlock) -> None:
+    text = interlock(verb, "--help").out
+    assert not re.search(r"<\w+(\[| range)?|[{}]|\.{4}|…", text), text
+
+
+def test_help_tells_what_may_be_left_out_and_what_may_be_repeated(interlock: Interlock) -> None:
+    assert interlock("map", "--help").out.splitlines()[0].endswith("interlock map [OPTIONS] FILE...")
+    assert interlock("gate", "--help").out.splitlines()[0].endswith("interlock gate [OPTIONS] [SELECTOR]...")
 
 
 def test_help_starts_quickly_and_without_rich() -> None:

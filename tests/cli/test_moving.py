@@ -160,9 +160,23 @@ def test_a_plan_that_would_be_refused_ends_with_1(interlock: Interlock, service:
 
 
 def test_what_is_done_already_is_said_and_no_failure(interlock: Interlock, service: Told) -> None:
-    service.moving.reply["plans"] = [plan(already="Live since 2 May, 03:12.")]
+    service.moving.reply |= {"plans": [plan(already="acme is live")], "said": ["acme is live; nothing is changed"]}
     result = interlock("cutover", "--all", *WHY)
-    assert (result.status, result.out) == (0, "acme (acme-orders, acme-results): Live since 2 May, 03:12.\n")
+    assert (result.status, result.out) == (0, "acme is live; nothing is changed\n")
+    service.moving.reply |= {"dry_run": True, "said": []}
+    assert interlock("cutover", "--all", "--dry-run").out == "acme (acme-orders, acme-results): acme is live\n"
+
+
+def test_a_drain_that_is_through_ends_its_command_and_says_how_long_it_stays(
+    interlock: Interlock, service: Told
+) -> None:
+    through = run(verb="drain", step="drained", said="drained: acme-orders up to 7 is settled")
+    service.moving.reply["runs"] = [service.moving.goes(run(verb="drain", said="waits for 3"), through)]
+    result = interlock("drain", "--all", *WHY)
+    assert result.status == 0
+    assert " ".join(result.out.split()).endswith(
+        "acme: drained: acme-orders up to 7 is settled; at 2026-11-02 14:20:00+00:00 delivery goes on by itself"
+    )
 
 
 def test_a_refusal_is_told_a_sentence_a_line(interlock: Interlock, service: Told) -> None:
@@ -190,7 +204,7 @@ def test_a_run_is_followed_to_its_end(interlock: Interlock, service: Told) -> No
     result = interlock("cutover", "--all", *WHY)
     assert result.status == 0
     lines = result.out.splitlines()
-    assert [line[10:] for line in lines[:2]] == [
+    assert [line.partition("  ")[2] for line in lines[:2]] == [
         "acme: waits for 3 messages at old-engine; release: interlock abort --run 12",
         "acme: waits for 1 message at old-engine; release: interlock abort --run 12",
     ]

@@ -16,11 +16,11 @@ def test_runs_are_a_table_that_fits(interlock: Interlock, service: Told) -> None
     service.moving.goes(run(11, verb="rollback", state="done", said="parallel from 4711 on"))
     lines = interlock("runs").out.splitlines()
     assert lines == [
-        "RUN  VERB      CONNECTION  STATE    STARTED              WHAT",
-        " 12  cutover   acme        running  2026-11-02 14:15:00  waits for 3 messages at old-engine, the",
-        "                                                         oldest 12 s old; release: interlock abort",
-        "                                                         --run 12",
-        " 11  rollback  acme        done     2026-11-02 14:15:00  parallel from 4711 on",
+        "RUN  VERB      CONNECTION  STATE    STARTED                    WHAT",
+        " 12  cutover   acme        running  2026-11-02 14:15:00+00:00  waits for 3 messages at old-engine,",
+        "                                                               the oldest 12 s old; release:",
+        "                                                               interlock abort --run 12",
+        " 11  rollback  acme        done     2026-11-02 14:15:00+00:00  parallel from 4711 on",
     ]
     assert max(map(len, lines)) <= 100
 
@@ -37,8 +37,8 @@ def test_one_run_says_who_and_why(interlock: Interlock, service: Told) -> None:
         "channels  acme-orders, acme-results",
         "who       ann",
         "why       window of 12 May",
-        "started   2026-11-02 14:15:00",
-        "deadline  2026-11-02 14:20:00",
+        "started   2026-11-02 14:15:00+00:00",
+        "deadline  2026-11-02 14:20:00+00:00",
         "drain     waits for 3",
     ]
 

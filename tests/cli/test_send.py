@@ -106,7 +106,7 @@ def test_a_time_out_is_told(interlock: Interlock, tmp_path: Path) -> None:
         to = f"127.0.0.1:{silent.getsockname()[1]}"
         result = interlock("send", write(tmp_path, "M1"), "--to", to, "--timeout", "0.1")
     assert result.status == 1
-    assert "no answer within 0.1 s" in result.out
+    assert result.out == "1  ORU^R01  M1  no answer within 0.1 s\n"
 
 
 def test_nobody_there_is_told(interlock: Interlock, tmp_path: Path) -> None:

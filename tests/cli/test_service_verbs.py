@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 import pytest
 
+from engine.cli import main as cli
+from engine.cli.messages import _step
 from engine.cli.reading import named
+from engine.cli.times import moment
+from engine.migration.selection import Selector
 from tests.cli.conftest import Interlock
 from tests.support.told import Told, destination, detail, row, status
 
@@ -34,11 +40,11 @@ def test_status_says_what_is_wrong_and_ends_with_1(interlock: Interlock, service
     assert result.status == 1
     assert result.out.splitlines()[3:] == [
         "acme     parallel  closed      1       3     -  medplum      send      1     2   3 min  "
-        "1 dead, 1 retrying, nothing is sent: HTTP 403, DOES NOT BALANCE",
+        "1 dead, 1 retrying, nothing is sent, DOES NOT BALANCE",
         "the ledger cannot be written: nothing is acknowledged (see the runbook: ledger not writable)",
         "the ledger does not balance: a message is counted on one side only (see the runbook)",
         "acme: nothing can come in at 0.0.0.0:6101: closed",
-        "acme → medplum: nothing is sent, HTTP 403",
+        "acme → medplum: nothing is sent: HTTP 403",
         "acme → medplum: 1 message dead, a person is wanted",
     ]
 
@@ -50,10 +56,18 @@ def test_status_for_scripts_is_what_the_service_told(interlock: Interlock, servi
 def test_messages_are_a_table(interlock: Interlock, service: Told) -> None:
     service.rows = [row(12), row(1)]
     assert interlock("messages").out.splitlines() == [
-        "MESSAGE  RECEIVED                 TYPE     CONTROL ID    SIZE  STATE",
-        "acme/12  2026-11-02 14:15:00.123  ORU^R01  MSG-1       1.5 KB  legacy delivered, medplum retrying",
-        "acme/1   2026-11-02 14:15:00.123  ORU^R01  MSG-1       1.5 KB  legacy delivered, medplum retrying",
+        "MESSAGE  RECEIVED                       TYPE     CONTROL ID    SIZE  STATE",
+        "acme/12  2026-11-02 14:15:00.123+00:00  ORU^R01  MSG-1       1.5 KB  legacy delivered, medplum retrying",
+        "acme/1   2026-11-02 14:15:00.123+00:00  ORU^R01  MSG-1       1.5 KB  legacy delivered, medplum retrying",
     ]
+
+
+@pytest.mark.parametrize("more", [(), ("--order", "P-1")])
+def test_a_channel_that_there_is_not_is_no_channel_without_messages(
+    more: tuple[str, ...], interlock: Interlock, service: Told
+) -> None:
+    result = interlock("messages", "--channel", "nope", *more)
+    assert (result.status, result.err) == (1, "interlock: there is no channel 'nope'; see `interlock status`\n")
 
 
 def test_no_messages_are_said_so(interlock: Interlock, service: Told) -> None:
@@ -63,33 +77,77 @@ def test_no_messages_are_said_so(interlock: Interlock, service: Told) -> None:
 
 
 def test_messages_pass_on_what_is_asked(interlock: Interlock, service: Told) -> None:
-    interlock("messages", "--channel", "acme", "--limit", "3", "--before", "9")
-    interlock("messages", "--control-id", "A/B", "--channel", "acme")
-    assert [asked for _, asked in service.asked] == [
-        {"channel": "acme", "before": 9, "limit": 3, "control_id": None},
-        {"channel": "acme", "before": None, "limit": 20, "control_id": "A/B"},
-    ]
+    nothing = {
+        "keys": {}, "selector": Selector(), "channel": None, "since": None, "until": None, "before": None, "limit": 20,
+    }  # fmt: skip
+    for words, asked in (
+        ("--channel acme --limit 3 --before 9", {"channel": "acme", "before": 9, "limit": 3}),
+        ("--channel acme --before acme/9", {"channel": "acme", "before": 9, "limit": 20}),
+        ("--control-id A/B --channel acme", nothing | {"keys": {"control_id": "A/B"}, "channel": "acme"}),
+        (
+            "--order P1 --patient 4711^^^ACME --accession A1 --type ORU",
+            nothing | {"keys": {"order": "P1", "patient": "4711^^^ACME", "accession": "A1", "type": "ORU"}},
+        ),
+        ("acme beta --connection x", nothing | {"selector": Selector(("acme", "beta"), ("x",))}),
+        ("--label region=west", nothing | {"selector": Selector(labels={"region": "west"})}),
+        ("--since 2026-11-02T14:15+01:00", nothing | {"since": 1_793_625_300_000_000}),
+        ("--until 2026-11-02", nothing | {"until": 1_793_577_600_000_000}),
+        ("--before acme/9", nothing | {"before": ("acme", 9)}),
+        ("--order P1 --channel acme --before 9", nothing
+            | {"keys": {"order": "P1"}, "channel": "acme", "before": ("acme", 9)}),
+    ):  # fmt: skip
+        service.asked.clear()
+        result = interlock("messages", *words.split())
+        assert (result.status, result.err, [each for _, each in service.asked]) == (0, "", [asked]), words
+
+
+def test_a_time_that_is_long_ago_is_counted_from_now() -> None:
+    now = datetime(2026, 11, 2, 14, 15, tzinfo=UTC)
+    assert moment("--since", "2h", now) == "2026-11-02T12:15:00Z"
+    assert moment("--since", "1.5m", now) == "2026-11-02T14:13:30Z"
 
 
 @pytest.mark.parametrize("words", [("acme/1",), ("acme", "1"), ("MSG-1",)])
 def test_show_finds_a_message_by_number_and_by_control_id(
-    words: tuple[str, ...], interlock: Interlock, service: Told
+    words: tuple[str, ...], interlock: Interlock, service: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("engine.cli.messages.at_terminal", lambda: True)
     result = interlock("show", *words, "--raw")
     assert result.status == 0
     assert result.out.splitlines() == [
         "acme/1  ORU^R01  control id MSG-1",
-        "received      2026-11-02 14:15:00.123, 1.5 KB, connection 3.17",
+        "received      2026-11-02 14:15:00.123+00:00, 1.5 KB, connection 3.17",
         "acknowledged  AA",
         "phase         parallel (epoch 1)",
         "",
         "legacy: delivered",
-        "    2026-11-02 14:15:00.200  delivered  relayed",
+        "    2026-11-02 14:15:00.200+00:00  delivered  relayed",
         "        MSA|AA|1",
         "medplum: retrying",
         "",
         "MSH|",
     ]
+
+
+def test_raw_into_a_pipe_is_the_messages_bytes_and_nothing_else(
+    service: Told, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = b"MSH|^~\\&|LAB|\rPID|1||M\xfcller\r"
+    found = detail(1) | {"raw": base64.b64encode(raw).decode()}
+    monkeypatch.setattr("tests.support.told.detail", lambda seq: found)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["interlock", "show", "acme/1", "--raw"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capfdbinary.readouterr().out == raw
+
+
+def test_what_has_no_time_says_now_only_where_it_is_now() -> None:
+    def told(state: str, at: str = "") -> str:
+        return _step({"part": 1, "delivery": 1, "reason": "", "answer": None, "state": state, "at": at})[0]
+
+    assert told("sending") == "now  sending"
+    assert told("dead") == "-  dead"
 
 
 def test_show_for_scripts(interlock: Interlock, service: Told) -> None:
@@ -116,7 +174,12 @@ def test_show_says_when_there_is_no_such_message(interlock: Interlock, service: 
     ("words", "sentence"),
     [
         (("show", "a", "b", "c"), "wanted: interlock show CHANNEL/SEQ, or CHANNEL SEQ, or a control id"),
-        (("messages", "--before", "3"), "--before counts within a channel: give --channel too"),
+        (("messages", "--before", "3"), "--before counts within a channel: give --channel too, or CHANNEL/SEQ"),
+        (("messages", "--before", "acme/x"), "--before acme/x: wanted is CHANNEL/SEQ, such as acme-results/812"),
+        (
+            ("messages", "--since", "noon"),
+            "--since noon: wanted is a time, such as 2026-11-02T14:15, 2026-11-02, or 2h for so long ago",
+        ),
     ],
 )
 def test_wrong_usage_is_a_sentence_and_2(
@@ -129,7 +192,10 @@ def test_wrong_usage_is_a_sentence_and_2(
 def test_no_settings_file_is_told(interlock: Interlock) -> None:
     result = interlock("status")
     assert result.status == 2
-    assert result.err.startswith("interlock: interlock.yaml:1:1: found a file that cannot be read")
+    assert result.err == "interlock: there is no interlock.yaml here; give --config FILE\n"
+    for words in (["run"], ["validate"], ["status"]):
+        result = interlock(*words, "--config", "conf/nope.yaml")
+        assert (result.status, result.err) == (2, "interlock: there is no conf/nope.yaml; give --config FILE\n")
 
 
 def test_a_service_that_never_ran_is_told(interlock: Interlock, settings: int, tmp_path: Path) -> None:
@@ -167,6 +233,7 @@ def test_control_characters_of_a_message_do_not_reach_the_terminal(
         return detail(1) | {"raw": "TVNIfBtbMzFt/w=="}  # MSH| ESC [31m 0xFF
 
     monkeypatch.setattr(service, "message", message)
+    monkeypatch.setattr("engine.cli.messages.at_terminal", lambda: True)
     assert interlock("show", "acme/1", "--raw").out.splitlines()[-1] == "MSH|\\x1b[31mÿ"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
+import pytest
 
 from tests.cli.conftest import Interlock
 
@@ -46,6 +47,20 @@ def test_problems_are_lines_and_1(interlock: Interlock, tmp_path: Path) -> None:
         "channels/acme.yaml:8:1: found the unknown key 'idd' in a channel; expected 'id', perhaps"
     )
     assert lines[2:] == ["2 problems in 1 file"]
+
+
+def test_a_variable_of_the_environment_is_no_file(
+    interlock: Interlock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    monkeypatch.setenv("INTERLOCK_WROKERS", "1")
+    monkeypatch.setenv("INTERLOCK_HTTP", "nowhere")
+    lines = interlock("validate").out.splitlines()
+    assert lines[0].startswith("environment INTERLOCK_HTTP: found 'nowhere'; expected ")
+    assert lines[1].startswith("environment INTERLOCK_WROKERS: found a variable that is no setting; expected ")
+    assert lines[-1] == "2 problems in the environment"
+    write(tmp_path, CHANNEL.replace("6101", "0"))
+    assert interlock("validate").out.splitlines()[-1] == "3 problems in 1 file and the environment"
 
 
 def test_problems_for_scripts(interlock: Interlock, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
     write("shipped/messages/oru_r01.yaml", "")
     write("shipped/messages/orm_o01.yaml", "")
+    write("shipped/v2/acme_emr.yaml", "")
     write("interlock.yaml", SETTINGS)
     write("channels/endpoints.yaml", ENDPOINTS)
     write("channels/acme.yaml", CHANNEL)

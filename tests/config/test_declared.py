@@ -91,7 +91,7 @@ def test_what_is_read_into_a_model_fits_it() -> None:
 def test_every_field_of_an_endpoint_can_be_set() -> None:
     keys = {key for table in ENDPOINTS.values() for key in table.fields}
     of_places = {"directory", "sftp", "user", "key", "password", "known_hosts", "timeout"}
-    of_answers = {"accept", "reject", "check_control_id", "answers_on"}
+    of_answers = {"accept", "reject", "check_control_id", "answers_on", "ack_mode"}
     renamed = {"name": "file_name", "deliver": "hours"}
     keys = {renamed.get(key, key) for key in keys - of_places - of_answers - {"profile"}}
     assert names(Endpoint) == keys | {"name", "place"}

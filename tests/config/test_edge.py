@@ -218,7 +218,10 @@ def test_an_mllp_endpoint_can_be_set_in_everything(
         "{mllp: 'h:1', connections: 2, persistent: false, idle: 5m, keepalive: 30s, framing: {start: 0x02},"
         " source_address: '::1', probe: none, rate: 600/m, deliver: {during: 'sat-mon 19:00-07:00', timezone: UTC},"
         " ack_timeout: 3s, connect_timeout: 2s, accept: [AA], reject: [AR, AE], check_control_id: false,"
-        " answers_on: {port: 7300, host: 127.0.0.1}, on_unknown: park, sink: true, tls: {ca: tls/ca.pem}}"
+        " ack_mode: enhanced,"
+        " answers_on: {port: 7300, host: 127.0.0.1, allow: [10.0.0.0/8],"
+        " tls: {certificate: tls/ca.pem, key: tls/ca.pem, ca: tls/ca.pem, names: [emr]}},"
+        " on_unknown: park, sink: true, tls: {ca: tls/ca.pem}}"
     )
     assert built == Endpoint(
         "x",
@@ -236,13 +239,25 @@ def test_an_mllp_endpoint_can_be_set_in_everything(
         source_address="::1",
         rate=10.0,
         hours=Hours(("sat", "sun", "mon"), "19:00", "07:00", "UTC"),
-        answers=Answers(("AA",), ("AR", "AE"), False, True, Address("127.0.0.1", 7300)),
+        answers=Answers(
+            ("AA",),
+            ("AR", "AE"),
+            False,
+            True,
+            Listen(
+                7300,
+                "127.0.0.1",
+                ("10.0.0.0/8",),
+                tls=Tls(*[tmp_path / "tls/ca.pem"] * 3, names=("emr",)),
+            ),
+            "enhanced",
+        ),
         tls=Tls(ca=tmp_path / "tls/ca.pem"),
     )
 
 
 def test_a_port_for_answers_may_stand_alone(endpoint: Callable[[str], Endpoint]) -> None:
-    assert endpoint("{mllp: 'h:1', answers_on: 7300}").answers.listen == Address("0.0.0.0", 7300)
+    assert endpoint("{mllp: 'h:1', answers_on: 7300}").answers.listen == Listen(7300)
 
 
 def test_a_peer_that_never_answers(endpoint: Callable[[str], Endpoint]) -> None:

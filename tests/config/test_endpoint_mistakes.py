@@ -33,8 +33,8 @@ CASES: dict[str, tuple[str, str]] = {
     "connections to a sender": (
         "x: {via: acme, connections: 5}",
         "3:16: found the unknown key 'connections' in an endpoint with via:; "
-        "expected one of via, ack_timeout, accept, reject, check_control_id, answers, on_unknown, probe, sink, "
-        "rate, deliver, profile",
+        "expected one of via, ack_timeout, accept, reject, check_control_id, answers, ack_mode, on_unknown, probe, "
+        "sink, rate, deliver, profile",
     ),
     "a rate without its unit": (
         "x: {mllp: '10.0.0.9:1', rate: 10}",
@@ -75,6 +75,10 @@ CASES: dict[str, tuple[str, str]] = {
     "a port for answers that never come": (
         "x: {mllp: '10.0.0.9:1', answers: false, answers_on: 7300}",
         "3:53: found answers_on: with answers: false; expected one of them",
+    ),
+    "how it answers, of a peer that never does": (
+        "x: {mllp: '10.0.0.9:1', answers: false, ack_mode: enhanced}",
+        "3:51: found ack_mode: with answers: false; expected one of them",
     ),
     "a port for answers that http has": (
         "x: {mllp: '10.0.0.9:1', answers_on: {port: 8600}}",

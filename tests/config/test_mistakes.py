@@ -19,7 +19,7 @@ CHANNELS: dict[str, tuple[str, str]] = {
         CHANNEL + "onwer: me\n",
         "7:1: found the unknown key 'onwer' in a channel; expected 'owner', perhaps (one of id, connection, title, "
         "direction, labels, owner, timezone, profile, phase, listen, connect, feed, files, ack, identity, legacy, "
-        "target, rollback, silence_alert, compare, gate, window, duplicates, emit)",
+        "target, remember, rollback, silence_alert, compare, gate, retention, window, duplicates, emit)",
     ),
     "a misspelt key further in": (
         HEAD + "listen: {port: 6101, acepts: [ORU^R01]}\nlegacy: {mllp: old-engine}\n",
@@ -289,18 +289,41 @@ CHANNELS: dict[str, tuple[str, str]] = {
     ),
 }
 
+CHANNELS |= {
+    "a v2 mapping that is not there": (
+        CHANNEL + "target: {destinations: [{mllp: acme-emr, mapping: acme_em}]}\n",
+        "7:51: found the unknown v2 mapping 'acme_em'; expected 'acme_emr', perhaps (one of acme_emr)",
+    ),
+    "a v2 mapping for Medplum": (
+        CHANNEL + "target: {destinations: [{medplum: {}, mapping: acme_emr}]}\n",
+        "7:48: found 'mapping' beside medplum:; expected it in target:",
+    ),
+    "a filter that drops and keeps": (
+        CHANNEL + "target: {filter: [{drop: PID-1 = 1, keep: PID-1 = 2, reason: x}], destinations: [{medplum: {}}]}\n",
+        "7:43: found a filter with both drop: and keep:; expected only one of them",
+    ),
+    "a filter without a reason": (
+        CHANNEL + "target: {destinations: [{mllp: acme-emr, filter: [{drop: PID-1 = 1}]}]}\n",
+        "7:51: found a filter without 'reason'; expected reason: why, as it is shown wherever they are counted",
+    ),
+    "what is remembered is no field": (
+        CHANNEL + "remember: [{as: orders, key: ORC2, keep: 10d, values: {ward: PV1-3.1}}]\n",
+        "7:30: found 'ORC2'; expected a field such as OBR-3.1",
+    ),
+    "control ids that are too short": (
+        CHANNEL + "target: {destinations: [{mllp: acme-emr, emit: {length: 8}}]}\n",
+        "7:57: found the number 8; expected a number of characters from 16 to 199",
+    ),
+    "control ids where none are sent": (
+        CHANNEL + "emit: {control_id: ours}\n",
+        "7:1: found 'emit'; expected it at a destination with mllp: or file:",
+    ),
+}
+
 LATER: dict[str, tuple[str, str]] = {
     "a mapping with overrides": (
         CHANNEL + "target: {mapping: {use: oru_r01, override: {a: b}}, destinations: [{medplum: {}}]}\n",
         "7:34: found 'override'; expected no override: this version uses mappings as they are",
-    ),
-    "a v2 mapping": (
-        CHANNEL + "target: {destinations: [{mllp: acme-emr, mapping: x}]}\n",
-        "7:42: found 'mapping'; expected no mapping: this version sends messages on as they came",
-    ),
-    "duplicates": (
-        CHANNEL + "duplicates: {window: 10m}\n",
-        "7:1: found 'duplicates'; expected no duplicates: this version stores and delivers every repeat",
     ),
 }
 
@@ -378,7 +401,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "a misspelt setting": (
         "chanels: ./channels\n",
         "1:1: found the unknown key 'chanels' in the settings; expected 'channels', perhaps "
-        "(one of channels, mappings, ledger, http, workers, medplum)",
+        "(one of channels, mappings, ledger, http, workers, medplum, retention)",
     ),
 }
 
@@ -414,15 +437,16 @@ def test_bytes_that_are_not_utf_8_are_told(write: Write, tmp_path: Path) -> None
 
 def test_a_misspelt_environment_variable_is_told(write: Write) -> None:
     assert problems(INTERLOCK_MEDPLUM__BASEURL="http://m.example") == [
-        "environment INTERLOCK_MEDPLUM__BASEURL:1:1: found a variable that is no setting; "
+        "environment INTERLOCK_MEDPLUM__BASEURL: found a variable that is no setting; "
         "expected 'INTERLOCK_MEDPLUM__BASE_URL', perhaps (one of INTERLOCK_CHANNELS, INTERLOCK_MAPPINGS, "
         "INTERLOCK_LEDGER, INTERLOCK_HTTP, INTERLOCK_WORKERS, INTERLOCK_MEDPLUM__BASE_URL, "
-        "INTERLOCK_MEDPLUM__CLIENT_ID, INTERLOCK_MEDPLUM__CLIENT_SECRET, INTERLOCK_MEDPLUM__TIME_LIMIT)"
+        "INTERLOCK_MEDPLUM__CLIENT_ID, INTERLOCK_MEDPLUM__CLIENT_SECRET, INTERLOCK_MEDPLUM__TIME_LIMIT, "
+        "INTERLOCK_RETENTION__AUDIT, INTERLOCK_RETENTION__REASON)"
     ]
 
 
 def test_a_wrong_value_of_the_environment_names_its_variable(write: Write) -> None:
-    told = "environment INTERLOCK_HTTP:1:1: found 'nowhere'; expected host:port, such as 127.0.0.1:6661"
+    told = "environment INTERLOCK_HTTP: found 'nowhere'; expected host:port, such as 127.0.0.1:6661"
     assert problems(INTERLOCK_HTTP="nowhere") == [told]
 
 

@@ -166,14 +166,15 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "an id": (
         "ours: {id: x}\n",
         "1:8: found the unknown key 'id' in a profile; expected one of connection, title, direction, labels, owner, "
-        "timezone, phase, listen, connect, feed, files, ack, identity, legacy, target, rollback, silence_alert, "
-        "compare, gate, window, duplicates, emit, endpoint",
+        "timezone, phase, listen, connect, feed, files, ack, identity, legacy, target, remember, rollback, "
+        "silence_alert, compare, gate, retention, window, duplicates, emit, endpoint",
     ),
     "an address": (
         "ours: {endpoint: {mllp: 'h:1'}}\n",
         "1:19: found the unknown key 'mllp' in an endpoint; expected one of connections, persistent, idle, keepalive, "
         "framing, source_address, connect_timeout, ack_timeout, accept, reject, check_control_id, answers, "
-        "answers_on, tls, on_unknown, probe, sink, rate, deliver, user, key, password, known_hosts, timeout, name",
+        "ack_mode, answers_on, tls, on_unknown, probe, sink, rate, deliver, user, key, password, known_hosts, timeout, "
+        "name",
     ),
     "a list": ("- ours\n", "1:1: found a list; expected a table of profiles by name"),
 }

@@ -107,3 +107,14 @@ async def test_with_nobody_waiting_it_closes_and_the_next_trouble_opens_it_again
     breaker.heard(DOWN)
     assert breaker.open
     breaker.stop()
+
+
+async def test_it_says_when_the_endpoint_is_asked_again():
+    breaker = Breaker("medplum")
+    assert breaker.asks_in is None
+    breaker.heard(FAULT)
+    assert breaker.asks_in == pytest.approx(module.FIRST_WAIT, abs=0.1)
+    breaker.enqueue(lambda: True)
+    breaker._probe()
+    assert breaker.asks_in is None, "it is being asked"
+    breaker.stop()

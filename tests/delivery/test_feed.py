@@ -30,8 +30,14 @@ class Carrier:
         self.sent: list[int] = []
         self._work: Work | None = None
 
-    def lane(self, raw: bytes) -> bytes:
-        return b""
+    def lanes(self, raw: bytes) -> tuple[bytes, ...]:
+        return (b"",)
+
+    def ready(self, work: Work) -> None:
+        return None
+
+    def make(self, work: Work) -> None:
+        return None
 
     def send(self, work: Work) -> None:
         assert self._work is None, "one at a time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,33 @@ def sample(tmp_path: Path) -> tuple[Path, dict[int, int]]:
 
 
 @pytest.fixture
-def running(sample: tuple[Path, dict[int, int]]) -> Iterator[subprocess.Popen[str]]:
+def start(sample: tuple[Path, dict[int, int]]) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     require_sandbox()
     settings = str(sample[0] / "interlock.yaml")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("INTERLOCK_")}
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "deploy/local/run.py"), settings],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment | {"PYTHONPATH": str(ROOT)},
-    )
-    yield process
-    if process.poll() is None:
-        process.terminate()
-    process.communicate(timeout=PATIENCE_S)
+    started = []
+
+    def begin() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "deploy/local/run.py"), settings],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=PATIENCE_S)
+
+
+@pytest.fixture
+def running(start: Callable[[], subprocess.Popen[str]]) -> subprocess.Popen[str]:
+    return start()
 
 
 def welcome(process: subprocess.Popen[str]) -> str:
@@ -114,6 +127,50 @@ def test_an_order_and_a_result_are_stored_answered_mapped_delivered_and_found(
     for port in ports.values():
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), 1)
+
+
+def test_a_later_start_welcomes_with_the_phases_of_the_ledger_and_ctrl_c_is_logged_as_such(
+    sample: tuple[Path, dict[int, int]], start: Callable[[], subprocess.Popen[str]]
+) -> None:
+    folder, ports = sample
+    first = start()
+    assert f"port {ports[6102]}, parallel" in welcome(first)
+    interlock(folder, "send", "samples/result.hl7", "--to", f"127.0.0.1:{ports[6102]}")
+    settled(folder, "acme-results/1")
+    interlock(folder, "legacy", "--connection", "acme", "--reason", "a test")
+    interlock(folder, "hold", "harbor-results", "--reason", "a test")
+    first.send_signal(signal.SIGINT)
+    _, log = first.communicate(timeout=PATIENCE_S)
+    assert '"event":"service_stopping","reason":"SIGINT"' in log
+    second = start()
+    text = welcome(second)
+    assert f"port {ports[6101]}, legacy\n" in text
+    assert f"port {ports[6102]}, legacy\n" in text
+    assert f"port {ports[6103]}, live, held\n" in text
+    second.send_signal(signal.SIGTERM)
+    _, log = second.communicate(timeout=PATIENCE_S)
+    assert '"messages":1,"open":0' in log.splitlines()[0]
+    assert '"event":"service_stopping","reason":"SIGTERM"' in log
+
+
+def test_a_part_that_ended_is_told_with_how_to_start_it_and_how_to_end_it_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = importlib.util.spec_from_file_location("local_run", ROOT / "deploy/local/run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(PATIENCE_S)
+    parts = run.Parts()
+    parts._running.append(("the stand-in old engine", ended))
+    parts.check()
+    parts.check()
+    told = capsys.readouterr().out
+    assert told.count("the stand-in old engine has ended") == 1
+    assert f"  {sys.executable} -c ''\n" in told
+    assert "end it there, with Ctrl-C of its own" in told
 
 
 def test_a_taken_port_is_told_before_anything_starts(sample: tuple[Path, dict[int, int]]) -> None:

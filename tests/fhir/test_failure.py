@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
+import aiohttp
 import orjson
 import pytest
 
-from engine.fhir.failure import classify, parse_problem, trouble
+from engine.fhir.failure import classify, parse_problem, trouble, unreached
 from engine.ledger.outcome import Result
+from tests.support.ports import free_port
 
 TRACING = "https://medplum.com/fhir/StructureDefinition/tracing"
 
@@ -107,3 +111,27 @@ def test_a_malformed_outcome_is_still_read(issue: dict[str, object]) -> None:
 )
 def test_only_what_concerns_the_whole_server_counts_against_it(status: int, body: bytes, endpoint: bool) -> None:
     assert trouble(status, parse_problem(body), writes=False).of_endpoint is endpoint
+
+
+KEY = aiohttp.client_reqrep.ConnectionKey("medplum.example", 443, True, True, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "refused")), "connection refused"),
+        (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(-2, "unknown")), "host name not resolved"),
+        (aiohttp.ConnectionTimeoutError(), "connect timed out"),
+        (TimeoutError(), "answer timed out"),
+        (aiohttp.ServerDisconnectedError(), "ServerDisconnectedError"),
+    ],
+)
+def test_a_server_that_is_not_reached_is_named_as_a_peer_over_mllp_would_be(error: Exception, words: str) -> None:
+    assert unreached(error) == words
+
+
+async def test_a_medplum_that_is_down_refuses_connections() -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientConnectorError) as raised:
+            await session.get(f"http://127.0.0.1:{free_port()}")
+    assert unreached(raised.value) == "connection refused"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.hl7.charset import CODECS, Undecodable, declared, decode
+from engine.hl7.charset import CODECS, Undecodable, codec_of, declared, decode
 
 
 def message(charset: str, name: str, codec: str) -> bytes:
@@ -203,3 +203,32 @@ def test_a_codec_that_does_not_exist_is_an_error() -> None:
 
 def test_a_header_without_msh_18_declares_nothing() -> None:
     assert declared(b"MSH|^~\\&|A\rPID|1") == ""
+
+
+@pytest.mark.parametrize(
+    ("charset", "text", "codec"),
+    [
+        ("", "plain", "ascii"),
+        ("", "Müller", "utf-8"),
+        ("UNICODE UTF-8", "plain", "utf-8"),
+        ("8859/1", "Müller", "iso8859-1"),
+        ("8859/1", "5 €", "cp1252"),
+        ("ISO IR87", "山田", "iso2022_jp_ext"),
+    ],
+)
+def test_the_codec_of_a_message_is_the_one_it_was_read_with(charset: str, text: str, codec: str) -> None:
+    raw = f"MSH|^~\\&|A|||||||||||||||{charset}\rPID|1||{text}\r".encode(codec)
+    assert codec_of(raw) == codec
+    assert decode(raw).encode(codec_of(raw)) == raw
+
+
+@pytest.mark.parametrize(
+    ("encoding", "undeclared", "codec"), [("latin-1", None, "iso8859-1"), ("auto", "cp1252", "cp1252")]
+)
+def test_the_codec_of_a_message_is_what_its_channel_says(encoding: str, undeclared: str | None, codec: str) -> None:
+    assert codec_of(b"MSH|^~\\&|A\r", encoding, undeclared) == codec
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_the_codec_of_wide_characters_has_their_order(codec: str) -> None:
+    assert codec_of("MSH|^~\\&|A\r".encode(codec)) == codec

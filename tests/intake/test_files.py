@@ -17,7 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.config.address import Address
 from engine.config.edge import Directory, Files, Place, Takes
+from engine.config.endpoint import Endpoint
+from engine.config.model import Legacy
 from engine.files.folder import HEAD_BYTES, Folder
 from engine.files.local import LocalFolder
 from engine.files.places import folder_of
@@ -112,12 +115,13 @@ class Lab:
         self.files = Files(place or Directory(path), **{"stable": 0.0, **settings})
         self.takes = Takes(max_bytes=100_000)
         self.live = False
+        self.legacy = Legacy(Endpoint("old", None, place=Directory(path / "old")))
         self.folder = folder_of(self.files.place)
         self.start(self.folder)
 
     def start(self, folder: Folder) -> None:
         """As a new process does."""
-        channel = SimpleNamespace(id="acme", source=self.files, takes=self.takes)
+        channel = SimpleNamespace(id="acme", source=self.files, takes=self.takes, legacy=self.legacy)
         self.book = ChannelBook(1, "acme", 0)
         self.source = FileSource(
             channel, self.book, self.ledger, self.rules, folder, lambda: next(MOMENTS), lambda: not self.live  # type: ignore[arg-type]
@@ -226,12 +230,19 @@ async def test_in_live_one_flaw_refuses_the_whole_file_and_is_named(lab: Lab, to
     assert told == ["file_failed", "file_read", "place_up"]
 
 
-@pytest.mark.parametrize("live", [True, False])
-@pytest.mark.parametrize("data", [b"", b"name;value\n", b"OBX|1|\r" + hl7("1"), encode(hl7("1")) + b"DOE^JANE"])
-async def test_a_file_that_cannot_be_read_as_messages_is_set_aside_with_evidence(
-    lab: Lab, live: bool, data: bytes
-) -> None:
-    lab.live = live
+NO_MESSAGES = {
+    "an empty file": b"",
+    "blanks": b"\r\n",
+    "a table": b"name;value\nDOE;7\n",
+    "a line before the header": b"OBX|1|\r" + hl7("1"),
+    "an end byte of MLLP": hl7("1") + b"\x1c\r" + hl7("2"),
+    "bytes behind a block": encode(hl7("1")) + b"DOE^JANE",
+}
+
+
+@pytest.mark.parametrize("data", NO_MESSAGES.values(), ids=NO_MESSAGES)
+async def test_a_file_that_cannot_be_read_as_messages_is_set_aside_with_evidence_in_live(lab: Lab, data: bytes) -> None:
+    lab.live = True
     lab.drop("a.hl7", data)
     await lab.source.scan()
     assert lab.ledger.messages == []
@@ -239,6 +250,32 @@ async def test_a_file_that_cannot_be_read_as_messages_is_set_aside_with_evidence
     (event,) = lab.ledger.events
     assert (event.raw, event.size) == (data, len(data))
     assert "DOE" not in event.reason
+
+
+@pytest.mark.parametrize("data", NO_MESSAGES.values(), ids=NO_MESSAGES)
+async def test_while_the_old_engine_judges_it_goes_on_byte_for_byte_and_the_flaw_is_recorded(
+    lab: Lab, told: list[str], data: bytes
+) -> None:
+    lab.drop("a.hl7", data)
+    await lab.source.scan()
+    assert lab.ledger.raw == [data]
+    assert lab.names == ["archive/a.hl7"]
+    assert lab.ledger.events == []
+    assert told == ["would_refuse", "file_read", "place_up"]
+    assert "DOE" not in str(lab.ledger.messages[0].flaw)
+
+
+@pytest.mark.parametrize("data", NO_MESSAGES.values(), ids=NO_MESSAGES)
+async def test_what_no_mllp_block_can_hold_is_set_aside_where_the_old_engine_is_a_listener(
+    lab: Lab, data: bytes
+) -> None:
+    lab.legacy = Legacy(Endpoint("old", Address("127.0.0.1", 1)))
+    lab.start(lab.folder)
+    lab.drop("a.hl7", data)
+    await lab.source.scan()
+    cannot = not data.strip() or b"\x1c" in data
+    assert lab.ledger.raw == ([] if cannot else [data])
+    assert lab.names == ["failed/a.hl7" if cannot else "archive/a.hl7"]
 
 
 async def test_a_file_that_is_too_large_is_set_aside_and_only_its_beginning_read(lab: Lab) -> None:
@@ -347,6 +384,7 @@ FILES = {
 
 async def live_through(lab: Lab, crashes: Sequence[int]) -> int:
     """Read FILES with a process that ends at these steps, counted from each start; the steps of the last one."""
+    lab.live = True
     for number, (name, data) in enumerate(FILES.items()):
         lab.drop(name, data, modified=number)
     for at in (*crashes, None):
@@ -445,6 +483,7 @@ async def test_files_of_an_sftp_server_are_read_once_and_the_place_may_go_away(t
         sshd.start()
         await lab.source.scan()
         assert lab.source.down is None
+        lab.live = True
         lab.drop("c.hl7", b"no message")
         await lab.source.scan()
         assert lab.ledger.raw == [hl7("1"), hl7("2"), hl7("3")]

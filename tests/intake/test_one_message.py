@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.config.address import Address
-from engine.config.edge import Ack, Listen, Sockets
+from engine.config.edge import Ack, Listen, Sockets, Takes
 from engine.config.endpoint import Endpoint
 from engine.hl7.ack import parse_ack
 from engine.simulate.messages import Messages
@@ -102,6 +102,45 @@ async def test_where_the_second_one_goes_elsewhere_it_ends_at_once(tmp_path: Pat
             assert codes == ["CA"]
             assert stayed < 2
             await until(lambda: len(second.payloads) == 1)
+
+
+BATCH = b"BHS|^~\\&|LAB|F|EMR|C|20260101||||B1\r" + MESSAGES.message(1) + b"BTS|1\r"
+
+
+@pytest.mark.parametrize(
+    ("payload", "options"),
+    [
+        (message(b"NE", b"NE"), {}),
+        (message(b"ER", b"ER"), {}),
+        (message(b"NE", b"NE").replace(b"ORU^R01", b"ZZZ^Z01"), {}),  # refused, and not even that is wanted
+        (BATCH, {"takes": Takes(("ORU^R01",), batch="none")}),
+    ],
+)
+async def test_where_no_answer_is_due_it_ends_when_the_message_is_stored(
+    tmp_path: Path, payload: bytes, options: dict[str, Any]
+):
+    async with served(tmp_path, live(source=door(), **options)) as (_, peer):
+        peer.send(payload)
+        codes, stayed = await until_closed(peer)
+        assert codes == []
+        assert stayed < 2
+
+
+async def test_where_the_answer_goes_elsewhere_it_ends_when_the_message_is_stored(tmp_path: Path):
+    async with Scripted(lambda payload: ()) as second:
+        there = Endpoint("second", Address("127.0.0.1", second.port))
+        async with served(tmp_path, live(source=door(), ack=Ack("stored", to=there))) as (_, peer):
+            peer.send(MESSAGES.message(1))
+            assert (await until_closed(peer))[0] == []
+            await until(lambda: len(second.payloads) == 1)
+
+
+async def test_where_the_old_engine_asked_for_no_answer_gives_none_it_ends(tmp_path: Path):
+    async with relaying(tmp_path, lambda payload: ()) as peer:
+        peer.send(message(b"NE", b"NE"))
+        codes, stayed = await until_closed(peer)
+        assert codes == []
+        assert stayed < 2
 
 
 async def test_our_own_accept_acknowledgement_is_the_only_answer_where_the_application_says_nothing(tmp_path: Path):

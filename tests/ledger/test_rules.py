@@ -34,6 +34,8 @@ ROUTING = Routing(
 )
 CHANNELS = ("north", "south")
 ENDS = (State.DELIVERED, State.CAPTURED, State.REFUSED)
+COUNTS = ("discarded", "superseded", "refused", "duplicate", "captured", "delivered", "filtered")
+"""The design: a message counts once, by the part that comes first in one of these."""
 FAILURES = (State.RETRYING, State.UNKNOWN, State.DEAD, State.PARKED)
 
 
@@ -50,6 +52,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.path = self.folder / "ledger.db"
         self.model: dict[tuple[str, str], dict[int, State]] = {}
         self.stored = dict.fromkeys(CHANNELS, 0)
+        self.parts: dict[tuple[str, str, int, int], list[State]] = {}  # of what is open: how its parts ended so far
+        self.split: dict[tuple[str, str, int, int], int] = {}  # and how many there are
+        self.revived: set[tuple[str, str, int]] = set()  # later messages may be on the way by then
+        self.replays: dict[tuple[str, str], dict[tuple[int, int], State]] = {}
         self.opened: Opened | None = None
 
     @initialize()
@@ -71,6 +77,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for course in courses:
                 self._write(Order(lambda b, course=course: b.pause(course, False)))
                 self.model[name, course.name] = {}
+                self.replays[name, course.name] = {}
 
     def _open(self) -> None:
         self.opened = open_ledger(self.path)
@@ -103,13 +110,46 @@ class LedgerMachine(RuleBasedStateMachine):
         course.ids[seq] = self.messages[name, seq].id
         return self.messages[name, seq]
 
-    def _on_the_way(self) -> list[tuple[Course, int]]:
-        return [
-            (course, seq)
+    def _on_the_way(self) -> list[tuple[Course, int, int]]:
+        """(course, number, delivery)"""
+        first = [
+            (course, seq, 1)
             for course in self._courses()
             for seq, state in self.model[course.channel.name, course.name].items()
             if state is State.SENDING
         ]
+        return first + [
+            (course, *key)
+            for course in self._courses()
+            for key, state in self.replays[course.channel.name, course.name].items()
+            if state is State.SENDING
+        ]
+
+    def _settlement(self, course: Course, seq: int, delivery: int, state: State, split: int) -> Settlement:
+        """How one part ends; the model learns what that means for the message."""
+        place = (course.channel.name, course.name, seq, delivery)
+        ended = self.parts.setdefault(place, [])
+        parts = self.split.setdefault(place, split)
+        settlement = Settlement(
+            course, self._message(course, seq), state, 1, blocks=state is not State.PARKED,
+            part=len(ended) + 1, parts=parts, delivery=delivery,
+        )  # fmt: skip
+        if state.value >= FIRST_SETTLED:
+            ended.append(state)
+            if len(ended) < parts and state is not State.REFUSED:
+                state = State.SENDING  # the next part, in the same transaction
+            else:
+                state = next(State[name.upper()] for name in COUNTS if State[name.upper()] in ended)
+                del self.parts[place], self.split[place]
+        self._is(course, seq, delivery, state)
+        return settlement
+
+    def _is(self, course: Course, seq: int, delivery: int, state: State) -> None:
+        where = (course.channel.name, course.name)
+        if delivery == 1:
+            self.model[where][seq] = state
+        else:
+            self.replays[where][seq, delivery] = state
 
     def _see_claims(self) -> None:
         """What the model must learn from outside: which waiting messages were claimed."""
@@ -136,12 +176,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def settle_some(self, data: st.DataObject) -> None:
         chosen = data.draw(st.lists(st.sampled_from(self._on_the_way()), unique=True, min_size=1, max_size=5))
         operations = []
-        for course, seq in chosen:
-            state = data.draw(st.sampled_from(ENDS + FAILURES))
-            operations.append(
-                Settlement(course, self._message(course, seq), state, 1, blocks=state is not State.PARKED)
-            )
-            self.model[course.channel.name, course.name][seq] = state
+        for course, seq, delivery in chosen:
+            state = data.draw(st.sampled_from(ENDS + ENDS + FAILURES))
+            split = data.draw(st.sampled_from((1, 2, 3)))
+            operations.append(self._settlement(course, seq, delivery, state, split))
         self._write(*operations)
         self._see_claims()
 
@@ -153,17 +191,67 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         course, key = data.draw(st.sampled_from(places))
         self._write(Reclaim(course, key))
-        self.model[course.channel.name, course.name][key[0]] = State.SENDING
+        self._is(course, key[0], key[2], State.SENDING)
         self._message(course, key[0])
+
+    @precondition(lambda self: any(course.open for course in self._courses()))
+    @rule(data=st.data())
+    def a_person_discards_it(self, data: st.DataObject) -> None:
+        """The message, or what is left of its parts."""
+        places = [(c, key) for c in self._courses() for key, work in c.open.items() if work.state is not State.SENDING]
+        if not places:
+            return
+        course, key = data.draw(st.sampled_from(places))
+        self._write(Order(lambda book: book.close_open(course, key, State.DISCARDED, "enough", 1)))
+        place = (course.channel.name, course.name, key[0], key[2])
+        self.parts.pop(place, None), self.split.pop(place, None)
+        self._is(course, key[0], key[2], State.DISCARDED)
+        self._see_claims()
+
+    @precondition(lambda self: any(course.open for course in self._courses()))
+    @rule(data=st.data())
+    def a_person_has_it_tried_again(self, data: st.DataObject) -> None:
+        places = [(c, key) for c in self._courses() for key, work in c.open.items() if work.state is not State.SENDING]
+        if not places:
+            return
+        course, key = data.draw(st.sampled_from(places))
+        work = course.open[key]
+        maybe = work.state is State.UNKNOWN or (work.state is State.PARKED and work.blocks)
+        self._write(Order(lambda book: book.revive(course, key, why="now")))
+        self._is(course, key[0], key[2], State.UNKNOWN if maybe else State.RETRYING)
+        self.revived.add((course.channel.name, course.name, key[0]))
+
+    @rule(data=st.data())
+    def a_person_has_it_sent_once_more(self, data: st.DataObject) -> None:
+        places = [
+            (course, seq)
+            for course in self._courses()
+            for seq, state in self.model[course.channel.name, course.name].items()
+            if state.value >= FIRST_SETTLED
+        ]
+        if not places:
+            return
+        course, seq = data.draw(st.sampled_from(places))
+        known = self.replays[course.channel.name, course.name]
+        delivery = max([1, *(number for of, number in known if of == seq)]) + 1
+        message = self._message(course, seq).id
+        course.ids.pop(seq, None)
+        self._write(Order(lambda book: book.replay(course, message, seq, delivery, 1, "again")))
+        known[seq, delivery] = State.RETRYING
 
     @rule(batch=st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3), data=st.data())
     def fail_to_write(self, batch: list[str], data: st.DataObject) -> None:
         """A transaction that cannot be written changes nothing, whatever it held."""
         operations: list[object] = [Message(self.channels[name], b"raw", 1) for name in batch]
         if self._on_the_way():
-            course, seq = data.draw(st.sampled_from(self._on_the_way()))
+            course, seq, delivery = data.draw(st.sampled_from(self._on_the_way()))
+            place = (course.channel.name, course.name, seq, delivery)
+            ended, parts = self.parts.get(place, []), self.split.get(place, 1)
+            state = data.draw(st.sampled_from(ENDS + FAILURES))
             operations.append(
-                Settlement(course, self._message(course, seq), data.draw(st.sampled_from(ENDS + FAILURES)), 1)
+                Settlement(
+                    course, self._message(course, seq), state, 1, part=len(ended) + 1, parts=parts, delivery=delivery
+                )
             )
 
         def full(book: Book) -> None:
@@ -176,10 +264,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """The process is gone: what was on the way may have been sent, and nothing else changes."""
         self._close()
-        for states in self.model.values():
-            for seq, state in states.items():
+        for states in (*self.model.values(), *self.replays.values()):
+            for key, state in states.items():
                 if state is State.SENDING:
-                    states[seq] = State.UNKNOWN
+                    states[key] = State.UNKNOWN  # type: ignore[index]
         self._open()
         for course in self._courses():
             self._write(Order(lambda b, course=course: b.pause(course, False)))
@@ -196,6 +284,10 @@ class LedgerMachine(RuleBasedStateMachine):
             for state in self.model[row["channel"], row["destination"]].values():
                 expected[state.label] = expected.get(state.label, 0) + 1
             assert row["states"] == expected
+            again: dict[str, int] = {}
+            for state in self.replays[row["channel"], row["destination"]].values():
+                again[state.label] = again.get(state.label, 0) + 1
+            assert row.get("replayed", {"states": {}})["states"] == again
             assert row["stored"] == self.stored[row["channel"]]
             assert row["balanced"]
 
@@ -209,10 +301,15 @@ class LedgerMachine(RuleBasedStateMachine):
         for course in self._courses():
             states = self.model[course.channel.name, course.name]
             on_the_way = [seq for seq, state in states.items() if state is State.SENDING]
-            fresh = [seq for seq in on_the_way if (seq, 1, 1) not in course.open]
+            opened = {key[0] for key in course.open if key[2] == 1}
+            fresh = [seq for seq in on_the_way if seq not in opened]
             assert len(fresh) <= course.window
             if course.window == 1:
-                blocked = [s for s, state in states.items() if state in FAILURES and state is not State.PARKED]
+                place = (course.channel.name, course.name)
+                blocked = [
+                    s for s, state in states.items()
+                    if state in FAILURES and state is not State.PARKED and (*place, s) not in self.revived
+                ]  # fmt: skip
                 assert not (fresh and [seq for seq in blocked if seq < fresh[0]])
 
     @invariant()
@@ -229,7 +326,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """Where nothing is on the way or in the way, the next message is claimed."""
         for course in self._courses():
             states = self.model[course.channel.name, course.name]
-            if all(state.value >= FIRST_SETTLED for state in states.values() if state is not State.WAITING):
+            again = self.replays[course.channel.name, course.name]
+            known = [*(state for state in states.values() if state is not State.WAITING), *again.values()]
+            if all(state.value >= FIRST_SETTLED for state in known):
                 assert course.claim == min(self.stored[course.channel.name], course.frontier + course.window)
 
     def _close(self) -> None:

@@ -40,6 +40,13 @@ def load(kept: Path, site: Path | None = None) -> Library:
     return Library.load(kept.parent / "maps", site, kept)
 
 
+def test_the_very_first_start_makes_the_folder_for_its_own_user(tmp_path: Path) -> None:
+    kept = tmp_path / "var" / "kept"
+    Library.load(write(tmp_path / "maps"), None, kept)
+    assert kept.is_file()
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_hit_reads_no_file(kept: Path, reads: list[Path]) -> None:
     made(load(kept), RAW)
     made(load(kept), CAREFUL)

@@ -444,11 +444,15 @@ async def back() -> AsyncIterator[tuple[Back, Replies, asyncio.StreamReader, asy
 
     handler = Port()
     async with listening(handler, framing=TWO) as listener, connected(listener) as (reader, writer):
-        lines.append(Back(lambda: listener.connections, lambda payload: payload.startswith(b"AA")))
+        lines.append(Back(lambda: listener.connections, lambda payload: "", _answer))
         writer.write(encode(b"1"))
         assert await within(5, reader.readexactly(8)) == encode(b"ack 1")
         yield lines[0], Replies(), reader, writer
         await lines[0].aclose()
+
+
+def _answer(payload: bytes) -> tuple[str, str] | None:
+    return ("AA", "") if payload.startswith(b"AA") else None
 
 
 class TestBack:

@@ -182,6 +182,32 @@ class TestBadMessages:
             await handler.until("frame", b"9")
             assert not [said for said in handler.said if said[0] == "unfinished"]
 
+    async def test_a_message_that_goes_on_may_take_longer_than_a_peer_may_be_silent(self) -> None:
+        handler = Recorder()
+        async with listening(handler, frame_timeout=0.15) as listener, connected(listener) as (_, writer):
+            writer.write(b"\x0b")
+            for _ in range(8):
+                writer.write(b"x" * 20_000)
+                await asyncio.sleep(0.05)
+            writer.write(b"\x1c\r")
+            await handler.until("frame", b"x" * 160_000)
+
+    async def test_a_message_of_a_byte_now_and_then_ends_in_time_all_the_same(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connection, "PATIENCE", 3)
+        handler = Recorder()
+        async with listening(handler, frame_timeout=0.15) as listener, connected(listener) as (_, writer):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            writer.write(b"\x0b")
+            while ("closed",) not in handler.said:
+                assert loop.time() - began < 5
+                writer.write(b"x")
+                await asyncio.sleep(0.02)
+            assert [said[0::2] for said in handler.said if said[0] == "unfinished"] == [("unfinished", "timed out")]
+            assert loop.time() - began > 0.4
+
     async def test_a_peer_that_is_not_read_is_not_late(self) -> None:
         handler = Recorder()
         async with listening(handler, frame_timeout=0.1) as listener, connected(listener) as (_, writer):

@@ -248,6 +248,76 @@ class TestWhoIsLetIn:
             assert handler.refusals == []
 
 
+def knock(port: int, tls: ClientTls, version: ssl.TLSVersion, says: bytes = b"") -> str:
+    """What a client of this version hears that is turned away: OpenSSL's name of the alert."""
+    context = tls.context
+    context.minimum_version = context.maximum_version = version
+    with socket.create_connection(("127.0.0.1", port), 5) as sock:
+        try:
+            with context.wrap_socket(sock, server_hostname="localhost") as secured:
+                secured.sendall(says)
+                return f"let in, and heard {secured.recv(100)!r}"
+        except ssl.SSLError as error:
+            return error.reason or str(error)
+
+
+class TestWhoIsTurnedAwayHearsWhy:
+    """The alerts are those that `openssl s_server -Verify 1 -verify_return_error` sends."""
+
+    @pytest.mark.parametrize("says", [b"", b"\x0bMSH|" + b"x" * 100_000])
+    @pytest.mark.parametrize(
+        ("version", "alert"),
+        [
+            (ssl.TLSVersion.TLSv1_2, "SSLV3_ALERT_HANDSHAKE_FAILURE"),
+            (ssl.TLSVersion.TLSv1_3, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
+        ],
+    )
+    async def test_without_a_certificate(
+        self, ours: Authority, version: ssl.TLSVersion, alert: str, says: bytes
+    ) -> None:
+        handler = Recorder()
+        async with listening(handler, serving(ours, mutual=True)) as listener:
+            assert await asyncio.to_thread(knock, listener.port, calling(ours), version, says) == alert
+            assert handler.refusals == ["tls: no certificate"]
+            await eventually(lambda: not listener._arriving)
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    async def test_with_a_certificate_of_another_authority(
+        self, ours: Authority, theirs: Authority, version: ssl.TLSVersion
+    ) -> None:
+        handler = Recorder()
+        stranger = theirs.issue("acme.example")
+        tls = ClientTls(Tls(stranger.certificate, stranger.key, ours.ca))
+        async with listening(handler, serving(ours, mutual=True)) as listener:
+            assert await asyncio.to_thread(knock, listener.port, tls, version) == "TLSV1_ALERT_UNKNOWN_CA"
+
+    async def test_with_an_expired_certificate(self, ours: Authority) -> None:
+        handler = Recorder()
+        old = ours.issue("acme.example", days=-1)
+        tls = ClientTls(Tls(old.certificate, old.key, ours.ca))
+        async with listening(handler, serving(ours, mutual=True)) as listener:
+            said = await asyncio.to_thread(knock, listener.port, tls, ssl.TLSVersion.TLSv1_3)
+            assert said == "SSLV3_ALERT_CERTIFICATE_EXPIRED"
+
+    async def test_our_own_client_names_it(self, ours: Authority) -> None:
+        handler = Recorder()
+        async with listening(handler, serving(ours, mutual=True)) as listener, client(listener, calling(ours)) as it:
+            assert await ask(it, b"one") == NotSent("tls: it wants a certificate")
+
+    async def test_one_that_goes_on_sending_is_not_listened_to_for_long(
+        self, ours: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(handshake, "LINGER", 0.05)
+        handler = Recorder()
+        async with listening(handler, serving(ours, mutual=True)) as listener:
+            context = calling(ours).context
+            with socket.create_connection(("127.0.0.1", listener.port), 5) as sock:
+                secured = await asyncio.to_thread(context.wrap_socket, sock, server_hostname="localhost")
+                await eventually(lambda: handler.refusals == ["tls: no certificate"])
+                await eventually(lambda: not listener._arriving)
+                secured.close()
+
+
 class TestWhomWeTrust:
     async def test_a_listener_of_another_authority_gets_nothing(self, ours: Authority, theirs: Authority) -> None:
         handler = Recorder()

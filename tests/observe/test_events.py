@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import io
+import time
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,10 +14,12 @@ from typing import Any, ClassVar
 import orjson
 import pytest
 
+from engine.cli.messages import _connection as connection_shown
 from engine.observe import (
     compare_events,
     delivery_events,
     file_events,
+    follower_events,
     intake_events,
     ledger_events,
     migration_events,
@@ -28,7 +32,7 @@ from engine.observe.metrics import METRICS, exposition
 
 MODULES = (
     intake_events, ledger_events, delivery_events, service_events, tap_events, compare_events, migration_events,
-    file_events,
+    file_events, follower_events,
 )  # fmt: skip
 EVENTS = sorted(
     {
@@ -84,10 +88,26 @@ def test_a_line_is_json_with_time_level_name_and_fields() -> None:
     }
 
 
-def test_a_person_gets_a_sentence() -> None:
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("utc")
+def test_a_person_gets_a_sentence_with_its_day_and_the_offset_of_its_clock() -> None:
     to, stream, _ = log(readable=True)
     to.write(Rang("acme", 7))
-    assert stream.getvalue() == "22:13:20 warning acme: rang for message 7\n"
+    assert stream.getvalue() == "2023-11-14 22:13:20+00:00 warning acme: rang for message 7\n"
+
+
+def test_a_connection_has_the_number_that_show_gives_it() -> None:
+    to, stream, _ = log()
+    to.write(intake_events.PeerConnected("acme", "10.0.0.1:5000", (3 << 32) + 17))
+    assert orjson.loads(stream.getvalue())["connection"] == connection_shown((3 << 32) + 17) == "3.17"
 
 
 @pytest.mark.parametrize("kind", EVENTS)
@@ -157,7 +177,7 @@ def test_anything_else_is_withheld(value: object) -> None:
     assert cleared("reason", value) == WITHHELD
 
 
-def test_a_flood_prints_its_first_and_then_how_many_more() -> None:
+def test_a_flood_prints_its_first_and_then_its_newest_with_how_many_more() -> None:
     to, stream, clock = log()
     for seq in range(1, 6):
         to.write(Rang("acme", seq))
@@ -168,9 +188,19 @@ def test_a_flood_prints_its_first_and_then_how_many_more() -> None:
     assert [(line["channel"], line.get("seq"), line.get("more")) for line in written] == [
         ("acme", 1, None),
         ("other", 1, None),
-        ("acme", None, 4),
+        ("acme", 5, 3),
         ("acme", 6, None),
     ]
+
+
+def test_of_two_neither_is_left_out() -> None:
+    to, stream, clock = log()
+    to.write(Rang("acme", 1))
+    to.write(Rang("acme", 2))
+    clock.now += 1.0
+    to.flush()
+    written = [orjson.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["seq"], line.get("more")) for line in written] == [(1, None), (2, None)]
 
 
 def test_a_flush_tells_what_was_left_out_so_far() -> None:
@@ -178,7 +208,7 @@ def test_a_flush_tells_what_was_left_out_so_far() -> None:
     for seq in range(3):
         to.write(Rang("acme", seq))
     to.flush()
-    assert stream.getvalue().splitlines()[-1] == "22:13:20 warning acme: 2 more like this"
+    assert stream.getvalue().splitlines()[-1].endswith("warning acme: rang for message 2 (and 1 more like this)")
 
 
 def test_a_broken_log_stream_does_not_stop_the_service() -> None:

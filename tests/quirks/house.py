@@ -37,6 +37,7 @@ class Place:
         """The channel's file."""
         options = self.options
         common: dict[str, Any] = {"id": self.id, "connection": self.id, "direction": "results", "timezone": "UTC"}
+        common["duplicates"] = {"window": "0s"}  # quirks send the same messages, each as a first one
         more = dict(options.get("channel", {}))
         listen = {"port": self.port, "host": "127.0.0.1", "accepts": ["ORU^R01"]} | more.pop("listen", {})
         ways: dict[str, Any] = {"target": {"destinations": [{"mllp": f"clinic-{self.id}"}]}}

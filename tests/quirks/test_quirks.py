@@ -106,7 +106,7 @@ class _Vendor:
             self._connect()
         else:
             self._sock.sendall(octets(step))
-            time.sleep(0.01)  # a write each is a packet each
+            time.sleep(0.02)  # a write each is a packet each
 
     def answer(self) -> bytes:
         """The next frame."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine.config.address import Address
-from engine.config.edge import Ack, AckForm, Answers, Framing
+from engine.config.edge import Ack, AckForm, Answers, Framing, Listen
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
+from engine.observe.delivery_events import STRAY
 from engine.observe.intake_events import UNSENT
 from engine.service.view import View
 from engine.simulate.messages import Messages
@@ -39,16 +39,14 @@ from tests.support.house import (
 )
 from tests.support.ports import free_port
 from tests.support.scripted import Scripted, ack, at_first
+from tests.support.wanting import asking
 
 MESSAGES = Messages("oru", seed=51)
 
 
 def message(number: int = 1, accept: str = "", application: str = "") -> bytes:
     """One with MSH-15 and MSH-16."""
-    header, _, rest = MESSAGES.message(number).partition(b"\r")
-    fields = header.split(b"|") + [b""] * 16
-    fields[14], fields[15] = accept.encode(), application.encode()
-    return b"|".join(fields[:18]) + b"\r" + rest
+    return asking(MESSAGES.message(number), accept, application)
 
 
 def not_taken(number: int, accept: str = "", application: str = "") -> bytes:
@@ -469,6 +467,7 @@ async def test_where_ca_is_not_enough_the_application_is_waited_for(tmp_path: Pa
             await peer.exchange(message(1))
             await until(lambda: open_work(service, "acme", there.name) == [State.DEAD])
             assert len(clinic.payloads) == 1
+            assert STRAY.of(there.name).n == 0, "the CA was expected"
 
 
 @pytest.mark.parametrize("answers", [False, True])
@@ -507,7 +506,7 @@ class SecondPort:
 async def test_an_endpoints_answers_may_come_at_a_port_of_ours(tmp_path: Path, hangs_up: bool):
     back = SecondPort(free_port(), hangs_up)
     async with Scripted(back.says) as clinic:
-        there = emr(clinic.port, answers=Answers(listen=Address("127.0.0.1", back.port)))
+        there = emr(clinic.port, answers=Answers(listen=Listen(back.port, "127.0.0.1")))
         async with served(tmp_path, live(destinations=(there,))) as (service, peer):
             for number in range(3):
                 await peer.exchange(message(number))
@@ -519,7 +518,7 @@ async def test_an_endpoints_answers_may_come_at_a_port_of_ours(tmp_path: Path, h
 async def test_a_port_for_answers_that_somebody_else_has_is_down_until_it_is_ours(tmp_path: Path):
     back = SecondPort(free_port(), hangs_up=False)
     async with Scripted(back.says) as clinic:
-        there = emr(clinic.port, answers=Answers(listen=Address("127.0.0.1", back.port)))
+        there = emr(clinic.port, answers=Answers(listen=Listen(back.port, "127.0.0.1")))
         name = f"answers of {there.name}"
         async with (
             await asyncio.start_server(lambda *_: None, "127.0.0.1", back.port) as somebody,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.config.filtering import Remember, Written
 from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.mllp.framing import encode
@@ -42,7 +44,9 @@ NOT_A_MESSAGE = {
 
 
 def to(clinic: OldEngine, **options: Any) -> Channel:
-    return live("acme-results", destinations=(emr(clinic.port),), **options)
+    """To a clinic, and something of ours reads the messages as text."""
+    chan = live("acme-results", destinations=(emr(clinic.port),), **options)
+    return replace(chan, remember=(Remember("seen", Written("PID-3", "test", 1, 1), {}, 3600.0),))
 
 
 @pytest.mark.parametrize("name", NOT_A_MESSAGE)

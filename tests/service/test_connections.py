@@ -14,7 +14,17 @@ from engine.config.edge import Connect, Framing, Listen, Sockets
 from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.mllp.framing import Decoder, Frame, encode
-from engine.observe.intake_events import CONNECTED, CONNECTIONS, LISTENING, PROBED, TURNED_AWAY
+from engine.observe.events import Event
+from engine.observe.intake_events import (
+    CONNECTED,
+    CONNECTIONS,
+    LISTENING,
+    PROBED,
+    TURNED_AWAY,
+    UNREACHED,
+    SenderReached,
+    SenderUnreached,
+)
 from engine.service.service import Service
 from engine.service.view import View
 from engine.simulate.messages import Messages
@@ -114,6 +124,47 @@ async def test_a_peer_that_is_not_there_yet_is_connected_to_once_it_is(tmp_path:
             sender.send(MESSAGES.message(1))
             await until(lambda: len(sender.answers) == 1)
         assert service.ledger.channels["acme"].seq == 1
+
+
+async def test_a_peer_that_is_not_there_shows_as_down_with_the_reason_until_it_is(tmp_path: Path):
+    port = free_port()
+    listening, turned_away = LISTENING.of("acme"), TURNED_AWAY.of("acme").n
+    async with running(configuration(tmp_path, connecting(port))) as service:
+        view = View(service, "0")
+        assert service.doors.down.keys() == {"acme"}
+        await until(lambda: service.doors.down["acme"] == "connection refused")
+        assert ((await status(service))["listening"], listening.n) == (False, 0)
+        assert ((await view.readiness())["ready"], (await view.readiness())["listeners"]) == (
+            False, {"acme": "connection refused"}
+        )  # fmt: skip
+        counted = UNREACHED.of("acme").n
+        await until(lambda: UNREACHED.of("acme").n >= counted + 3)
+        async with Sender(port) as sender:
+            await until(lambda: sender.connects == 1 and not service.doors.down)
+            assert ((await status(service))["listening"], listening.n) == (True, 1)
+            assert (await view.readiness())["ready"] is True
+            sender._server.close()
+            sender.hang_up()
+            await until(lambda: service.doors.down == {"acme": "connection refused"})
+            assert listening.n == 0
+    assert TURNED_AWAY.of("acme").n == turned_away, "nobody came, so nobody was turned away"
+
+
+async def test_that_a_peer_is_not_there_is_said_once_and_again_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    said: list[Event] = []
+    monkeypatch.setattr("engine.intake.port.emit", lambda event: (said.append(event), event.count()))
+    port = free_port()
+    address, counted = f"127.0.0.1:{port}", UNREACHED.of("acme").n
+    line = SenderUnreached("acme", address, "connection refused")
+    async with running(configuration(tmp_path, connecting(port))):
+        await until(lambda: UNREACHED.of("acme").n >= counted + 4)
+        assert said == [line]
+        monkeypatch.setattr("engine.intake.port.AGAIN", 0.2)
+        await until(lambda: said[1:] == [line])
+        async with Sender(port):
+            await until(lambda: SenderReached("acme", address) in said)
 
 
 async def test_on_a_connection_that_we_made_the_old_engines_answers_are_relayed_too(tmp_path: Path):

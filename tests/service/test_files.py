@@ -158,6 +158,21 @@ async def test_the_old_engines_folder_gets_the_bytes_while_it_works(tmp_path: Pa
         assert [kind for (kind,) in await kept(service, "kind")] == ["would_refuse"]
 
 
+async def test_before_live_files_that_are_no_messages_reach_the_old_engines_folder_as_they_came(tmp_path: Path):
+    inbox, old = tmp_path / "in", tmp_path / "old"
+    old.mkdir()
+    engine = Endpoint("old", None, place=Directory(old))
+    odd = [b"", b"a letter", b"a line before\r" + MESSAGES.message(1), MESSAGES.message(2) + b"\x1c\r", b"\x00\xff\x0b"]
+    async with running(configuration(tmp_path, reading(inbox, old_engine=engine, ack="stored"))) as service:
+        for number, data in enumerate(odd):
+            (inbox / f"{number}.hl7").write_bytes(data)
+            await settled(service, "drop", "legacy", number + 1)
+        assert [each.read_bytes() for each in sorted(old.iterdir())] == odd
+        assert await kept(service, "kind") == [("would_refuse",)] * len(odd)
+        assert names(inbox) == []
+        await assert_balances(service)
+
+
 async def test_a_folder_that_is_not_there_shows_as_down_and_is_read_once_it_is(tmp_path: Path):
     inbox = tmp_path / "in"
     chan = reading(inbox, destinations=(emr(1),))

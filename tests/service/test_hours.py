@@ -174,7 +174,8 @@ async def test_outside_its_hours_messages_are_taken_and_wait_and_go_when_it_open
             async with running(configuration(tmp_path, *channels(2, there))) as service:
                 peers = await send(service, 3)
                 (found, _) = (await View(service, "0").status())["channels"]
-                assert found["destinations"][0]["breaker"] == hours.RESTING
+                (row,) = found["destinations"]
+                assert (row["breaker"], row["rests_until"]) == (None, "2026-01-05T14:00:00.000Z"), "planned, no trouble"
                 assert await states(service, "c0", there.name) == {"waiting": 3}, "nothing is claimed"
                 assert clinic.payloads == []
                 moment[0] += 60_000_000
@@ -213,7 +214,7 @@ async def test_a_trouble_at_closing_time_does_not_open_the_endpoint_again(
             (peer,) = await send(service, 1)
             await until(lambda: service.ways.breakers[there.name].open)
             moment[0] += 120_000_000
-            await until(lambda: service.ways.breakers[there.name].reason == hours.RESTING)
+            await until(lambda: service.ways.breakers[there.name].rests_until is not None)
             async with Scripted(port=away) as clinic:
                 await asyncio.sleep(1.5)  # longer than until the next trial, and the next attempt
                 assert clinic.payloads == []

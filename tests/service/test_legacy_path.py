@@ -7,13 +7,28 @@ from pathlib import Path
 import pytest
 
 from engine.config.address import Address
+from engine.config.feed import Rule
 from engine.hl7.ack import parse_ack
 from engine.mllp.framing import encode
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import Faults, OldEngine
 from engine.simulate.vendor import Vendor
-from tests.support.house import Peer, assert_balances, channel, configuration, running, states, until
+from tests.support.house import (
+    Peer,
+    assert_balances,
+    channel,
+    configuration,
+    fed,
+    feed,
+    old,
+    running,
+    served,
+    settled,
+    states,
+    until,
+)
 from tests.support.ports import free_port
+from tests.support.scripted import Scripted, at_first
 
 
 def message(number: int) -> bytes:
@@ -121,3 +136,59 @@ async def test_what_was_on_the_way_when_the_service_ended_is_sent_again_at_the_n
         assert engine.control_ids == [parse_id(message(n)) for n in (1, 1, 2)]
         assert await states(service, "acme-results", "legacy") == {"delivered": 2}
     await engine.stop()
+
+
+MINE = "20260101120000123456789"
+
+FORMS = {
+    "no HL7": b"NACK",
+    "nothing": b"",
+    "a header without MSA": b"MSH|^~\\&|OLD|F|LAB|C|20260101||ACK|Z1|P|2.3\r",
+    "a code of its own": b"MSH|^~\\&|OLD|F|LAB|C|20260101||ACK|Z1|P|2.3\rMSA|OK|" + MINE.encode() + b"\r",
+    "MSA-2 cut off": b"MSH|^~\\&|OLD|F|LAB|C|20260101||ACK|Z1|P|2.3\rMSA|AA|" + MINE[:20].encode() + b"\r",
+    "MSA-2 empty": b"MSH|^~\\&|OLD|F|LAB|C|20260101||ACK|Z1|P|2.3\rMSA|AA\r",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_an_answer_in_whatever_form_is_relayed_and_settles_its_message(tmp_path: Path, form: str) -> None:
+    """Its partners read it; we need not."""
+    said = FORMS[form]
+    sent = message(1).replace(parse_id(message(1)).encode(), MINE.encode(), 1)
+    async with (
+        Scripted(lambda payload: (said,)) as engine,
+        served(tmp_path, channel("acme", old_engine=engine.port)) as (service, vendor),
+    ):
+        for _ in range(3):
+            assert await vendor.exchange(sent) == said
+        await settled(service, "acme", "legacy", 3)
+        assert await states(service, "acme", "legacy") == {"delivered": 3}
+        assert engine.payloads == [sent] * 3, "nothing is sent twice by us"
+        assert set(engine.sockets) == {1}
+
+
+async def test_a_late_answer_in_no_form_is_not_the_next_messages(tmp_path: Path) -> None:
+    """It comes after its message was given up, on a connection that is gone by then."""
+    says = at_first(lambda first: (0.8, b"LATE"), then=lambda payload: (0.4, b"HERE"))
+    async with (
+        Scripted(says) as engine,
+        served(tmp_path, channel("acme", old_engine=old(engine.port, ack_timeout=0.6))) as (service, vendor),
+    ):
+        vendor.send(message(1))
+        vendor.send(message(2))
+        await settled(service, "acme", "legacy", 2)
+        assert engine.payloads == [message(1), message(1), message(2)]
+        receipts = await service.ledger.read(lambda reader: [reader.receipts(id) for id in (1, 2)])
+        assert [rows[-1][-1] for rows in receipts] == [b"HERE", b"HERE"]
+
+
+async def test_a_feeds_answer_in_no_form_settles_all_copies(tmp_path: Path) -> None:
+    async with Scripted(lambda payload: (b"NACK",)) as engine:
+        rule = Rule((("MSH-9", ("ORU^R01",)),), ("a", "b"))
+        by = feed("lis", "a", "b", old_engine=engine.port, rules=(rule,))
+        async with served(tmp_path, fed("a", by), fed("b", by), feeds=(by,)) as (service, lis):
+            assert await lis.exchange(message(1)) == b"NACK"
+            for id in "ab":
+                await settled(service, id, "legacy", 1)
+                assert await states(service, id, "legacy") == {"delivered": 1}
+            assert engine.payloads == [message(1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -387,3 +388,32 @@ async def test_no_gate_no_cutover(tmp_path: Path) -> None:
             await bench.operator.verb("cutover", "acme-results")
         assert any("parallel run" in sentence for sentence in refused.value.sentences)
         assert bench.operator.phase("acme-results") == "parallel"
+
+
+async def test_a_drain_says_what_it_does_not_wait_for(tmp_path: Path) -> None:
+    async with Bench(tmp_path, faults=Faults(by_id={ids(2)[0]: ("ar",)})) as bench:
+        await bench.live()
+        await bench.send(1, 2)
+        clinic = emr(bench.clinic.port).name
+        await until(lambda: open_work(bench.service, "acme-results", clinic) == [State.DEAD])
+        id = await bench.operator.begin("drain", "acme-results")
+        run = await bench.operator.at_step(id, "drained")
+        assert run["said"].startswith(f"drained: acme-results up to 2 is settled but for 1 dead at {clinic}; ")
+        await bench.operator.verb("release", "acme-results")
+        assert (await bench.operator.ended(id))["state"] == "done"
+
+
+async def test_a_verb_that_finds_it_done_says_so_once_and_the_record_tells_times_for_people(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("hold", "acme-results")
+        again = await bench.operator.verb("hold", "acme-results")
+        assert again["said"] == [f"{again['plans'][0]['already']}; nothing is changed"]
+        await bench.operator.verb("waive", "acme-results", check="window")
+        waived, held, *_ = await bench.service.ledger.read(lambda reader: audit(reader.connection))
+        assert re.fullmatch(r"window until 20\d\d-\d\d-\d\dT[\d:.]+Z", waived)
+        assert re.fullmatch(r"until 20\d\d-\d\d-\d\dT[\d:.]+Z", held)
+
+
+def audit(connection: Any) -> list[str]:
+    """What stood after each action, the newest first."""
+    return [after for (after,) in connection.execute("SELECT after FROM audit ORDER BY id DESC")]

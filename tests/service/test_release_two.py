@@ -305,7 +305,7 @@ async def test_an_endpoint_that_only_stores(tmp_path: Path):
 async def test_the_answer_comes_on_another_connection_and_is_acknowledged_there(tmp_path: Path):
     at = free_port()
     async with Scripted(says(STORED)) as engine:
-        answers = Answers(listen=Address("127.0.0.1", at))
+        answers = Answers(listen=Listen(at, "127.0.0.1"))
         chan = channel("acme", old_engine=old(engine.port, framing=TWO, answers=answers))
         async with served(tmp_path, chan) as (_, peer):
             peer.send(message())

@@ -256,7 +256,7 @@ async def test_what_many_times_belongs_to_nobody_is_one_page_and_counted_each_ti
         assert counted("acme-results", "clinic") == before + 3
         log.flush()
     said = [line for line in map(orjson.loads, lines.getvalue().splitlines()) if line["event"] == "output_parked"]
-    assert [(line["level"], line.get("more")) for line in said] == [("error", None), ("error", 2)]
+    assert [(line["level"], line.get("more")) for line in said] == [("error", None), ("error", 1)]
 
 
 async def test_in_a_folder_what_belongs_to_nobody_is_parked_and_paged(tmp_path: Path, heard: Heard) -> None:

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine.config.edge import Takes
 from engine.config.endpoint import Endpoint
 from engine.config.model import Channel, Compare, OnLink, Tap
@@ -14,6 +16,7 @@ from engine.hl7.ack import parse_ack
 from engine.ledger.model import State
 from engine.mllp.budget import WEIGHTY
 from engine.mllp.framing import encode
+from engine.observe.intake_events import STRAY
 from engine.service.service import Service
 from engine.simulate.forwarding import stamped
 from engine.simulate.messages import Messages
@@ -214,6 +217,74 @@ async def test_a_vendor_that_says_no_to_a_result(tmp_path: Path):
         await bench.left(State.DEAD)
 
 
+# -- a vendor that answers twice
+
+
+def response(message: bytes, kind: bytes = b"ORL^O22", number: int = 1) -> bytes:
+    """What became of a message, with data."""
+    control_id = message.split(b"|")[9]
+    return b"MSH|^~\\&|LIS|L|EMR|E|2026||%b|R%d|P|2.5\rMSA|AA|%b\rPID|1||P\rORC|OK|1|2\r" % (kind, number, control_id)
+
+
+@pytest.mark.parametrize("kind", [b"ORL^O22", b"ORM^O01", b"RSP^K11"])
+async def test_what_the_vendor_says_later_of_our_message_is_no_message_and_gets_no_answer(tmp_path: Path, kind: bytes):
+    """ORM^O01 is what the channel takes; it is an answer all the same."""
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
+        for number in range(2):
+            await bench.result(number)
+            assert await vendor.answer() == RESULTS.message(number)
+            vendor.send(ack(RESULTS.message(number), "CA"))
+            vendor.send(response(RESULTS.message(number), kind))
+            assert await vendor.silence()
+        await bench.settled(2)
+        assert bench.service.ledger.channels["orders"].seq == 1
+        assert await kept(bench.service, "kind") == [("stray_acknowledgement",)] * 2
+
+
+async def test_it_does_not_end_the_exchange_of_the_next_message(tmp_path: Path):
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
+        for number in range(2):
+            await bench.result(number)
+        assert await vendor.answer() == RESULTS.message(0)
+        vendor.send(ack(RESULTS.message(0), "CA"))
+        assert await vendor.answer() == RESULTS.message(1)
+        vendor.send(response(RESULTS.message(0)))
+        assert await vendor.silence()
+        vendor.send(ack(RESULTS.message(1)))
+        await bench.settled(2)
+        assert await states(bench.service, "results", "vendor") == {"delivered": 2}
+
+
+async def test_it_is_known_on_any_connection_of_the_vendors_and_all_of_them_are_kept(tmp_path: Path):
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
+        await bench.result()
+        await vendor.answer()
+        vendor.send(ack(RESULTS.message(0), "CA"))
+        await bench.settled(1)
+        other = await bench.vendor(2)
+        for number in range(20):
+            other.send(response(RESULTS.message(0), number=number))
+        await until(lambda: STRAY.of("orders").n >= 20)
+        assert await other.silence()
+        assert len(await kept(bench.service, "kind")) == 20
+
+
+async def test_a_response_that_answers_nothing_of_ours_is_a_message_where_its_type_is_taken(tmp_path: Path):
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
+        elsewhere = ORDERS.message(7)
+        said = parse_ack(await vendor.exchange(response(elsewhere, b"ORM^O01")))
+        assert (said.code, said.control_id) == ("AA", "R1")
+        assert bench.service.ledger.channels["orders"].seq == 2
+        vendor.send(response(elsewhere, b"ORL^O22"))
+        assert await vendor.silence(), "of another type: not even a no"
+        assert bench.service.ledger.channels["orders"].seq == 2
+        assert await kept(bench.service, "kind") == [("stray_acknowledgement",)]
+
+
 # -- taps on our own connection to the old engine
 
 
@@ -264,6 +335,20 @@ async def test_the_old_engines_output_on_our_connection_goes_to_the_vendor_and_i
         await until(lambda: outputs(tmp_path) == [("forwarded", None)] * 3)
 
 
+async def test_an_output_that_comes_before_the_answer_is_not_taken_for_it(tmp_path: Path):
+    """It has no MSA, and is a message by its type: where a tap hears such, it is the tap's."""
+    async with OneSocketEngine() as engine, served(tmp_path, tapped(engine.port)) as (service, vendor):
+        says = engine.says
+        engine.says = lambda payload: tuple(reversed(says(payload)))
+        answer, result = await asked(vendor, 1)
+        assert answer == ack(RESULTS.message(1))
+        vendor.send(ack(result))
+        await settled(service, "orders", "legacy", 1)
+        assert engine.payloads[:1] == [RESULTS.message(1)]
+        assert set(engine.sockets) == {1}
+        await until(lambda: outputs(tmp_path) == [("forwarded", None)])
+
+
 async def test_the_vendors_answer_to_an_output_is_not_a_message(tmp_path: Path):
     async with OneSocketEngine() as engine, served(tmp_path, tapped(engine.port)) as (service, vendor):
         _, result = await asked(vendor, 1)
@@ -271,6 +356,17 @@ async def test_the_vendors_answer_to_an_output_is_not_a_message(tmp_path: Path):
         await until(lambda: len(engine.answers) == 1)
         assert service.ledger.channels["orders"].seq == 1
         assert await kept(service, "kind") == []
+
+
+async def test_what_the_vendor_says_of_an_output_later_goes_to_the_old_engine(tmp_path: Path):
+    async with OneSocketEngine() as engine, served(tmp_path, tapped(engine.port)) as (service, vendor):
+        _, result = await asked(vendor, 1)
+        vendor.send(ack(result, "CA"))
+        await until(lambda: len(engine.answers) == 1)
+        vendor.send(response(result))
+        await until(lambda: engine.answers == [ack(result, "CA"), response(result)])
+        assert service.ledger.channels["orders"].seq == 1
+        assert await vendor.silence()
 
 
 async def test_in_parallel_outputs_on_our_connection_are_compared(tmp_path: Path):

@@ -30,8 +30,14 @@ class Fake:
         self.answer = answer
         self.sent: list[int] = []
 
-    def lane(self, raw: bytes) -> bytes:
-        return lane.patient(raw)
+    def lanes(self, raw: bytes) -> tuple[bytes, ...]:
+        return lane.patients(raw)
+
+    def ready(self, work: Work) -> None:
+        return None
+
+    def make(self, work: Work) -> Outcome | None:
+        return None
 
     def send(self, work: Work) -> None:
         self.sent.append(work.message.seq)

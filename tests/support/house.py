@@ -20,6 +20,7 @@ from engine.config.model import (
     Compare,
     Configuration,
     Destination,
+    Duplicates,
     Legacy,
     Medplum,
     Replay,
@@ -36,6 +37,8 @@ from tests.support.ports import free_port
 
 ORU = Takes(("ORU^R01",))
 """What a channel of results takes."""
+
+NO_REPEATS = Duplicates(0.0)
 
 
 def channel(
@@ -58,9 +61,10 @@ def channel(
     settle: float = 0.1,
     rollback: Replay | None = None,
     compare: Compare | None = None,
+    duplicates: Duplicates = NO_REPEATS,
 ) -> Channel:
     """`port` or `source`, else some free port; `old_engine`: the port of one, or an endpoint; `ack`: whose answer, or
-    all of it."""
+    all of it. What is sent several times is several messages, unless `duplicates` is given."""
     legacy = None
     if old_engine is not None:
         endpoint = old_engine if isinstance(old_engine, Endpoint) else old(old_engine, ack_timeout=ack_timeout)
@@ -86,6 +90,7 @@ def channel(
         file="test",
         raw={},
         compare=compare or Compare(),
+        duplicates=duplicates,
     )
 
 
@@ -182,7 +187,23 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
             while not condition():  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.01)
     except TimeoutError:
-        raise AssertionError(f"not within {seconds} s: {condition}") from None
+        raise AssertionError(f"not within {seconds} s: {condition}\n{_awaited()}") from None
+
+
+def _awaited() -> str:
+    """Where each task stands: a line each, innermost place last."""
+    lines = []
+    for task in asyncio.all_tasks():
+        places, waits = [], task.get_coro()
+        while waits is not None:
+            frame = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None)
+            if frame is None:
+                places.append(repr(waits))
+                break
+            places.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")
+            waits = getattr(waits, "cr_await", None) or getattr(waits, "gi_yieldfrom", None)
+        lines.append(f"  {task.get_name()}: {' > '.join(places)}")
+    return "\n".join(sorted(lines))
 
 
 async def written(service: Running) -> None:

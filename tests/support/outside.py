@@ -273,8 +273,14 @@ class Way:
         self.soon = soon
         self._outside = outside
 
-    def lane(self, raw: bytes) -> bytes:
-        return lane.patient(raw) if self.to == MEDPLUM else b""
+    def lanes(self, raw: bytes) -> tuple[bytes, ...]:
+        return lane.patients(raw) if self.to == MEDPLUM else lane.SHARED
+
+    def ready(self, work: Work) -> None:
+        return None
+
+    def make(self, work: Work) -> None:
+        return None
 
     def send(self, work: Work) -> None:
         self._outside.send(self, work)

@@ -177,5 +177,6 @@ def still(
             ("service.SqliteLedger", ledger), ("service.Comparisons", comparisons),
         ):  # fmt: skip
             stack.enter_context(mock.patch(f"engine.service.{name}", value))
+        stack.enter_context(mock.patch("engine.service.keeping.ThreadPoolExecutor", return_value=_AtOnce()))
         stack.enter_context(mock.patch.object(events, "LOG", faults))
         yield faults

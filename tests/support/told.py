@@ -21,11 +21,13 @@ class Told:
         self.scrapes: list[str] = []
         self.moving = ToldMoving()
         self.evidence = ToldEvidence()
+        self.upkeep = ToldUpkeep()
+        self.remedies = ToldRemedies()
 
     @property
     def asked_of(self) -> Asked:
         """As the API wants it."""
-        return Asked(self, self.moving, self.evidence)
+        return Asked(self, self.moving, self.evidence, self.upkeep, self.remedies)
 
     async def status(self) -> dict[str, Any]:
         return self.state
@@ -33,9 +35,13 @@ class Told:
     async def channels(self) -> list[dict[str, Any]]:
         return [{"id": "acme"}]
 
-    async def messages(self, **asked: Any) -> list[dict[str, Any]]:
+    async def messages(self, **asked: Any) -> list[dict[str, Any]] | None:
         self.asked.append(("messages", asked))
-        return self.rows
+        return None if asked["channel"] == "nope" else self.rows
+
+    async def search(self, **asked: Any) -> list[dict[str, Any]] | None:
+        self.asked.append(("search", asked))
+        return None if asked["channel"] == "nope" else self.rows
 
     async def message(self, channel: str, seq: int) -> dict[str, Any] | None:
         self.asked.append(("message", {"channel": channel, "seq": seq}))
@@ -46,6 +52,87 @@ class Told:
 
     def scraped(self, agent: str) -> None:
         self.scrapes.append(agent)
+
+
+class ToldUpkeep:
+    """An Upkeep that remembers the orders; a backup goes from one told state to the next each time it is asked."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[str, dict[str, Any]]] = []
+        self.refusal: Exception | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.states: list[dict[str, Any]] = []
+
+    async def retention(self) -> list[dict[str, Any]]:
+        return self.rows
+
+    async def prune(self, **asked: Any) -> list[dict[str, Any]]:
+        self.orders.append(("prune", asked))
+        if self.refusal:
+            raise self.refusal
+        return self.rows
+
+    async def backup(self, file: str, **asked: Any) -> dict[str, Any]:
+        self.orders.append(("backup", {"file": file} | asked))
+        if self.refusal:
+            raise self.refusal
+        return self.states.pop(0)
+
+    async def backup_state(self) -> dict[str, Any]:
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+
+class ToldRemedies:
+    """A Remedies with fixed answers, which remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[str, dict[str, Any]]] = []
+        self.refusal: Exception | None = None
+        self.rows: list[dict[str, Any]] = [work_row()]
+        self.count = 1
+
+    async def work(self, **asked: Any) -> list[dict[str, Any]]:
+        self.orders.append(("work", asked))
+        return self.rows
+
+    async def decide(self, verb: str, **asked: Any) -> dict[str, Any]:
+        return self._ordered(verb, asked)
+
+    async def edit(self, message: tuple[str, int], destination: str, raw: bytes, **asked: Any) -> dict[str, Any]:
+        return self._ordered("edit", {"message": message, "destination": destination, "raw": raw} | asked)
+
+    async def replay(self, channel: str, destination: str, **asked: Any) -> dict[str, Any]:
+        done = self._ordered("replay", {"channel": channel, "destination": destination} | asked)
+        return done | {"replay": None if asked["dry_run"] else replay_row()}
+
+    async def replays(self) -> list[dict[str, Any]]:
+        return [replay_row()]
+
+    async def stop_replay(self, id: int, **asked: Any) -> dict[str, Any]:
+        self._ordered("stop", {"id": id} | asked)
+        return replay_row() | {"state": "stopped"}
+
+    def _ordered(self, what: str, asked: dict[str, Any]) -> dict[str, Any]:
+        self.orders.append((what, asked))
+        if self.refusal:
+            raise self.refusal
+        plan = {"verb": what, "count": self.count, "lines": ["acme: done"], "refused": [], "confirm": self.count > 20}
+        return {"plan": plan, "done": 0 if asked.get("dry_run") else self.count, "replay": None}
+
+
+def work_row(**more: Any) -> dict[str, Any]:
+    return {
+        "channel": "acme", "seq": 7, "destination": "emr", "part": 1, "parts": 1, "delivery": 1, "revision": 1,
+        "state": "dead", "person": True, "why": "answered AR", "tries": 1, "due": None,
+        "received": "2026-01-05T08:00:00.000Z", "behind": 3,
+    } | more  # fmt: skip
+
+
+def replay_row() -> dict[str, Any]:
+    return {
+        "id": 4, "channel": "acme", "destination": "emr", "total": 30, "begun": 12, "state": "running", "who": "ann",
+        "why": "mended", "at": "2026-01-05T08:00:00.000Z", "ended": None,
+    }  # fmt: skip
 
 
 class ToldMoving:
@@ -160,7 +247,8 @@ def detail(seq: int) -> dict[str, Any]:
             "answer": "TVNBfEFBfDE=",
         }
     ]
-    more = {"connection_number": (3 << 32) + 17, "epoch": 1, "acknowledged": "AA", "raw": RAW, "receipts": receipts}
+    more = {"connection_number": (3 << 32) + 17, "epoch": 1, "acknowledged": "AA", "raw": RAW, "receipts": receipts,
+            "removed": [], "later": []}  # fmt: skip
     return row(seq) | more
 
 
@@ -175,6 +263,8 @@ def destination(name: str, **changed: Any) -> dict[str, Any]:
         "open": 0,
         "oldest_s": None,
         "breaker": None,
+        "next_trial_s": None,
+        "rests_until": None,
         "balanced": True,
     } | changed
 
@@ -205,6 +295,7 @@ def status(**changed: Any) -> dict[str, Any]:
         "writable": True,
         "balanced": True,
         "channels": [channel],
+        "answers": [],
     } | changed
 
 

@@ -13,7 +13,8 @@ def demo(
     minutes: Annotated[float, typer.Option(help="About how long it takes, after the start.", min=0.5, max=120)] = 4.0,
     rate: Annotated[float, typer.Option(help="Orders a second, of all clinics together.", min=0.1, max=2000)] = 20.0,
     keep: Annotated[
-        Path | None, typer.Option(help="An empty folder for configuration, ledger, logs and journals, which stay.")
+        Path | None,
+        typer.Option(metavar="DIR", help="An empty folder for configuration, ledger, logs and journals, which stay."),
     ] = None,
     medplum: Annotated[bool, typer.Option(help="Start a Medplum sandbox, where Node is installed.")] = True,
     seed: Annotated[int, typer.Option(help="Another number, another world.")] = 1,

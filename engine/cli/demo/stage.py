@@ -17,11 +17,11 @@ import uvloop
 import yaml
 from aiohttp import ClientError
 
-from engine.cli.console import Stop
+from engine.cli.console import Stop, wrapped
 from engine.cli.demo import parts
 from engine.cli.demo.operator import Operator, Trouble
 from engine.cli.demo.report import many
-from engine.cli.demo.roles import Roles, cast
+from engine.cli.demo.roles import SHARE, Roles, cast
 from engine.cli.demo.story import Pace, Story
 from engine.config.address import Address
 from engine.simulate import site
@@ -90,6 +90,7 @@ async def _play(wanted: Wanted, folder: Path) -> int:
         laboratories = min(LABORATORIES, wanted.connections)
         layout = lay_out(wanted.connections, laboratories, beside=(http.port, sandbox.port))
         roles = cast(layout, wanted.seed)
+        _say(f"Starting a Medplum sandbox, {many(wanted.connections, 'clinic')}, an old engine and the service …")
         medplum = await stack.enter_async_context(_medplum(wanted, sandbox, folder))
         settings = write_site(folder, layout, http, medplum)
         world = World(layout, _plan(wanted, roles), folder=folder)
@@ -181,8 +182,8 @@ def _introduction(wanted: Wanted, folder: Path, layout: Layout, roles: Roles, me
         "",
         f"{wanted.connections} clinics send orders to {min(LABORATORIES, wanted.connections)} laboratories, which"
         f" report back: {wanted.connections} connections, {channels} channels.",
-        f"Between them stands an old engine. With {many(len(roles.faulty), 'connection')} it makes a mistake now and"
-        " then; with most it has habits that hurt nobody.",
+        f"Between them stands an old engine. With {many(len(roles.faulty), 'connection')} it spoils up to"
+        f" {SHARE:.0%} of the results; with most it has habits that hurt nobody.",
         f"Interlock has taken over the vendors' ports and passes everything on to it. Medplum: {medplum or 'none'}.",
         f"All of it is in {folder}" + (", which stays." if wanted.keep else ", which goes when the demo ends."),
         "Ctrl-C ends everything.",
@@ -192,12 +193,15 @@ def _introduction(wanted: Wanted, folder: Path, layout: Layout, roles: Roles, me
 
 
 def _telling() -> Any:
-    """Each sentence with the time since the beginning."""
+    """Each sentence with the time since the beginning; a table stands by itself."""
     begun = time.monotonic()
 
     def tell(text: str) -> None:
+        if "\n" in text:
+            return _say(f"\n{text}\n")
         minutes, seconds = divmod(int(time.monotonic() - begun), 60)
-        _say(f"[{minutes:02d}:{seconds:02d}] {text}")
+        indent = " " * (len(text) - len(text.lstrip()) + len("[00:00] "))
+        return _say("\n".join(wrapped(f"[{minutes:02d}:{seconds:02d}] {text}", indent=indent)))
 
     return tell
 

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from engine.cli.console import DONE, REFUSED
 from engine.cli.demo.operator import Refused, Table
 from engine.cli.demo.report import Found, endpoint_table, fault_table, many, seconds
+from engine.simulate.counting import Count
 from engine.simulate.world import World
 
 SETTLE_S: Final = 120.0
@@ -104,11 +105,14 @@ class Story:
 
     async def _pass_through(self) -> None:
         self._world.rate = self._pace.rate
-        await asyncio.sleep(self._pace.passing)
+        self._tell("Phase legacy: every message passes through Interlock to the old engine, and its answer comes back.")
+        await self._for(self._pace.passing, self._passed)
+
+    async def _passed(self) -> str:
         count = self._world.count()
-        self._tell(
-            f"Phase legacy: {many(count.acknowledged, 'message')} acknowledged, {count.by_legacy} have come to their"
-            f" endpoints through the old engine. Slowest acknowledgement {seconds(self._world.slowest())}."
+        return (
+            f"{many(count.acknowledged, 'message')} acknowledged, {count.by_legacy} have come to their endpoints"
+            f" through the old engine; slowest acknowledgement {seconds(self._world.slowest())}"
         )
 
     async def _run_in_parallel(self) -> bool:
@@ -138,7 +142,7 @@ class Story:
         seeded = self._seeded()
         missed = await self._look_for(seeded)
         self._tell("What the comparison found, against what the old engine was told to do wrong:")
-        self._tell("\n" + fault_table(seeded, self._found) + "\n")
+        self._tell(fault_table(seeded, self._found))
         false = [one for one in self._found if one not in self._faulty and _clinical(self._found[one])]
         if missed:
             self._well = False
@@ -152,6 +156,7 @@ class Story:
     async def _look_for(self, seeded: dict[str, tuple[str, int]]) -> list[str]:
         """The connections whose fault is not found yet, once there was time: the newest is only just committed."""
         end = time.monotonic() + TO_BE_FOUND
+        self._tell(f"The comparison gets up to {TO_BE_FOUND:.0f} s for the newest mistakes …")
         while True:
             self._found = by_connection(await self._client.discrepancies())
             missed = [one for one in seeded if not _clinical(self._found.get(one, []))]
@@ -200,10 +205,11 @@ class Story:
 
     async def _live(self) -> str:
         count = self._world.count(self._moved)
+        return f"{many(len(self._moved), 'connection')} live: {_ways(count)}"
+
+    async def _crossed(self) -> str:
         return (
-            f"{many(len(self._moved), 'connection')} live: {count.by_target} of their messages came to the endpoints"
-            f" from Interlock, {count.by_legacy} from the old engine, {len(count.both)} from both; {len(count.late)}"
-            " came out of order"
+            f"the {many(len(self._returned), 'connection')} that went back: {_ways(self._world.count(self._returned))}"
         )
 
     def _tell_gate(self, rows: list[Table]) -> list[str]:
@@ -218,7 +224,7 @@ class Story:
         passed = [connection for connection in self._world.partners if connection not in stopped]
         self._tell(f"The gate: {many(len(passed), 'connection')} may be cut over, {len(stopped)} may not.")
         for (title, outcome), number in failing.most_common():
-            self._tell(f"    {outcome}: {title} ({many(number, 'channel')})")
+            self._tell(f"    not met by {many(number, 'channel')} ({outcome}): {title}")
         return passed
 
     def _connection(self, channel: str) -> str:
@@ -273,6 +279,7 @@ class Story:
         """Those that may be moved now. Where the old engine errs, it may have done so since the gate was asked; where
         nothing has come since the last move, the gate has no data yet, and its next message is waited for."""
         end = time.monotonic() + TO_BE_FOUND
+        self._tell(f"The plan of a {verb} of {many(len(connections), 'connection')} is looked at …")
         while True:
             plans = await self._client.verb(verb, connections, "the demo looks at the plan", dry_run=True)
             refused = {plan["connection"] for plan in plans["plans"] if plan["refused"]}
@@ -291,12 +298,12 @@ class Story:
             return
         await self._show_plan("rollback", some[0])
         self._returned = await self._move("rollback", some, "the demo shows the way back")
-        await asyncio.sleep(self._pace.back)
+        await self._for(self._pace.back, self._crossed)
         self._tell("They are cut over again; what the old engine still has of theirs is waited for.")
         again = await self._move("cutover", self._returned, "the demo moves on")
         if len(again) < len(some):
             self._well = False
-        await asyncio.sleep(self._pace.back)
+        await self._for(self._pace.back, self._crossed)
 
     async def _count(self) -> None:
         self._tell("The clinics stop ordering. What is on its way arrives, then everything is counted.")
@@ -309,7 +316,7 @@ class Story:
         count = self._world.count()
         self._well &= count.clean
         self._tell("Counted at the senders and at the endpoints themselves:")
-        self._tell("\n" + endpoint_table(self._world, self._groups()) + "\n")
+        self._tell(endpoint_table(self._world, self._groups()))
         self._tell(
             f"{many(count.acknowledged, 'message')} acknowledged to their senders, {len(count.lost)} lost,"
             f" {len(count.both)} sent by both sides. The old engine lost {len(count.dropped)}, as it was told to."
@@ -354,6 +361,13 @@ class Story:
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(EVERY_S, left))
             self._tell(await said())
+
+
+def _ways(count: Count) -> str:
+    return (
+        f"{count.by_target} of their messages came to the endpoints from Interlock, {count.by_legacy} from the old"
+        f" engine, {len(count.both)} from both; {len(count.late)} came out of order"
+    )
 
 
 def by_connection(rows: list[Table]) -> dict[str, list[Found]]:

@@ -6,11 +6,12 @@ from typing import get_args
 
 from engine.config.declared.answers import ACK
 from engine.config.declared.edge import CONNECT, FILES, LISTEN, READ_AS
+from engine.config.declared.filtering import REMEMBER
 from engine.config.declared.legacy import LEGACY
-from engine.config.declared.moves import COMPARE, GATE, ROLLBACK, WINDOW
+from engine.config.declared.moves import COMPARE, GATE, PLACE, RETENTION, ROLLBACK, WINDOW
 from engine.config.declared.target import TARGET
 from engine.config.declared.words import DURING
-from engine.config.kinds import DURATION, ID, WORD, ZONE, Choice, OneOrMore, Text
+from engine.config.kinds import DURATION, ID, WORD, ZONE, Choice, ListOf, OneOrMore, Text
 from engine.config.model import Direction
 from engine.config.tables import Either, Field, MapOf, Table
 
@@ -38,6 +39,16 @@ SILENCE = Table(
     {
         "after": Field(DURATION, "how long without a message", required=True),
         "during": Field(DURING, "when; left out: always"),
+    },
+)
+
+DUPLICATES = Table(
+    "duplicates",
+    {
+        "window": Field(DURATION, "how long after a message a repeat of it is one; 0s: never", default=600.0),
+        "ignore": Field(
+            ListOf(PLACE), "fields that differ from one sending to the next, or segments", default=("MSH-7",)
+        ),
     },
 )
 
@@ -69,15 +80,17 @@ CHANNEL = Table(
         ),
         "legacy": Field(LEGACY, "the way to the old engine"),
         "target": Field(TARGET, "the new way"),
+        "remember": Field(REMEMBER, "what later messages' mappings may look up", default=()),
         "rollback": Field(ROLLBACK, "how to go back"),
         "silence_alert": Field(
             SILENCE, "when silence is an alarm", noted="silence_alert is checked; this version does not raise it yet"
         ),
         "compare": Field(COMPARE, "how the old engine's outputs are compared with ours"),
         "gate": Field(GATE, "what must hold before a cutover"),
+        "retention": Field(RETENTION, "how long what is settled is kept"),
         "window": Field(WINDOW, "when a cutover may happen; left out: at any time"),
-        "duplicates": Field(WORD, "duplicates", refused="no duplicates: this version stores and delivers every repeat"),
-        "emit": Field(WORD, "emit", refused="no emit: this version sends messages on as they came"),
+        "duplicates": Field(DUPLICATES, "when a message is taken for a repeat of one whose answer was not heard"),
+        "emit": Field(WORD, "emit", refused="it at a destination with mllp: or file:"),
     },
     one_of=SOURCES,
 )

@@ -77,7 +77,9 @@ IDLE = Field(
     "silence after which a connection is closed; none: never",
 )
 KEEPALIVE = Field(DURATION, "silence after which the kernel asks whether the peer is still there", default=60.0)
-FRAME_TIMEOUT = Field(DURATION, "how long a begun frame may take to end", default=60.0)
+FRAME_TIMEOUT = Field(
+    DURATION, "how long a begun frame may be silent; in all it may take twenty times that", default=60.0
+)
 CONNECT_TIMEOUT = Field(DURATION, "how long to wait for a connection", default=10.0)
 SOURCE_ADDRESS = Field(IP, "the address of this machine to connect from; left out: the system chooses")
 

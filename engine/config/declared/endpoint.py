@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from engine.config.declared.channel import PROFILE_NAMES
-from engine.config.declared.edge import CLIENT_TLS, CONNECT_TIMEOUT, FRAMING, IDLE, KEEPALIVE, SOURCE_ADDRESS
+from engine.config.declared.edge import (
+    CLIENT_TLS,
+    CONNECT_TIMEOUT,
+    FRAMING,
+    IDLE,
+    KEEPALIVE,
+    SERVER_TLS,
+    SOCKET,
+    SOURCE_ADDRESS,
+)
 from engine.config.declared.words import CODE, DURING, FILE, HOST, RATE
+from engine.config.edge import AnswerMode
 from engine.config.kinds import ADDRESS, DURATION, ID, PORT, ZONE, Choice, Flag, ListOf, Text, Whole
 from engine.config.tables import Either, Field, Table
 
@@ -21,6 +33,8 @@ ANSWERS_ON = Table(
     {
         "port": Field(PORT, "the port that the peer's answers come to", required=True),
         "host": Field(HOST, "the address to bind", default="0.0.0.0"),
+        "allow": SOCKET["allow"],
+        "tls": SERVER_TLS,
     },
 )
 
@@ -43,6 +57,11 @@ ACKNOWLEDGING = {
     "reject": Field(ListOf(CODE), "answers that mean: never to be sent again as it is", default=("AR", "CR")),
     "check_control_id": Field(Flag(), "MSA-2 of an answer must be the MSH-10 that was sent", default=True),
     "answers": Field(Flag(), "the peer answers at all", default=True),
+    "ack_mode": Field(
+        Choice(get_args(AnswerMode)),
+        "original: it answers each message; enhanced: only as MSH-15 and MSH-16 ask, and else is not waited for. Left "
+        "out: original, and for the old engine as the channel's ack.mode says",
+    ),
 }
 
 MLLP = Table(

@@ -6,7 +6,7 @@ from typing import get_args
 
 from engine.config.declared.words import FIELD_PATH, WEEKDAYS
 from engine.config.kinds import DURATION, TIME_OF_DAY, Choice, Flag, Fraction, ListOf, Text, Whole
-from engine.config.model import Replay, Tolerance
+from engine.config.model import DAY, Replay, Tolerance
 from engine.config.tables import Field, Table
 
 PLACE = Text(
@@ -66,6 +66,16 @@ GATE = Table(
         "min_messages": Field(
             Whole(1, 1_000_000, "a number of messages"), "how many must have been compared", default=100
         ),
+    },
+)
+
+RETENTION = Table(
+    "retention",
+    {
+        "raw": Field(DURATION, "the bytes of messages, and of what came of them at taps", default=90 * DAY),
+        "captured": Field(DURATION, "outputs that were made and not sent", default=30 * DAY),
+        "receipts": Field(DURATION, "the head of a message, what became of it and the answer given", default=730 * DAY),
+        "events": Field(DURATION, "input that became no message: noise, refused frames", default=90 * DAY),
     },
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.config.kinds import ADDRESS, DURATION, WORD, Parsed, Text, Whole
+from engine.config.model import DAY
 from engine.config.tables import Field, Table
 
 MEDPLUM = Table(
@@ -37,6 +38,14 @@ def _ledger_guess(text: str) -> str | None:
     return None
 
 
+RETENTION = Table(
+    "retention",
+    {
+        "audit": Field(DURATION, "the record of who did what; six years is what is usually asked", default=2200 * DAY),
+        "reason": Field(WORD, "why less than six years is enough here"),
+    },
+)
+
 SETTINGS = Table(
     "the settings",
     {
@@ -54,5 +63,6 @@ SETTINGS = Table(
             default=0,
         ),
         "medplum": Field(MEDPLUM, "the Medplum server"),
+        "retention": Field(RETENTION, "how long the service's own record is kept"),
     },
 )

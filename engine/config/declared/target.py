@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from engine.config.declared.filtering import EMIT, FILTER
 from engine.config.declared.legacy import VIA
 from engine.config.declared.words import NAMED, REFERENCE
 from engine.config.kinds import ID, WORD, Choice, ListOf, Text
 from engine.config.tables import Either, Field, Table
 
-ORDER_BY = Choice(("channel", "patient"))
+ORDER_BY = Text(
+    "channel, patient, or a field such as OBR-2 or PV1-19.1",
+    r"channel|patient|[A-Z][A-Z0-9]{2}-[1-9][0-9]?(\.[1-9][0-9]?)?",
+)
 
 MAPPING_NAME = Text("the name of a mapping", r"[A-Za-z0-9_-]{1,64}")
 
@@ -40,7 +44,9 @@ DESTINATION = Table(
         "file": Field(NAMED, "a file a message: the name of an endpoint with directory: or sftp:"),
         "name": Field(ID, "the destination's name in this channel; left out: the endpoint's"),
         "order_by": Field(ORDER_BY, "what stays in order", default="channel"),
-        "mapping": Field(WORD, "mapping", refused="no mapping: this version sends messages on as they came"),
+        "mapping": Field(MAPPING_NAME, "the v2 mapping; left out: the message as it came"),
+        "filter": Field(FILTER, "what this destination does not get", default=()),
+        "emit": Field(EMIT, "the control ids of what is sent"),
     },
     one_of=("medplum", "mllp", "file"),
 )
@@ -49,6 +55,7 @@ TARGET = Table(
     "target",
     {
         "mapping": Field(Either(MAPPING_NAME, MAPPING), "the mapping; left out: chosen by MSH-9"),
+        "filter": Field(FILTER, "what no destination gets", default=()),
         "destinations": Field(ListOf(DESTINATION), "where messages go", required=True),
     },
 )

@@ -12,6 +12,7 @@ from engine.config.endpoint import Endpoint
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner
+from engine.delivery.outputs import Outputs
 from engine.delivery.work import Work
 from engine.files.folder import FileTaken, Folder, FolderError
 from engine.files.naming import Naming
@@ -25,16 +26,26 @@ class FileDestination:
 
     window = 1
 
-    def __init__(self, channel: str, endpoint: Endpoint, folder: Folder, breaker: Breaker, manner: Manner) -> None:
-        """Raises ValueError where `endpoint.file_name` will not do."""
+    def __init__(
+        self, channel: str, endpoint: Endpoint, folder: Folder, breaker: Breaker, manner: Manner,
+        outputs: Outputs | None = None,
+    ) -> None:  # fmt: skip
+        """Raises ValueError where `endpoint.file_name` will not do. `outputs`: None for the message as it came."""
+        self._outputs = outputs
         self.breaker = breaker
         self.manner = manner
         self._naming = Naming(endpoint.file_name, channel)
         self._folder = folder
         self._running: set[asyncio.Task[None]] = set()
 
-    def lane(self, raw: bytes) -> bytes:
-        return lane.channel(raw)
+    def lanes(self, raw: bytes) -> tuple[bytes, ...]:
+        return lane.SHARED
+
+    def ready(self, work: Work) -> asyncio.Future[None] | None:
+        return self._outputs.ready(work) if self._outputs is not None else None
+
+    def make(self, work: Work) -> Outcome | None:
+        return self._outputs.make(work) if self._outputs is not None else None
 
     def send(self, work: Work) -> None:
         task = asyncio.get_running_loop().create_task(self._run(work), name="to a folder")
@@ -45,7 +56,7 @@ class FileDestination:
         message = work.message
         name = self._naming.of(message.seq, work.part, work.delivery, message.control_id)
         try:
-            outcome = await self._written(name, message.raw)
+            outcome = await self._written(name, work.output)
         except Exception as error:
             fault = Fault.of(error)
             emit(fault)

@@ -15,11 +15,13 @@ from typing import Protocol
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker, Position
 from engine.delivery.decision import Manner
+from engine.delivery.outputs import Outputs
 from engine.delivery.work import Work
 from engine.fhir.output import Output
 from engine.fhir.probe import Reachability
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome, Result
+from engine.ledger.sqlite.incarnations import Incarnations
 from engine.mapping.library import Unmappable
 from engine.observe.events import emit
 from engine.observe.service_events import Fault
@@ -50,6 +52,7 @@ class Project:
         self.breaker.listeners.append(lambda opened: None if opened else self._begin())
         self._deliverer = deliverer
         self._at_once = at_once
+        self._closed = False
         self._waiting: deque[Attempt] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._reached: tuple[float, asyncio.Task[Reachability]] | None = None
@@ -103,7 +106,10 @@ class Project:
         try:
             outcome = await self._delivered(attempt, outputs)
         except asyncio.CancelledError:
-            raise
+            if self._closed:
+                raise
+            # Not ours: a time limit within the HTTP client. Whatever it was, the message must hear of it.
+            outcome = Outcome(Result.UNKNOWN, "the delivery was broken off")
         except Exception as error:
             fault = Fault.of(error)
             emit(fault)
@@ -124,6 +130,7 @@ class Project:
         return replace(outcome, points=points)
 
     async def close(self) -> None:
+        self._closed = True
         self.breaker.stop()
         self._waiting.clear()
         for task in self._running:
@@ -147,21 +154,31 @@ class MedplumDestination:
     window = WINDOW
 
     def __init__(
-        self, project: Project, map: Callable[[Message], Sequence[Output]], incarnation: str, *, order_by: str
-    ) -> None:
+        self, project: Project, map: Callable[[Message], Sequence[Output]], incarnations: Incarnations, *,
+        order_by: str, outputs: Outputs | None = None,
+    ) -> None:  # fmt: skip
+        """`outputs`: what its filter holds back."""
         self.breaker = project.breaker
         self.manner = Manner(settle_time=project.settle_time)
         self._project = project
         self._map = map
-        self._incarnation = incarnation
-        self._lane = lane.patient if order_by == "patient" else lane.channel
+        self._incarnations = incarnations
+        self._outputs = outputs
+        self._lanes = lane.by(order_by)
 
-    def lane(self, raw: bytes) -> bytes:
-        return self._lane(raw)
+    def lanes(self, raw: bytes) -> tuple[bytes, ...]:
+        return self._lanes(raw)
+
+    def ready(self, work: Work) -> asyncio.Future[None] | None:
+        return None
+
+    def make(self, work: Work) -> Outcome | None:
+        """Only what is filtered: the outputs of others are made beside the delivery of others."""
+        return self._outputs.make(work) if self._outputs is not None else None
 
     def send(self, work: Work) -> None:
         message = work.message
-        tag = f"{self._incarnation}/{message.channel.name}/{message.seq}"
+        tag = f"{self._incarnations.of(message.id)}/{message.channel.name}/{message.seq}"
         if (work.part, work.delivery) != (1, 1):
             tag += f"/{work.part}.{work.delivery}"
         self._project.submit(Attempt(work, self._map, tag))

@@ -6,7 +6,8 @@ connection is closed, so that a late answer cannot be taken for the next message
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +16,10 @@ from engine.config.endpoint import Endpoint
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner
-from engine.delivery.sender import Job, Sender
+from engine.delivery.outputs import Outputs
+from engine.delivery.sender import Job, Sender, is_message
 from engine.delivery.work import Work
-from engine.hl7.ack import parse_ack
+from engine.hl7.ack import Answer, parse_ack
 from engine.hl7.batch import is_batch, read_batch
 from engine.hl7.modes import ORIGINAL, Wanted, wanted
 from engine.hl7.peek import peek
@@ -34,7 +36,14 @@ SEVERITY = (Result.DELIVERED, Result.NOT_TAKEN, Result.NEVER, Result.UNKNOWN)
 KNOWN = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})  # table 0008
 UNANSWERED = "written; this peer does not answer"
 UNASKED = "written; the message asks for no answer to what goes well"
+AS_IT_CAME = "answered in a form that only its sender knows"
 COMMITTED = "CA"  # taken into safe storage; the application's answer comes later (2.9.3)
+CUT = 20
+"""Characters that MSH-10 has until v2.6: engines keep so many of a longer one, and name the message by them."""
+
+Later = Callable[[Message, Any, bytes], None]
+"""Hears an answer that comes after the exchange has ended, with an accept acknowledgement or with none expected: the
+message, its `reply` where its sender waits for this endpoint's answers, and the answer."""
 
 
 class MllpDestination:
@@ -44,57 +53,82 @@ class MllpDestination:
 
     def __init__(
         self,
+        name: str,
         endpoint: Endpoint,
         sender: Sender,
         breaker: Breaker,
         manner: Manner,
-        later: Callable[[Message, Any, bytes], None] | None = None,
-        mode: AckMode = "auto",
+        later: Later,
+        mode: AckMode = "original",
+        *,
+        transparent: bool = False,
+        outputs: Outputs | None = None,
+        order_by: str = "channel",
     ) -> None:
-        """`sender` is closed by whoever opened it. `later` hears an answer that comes after the exchange has ended,
-        with an accept acknowledgement or with none expected: the message, its `reply`, and the answer. `mode`: how it
-        is known which answers a message asks for."""
+        """`name`: of the course. `sender` is closed by whoever opened it. `mode`: which answers the peer gives, where
+        the endpoint does not say. transparent: the old engine, between whom and its partners we are not to be noticed:
+        what it answers ends the matter in whatever form it comes, as long as it names no other message."""
         self.breaker = breaker
         self.manner = manner
+        self._outputs = outputs
+        self._lanes = lane.by(order_by)
+        self._name = name
         self._sender = sender
         self._answers = endpoint.answers
         self._timeout = endpoint.ack_timeout
         self._later = later
-        self._mode: AckMode = mode
+        self._mode = MODES.get(endpoint.answers.mode or "", mode)
+        self._transparent = transparent
         self._waits_longer = COMMITTED not in endpoint.answers.accepted
 
-    def lane(self, raw: bytes) -> bytes:
-        return lane.channel(raw)
+    def lanes(self, raw: bytes) -> tuple[bytes, ...]:
+        return self._lanes(raw)
+
+    def ready(self, work: Work) -> asyncio.Future[None] | None:
+        return self._outputs.ready(work) if self._outputs is not None else None
+
+    def make(self, work: Work) -> Outcome | None:
+        return self._outputs.make(work) if self._outputs is not None else None
 
     def send(self, work: Work) -> None:
-        message = work.message
-        head = message.reply.head if message.reply is not None else peek(message.raw)
+        message = work.message if work.outputs is None else _as_sent(work)
+        head = message.reply.head if message.reply is not None and work.outputs is None else peek(message.raw)
         asks = wanted(head, self._mode)
-        # Who wants to hear of errors only is not waited for: with each good message the lane would stand still. A "no"
-        # is passed on when it comes, and the matter is the sender's.
-        expects = self._answers.expected and (asks is ORIGINAL or asks.accept.success or asks.application.success)
+        expects = is_awaited(self._answers, asks)
         inside = _inside(message.raw) if is_batch(message.raw) else ()
+        more = asks.enhanced or inside or not expects or self._waits_longer or not self._transparent
         job = Job(
             message.raw,
             self._timeout,
-            lambda reply: work.done(work, self._outcome(message, reply, job, asks)),
-            final=_more_than_committed if self._waits_longer else None,
+            lambda reply: work.done(work, self._outcome(message, reply, job)),
+            final=is_more_than_committed if self._waits_longer else None,
             expects=expects,
-            later=self._heard_later(message) if asks.enhanced or inside or not expects else None,
+            later=self._heard_later(message) if more else None,
             control_id=message.control_id,
             inside=inside,
+            fits=lambda payload: self._verdict(payload, message).result is not Result.UNKNOWN,
         )
         self._sender.send(job)
 
     def _heard_later(self, message: Message) -> Callable[[bytes], None]:
-        tell, reply = self._later, message.reply  # whoever waits now is the one to hear it then
-        if tell is None or reply is None:
-            return lambda payload: None  # it is known whose it is, and nobody wants it
-        return lambda payload: tell(message, reply, payload)
+        """Whoever waits now is the one to hear it then, if it is for this endpoint's answer that it waits."""
+        relay = message.channel.relay
+        reply = message.reply if message.relayed and relay is not None and relay.name == self._name else None
+        channel, received, id, seq = message.channel, message.received, message.id, message.seq
 
-    def _outcome(self, message: Message, reply: Reply, job: Job, asks: Wanted) -> Outcome:
+        def heard(payload: bytes) -> None:  # the bytes of what was sent are not kept for it
+            light = Message(channel, b"", received)
+            light.id, light.seq = id, seq
+            self._later(light, reply, payload)
+
+        return heard
+
+    def _verdict(self, payload: bytes, message: Message) -> Outcome:
+        return verdict(payload, message, self._answers, transparent=self._transparent)
+
+    def _outcome(self, message: Message, reply: Reply, job: Job) -> Outcome:
         if isinstance(reply, Answered):
-            outcome = verdict(reply.payload, message, self._answers)
+            outcome = self._verdict(reply.payload, message)
             if outcome.result is Result.UNKNOWN:
                 job.hang_up()
             return outcome
@@ -108,21 +142,40 @@ class MllpDestination:
         """The sender is closed by whoever opened it."""
 
 
-def _more_than_committed(payload: bytes) -> bool:
+def _as_sent(work: Work) -> Message:
+    """The message with the bytes that go out for it: by these its answer is known."""
+    message, raw = work.message, work.output
+    sent = Message(message.channel, raw, message.received, peek(raw).control_id, message.socket, message.reply)
+    sent.id, sent.seq, sent.relayed = message.id, message.seq, message.relayed
+    return sent
+
+
+MODES: Mapping[str, AckMode] = {"original": "original", "enhanced": "auto"}
+"""By what an endpoint says of itself: in enhanced mode it goes by MSH-15 and MSH-16, where they say anything."""
+
+
+def is_awaited(answers: Answers, asks: Wanted) -> bool:
+    """Whether a message that asks for these answers is answered where all goes well. Who is to answer errors only is
+    not waited for: with each good message the lane would stand still. A "no" is heard when it comes."""
+    return answers.expected and (asks is ORIGINAL or asks.accept.success or asks.application.success)
+
+
+def is_more_than_committed(payload: bytes) -> bool:
+    """Whether an answer is not an accept acknowledgement, after which the application's comes."""
     answer = parse_ack(payload)
     return answer is None or answer.code != COMMITTED
 
 
-def verdict(payload: bytes, message: Message, answers: Answers) -> Outcome:
+def verdict(payload: bytes, message: Message, answers: Answers, *, transparent: bool = False) -> Outcome:
     """What an answer means for a message. A batch is answered by a batch, by one acknowledgement that names the batch,
     or by one that names a message in it: no two engines do the same (HL7 v2 chapter 2, 2.10.3.3)."""
     sent = read_batch(message.raw) if is_batch(message.raw) else None
     if sent is None:
-        return classify(payload, message.control_id, answers)
+        return classify(payload, message.control_id, answers, transparent=transparent)
     names = {sent.head.control_id, "", *(section.control_id for section in sent.sections), *_inside(message.raw)}
     came = read_batch(payload)
     parts = came.messages if came else [payload]
-    outcomes = [classify(part, _named(part, names), answers) for part in parts]
+    outcomes = [classify(part, _own_name(part, names), answers, transparent=transparent) for part in parts]
     worst = max(outcomes, key=lambda outcome: SEVERITY.index(outcome.result), default=Outcome(Result.DELIVERED))
     return worst if worst.result is Result.UNKNOWN else replace(worst, answer=payload)
 
@@ -133,24 +186,42 @@ def _inside(raw: bytes) -> tuple[str, ...]:
     return tuple(filter(None, (peek(each).control_id for each in sent.messages))) if sent else ()
 
 
-def _named(payload: bytes, names: set[str | None]) -> str:
+def _own_name(payload: bytes, names: set[str | None]) -> str:
     """MSA-2 where it is one of these names, else what no answer can have."""
     answer = parse_ack(payload)
     return answer.control_id if answer is not None and answer.control_id in names else "\n"
 
 
-def classify(payload: bytes, control_id: str | None, answers: Answers) -> Outcome:
-    """What an answer means for the message with `control_id` (None: it has none, so none can be asked for)."""
+def classify(payload: bytes, control_id: str | None, answers: Answers, *, transparent: bool = False) -> Outcome:
+    """What an answer means for the message with `control_id` (None: it has none, so none can be asked for).
+
+    transparent: only one that names another message, or is a message itself, is no answer to this one; what cannot be
+    read as an acknowledgement is its sender's to read.
+    """
     answer = parse_ack(payload)
     if answer is None:
+        if transparent and not is_message(payload):
+            return Outcome(Result.DELIVERED, AS_IT_CAME, payload)
         return Outcome(Result.UNKNOWN, "the answer is no acknowledgement")
-    if answers.check and control_id is not None and not answer.is_for(control_id):
+    other = answers.check and control_id is not None and not answer.is_for(control_id)
+    if other and not (transparent and _may_name(answer.control_id.strip(), control_id or "")):
         return Outcome(Result.UNKNOWN, "the answer's MSA-2 is not this message's MSH-10")
     if answer.code in answers.accepted:
         return Outcome(Result.DELIVERED, "", payload)
     if answer.code not in KNOWN and answer.code not in answers.rejected:
+        if transparent:
+            return Outcome(Result.DELIVERED, AS_IT_CAME, payload)
         return Outcome(Result.UNKNOWN, "the answer's code is none of table 0008, and none that the endpoint names")
-    reason = f"answered {answer.code}" + (f", error {answer.error}" if answer.error else "")
     if answer.code in answers.rejected or answer.error in LASTING_ERRORS:
-        return Outcome(Result.NEVER, reason, payload)
-    return Outcome(Result.NOT_TAKEN, reason, payload)
+        return Outcome(Result.NEVER, no(answer), payload)
+    return Outcome(Result.NOT_TAKEN, no(answer), payload)
+
+
+def no(answer: Answer) -> str:
+    """A negative answer in words: its codes, and nothing that it says."""
+    return f"answered {answer.code}" + (f", error {answer.error}" if answer.error else "")
+
+
+def _may_name(said: str, control_id: str) -> bool:
+    """Whether MSA-2 names nobody, or is what a field of its standard length holds of this longer MSH-10."""
+    return not said or (len(said) >= CUT and control_id.startswith(said))

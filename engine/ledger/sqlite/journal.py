@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.ledger.audit import Head, Row, verify
+from engine.ledger.sqlite import retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,8 @@ def verify_audit(connection: sqlite3.Connection) -> tuple[int, str, list[str]]:
         rows = connection.execute(
             "select id, at, who, origin, verb, subject, why, before, after, hash from audit order by id"
         )
-        return head.count, head.hash, verify(map(Row.of, rows), head)
+        start = Head(*retention.audit_start(connection))
+        return head.count, head.hash, verify(map(Row.of, rows), head, start)
     finally:
         connection.execute("commit")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,13 @@ from engine.ledger.audit import Entry
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput, Together
+from engine.ledger.repeats import Repeats
 from engine.ledger.routing import Epoch, Routing
-from engine.ledger.sqlite import schema
+from engine.ledger.sqlite import incarnations, retention, schema
 from engine.ledger.sqlite.large import pieces, put_piece, put_size
 from engine.ledger.sqlite.loading import LedgerError, open_ledger
 from engine.ledger.sqlite.reader import Reader
+from engine.ledger.sqlite.repeats import newest
 from engine.ledger.sqlite.writer import Commit, Order, Reclaim, Writer
 
 T = TypeVar("T")
@@ -41,6 +43,8 @@ class SqliteLedger:
         self._clock = clock
         self._lock = opened.lock
         self._connection = opened.connection
+        self.kept = retention.load(opened.connection)
+        self.incarnations = incarnations.read(opened.connection)
         self._large = opened.last_large
         self._book = Book(opened.term, opened.last_message, opened.audited, opened.last_output)
         self._reader = Reader(path)
@@ -117,7 +121,9 @@ class SqliteLedger:
         """Write something, so that a ledger that could not be written is found well again."""
         await self.transaction(lambda book: None, ((schema.TOUCH, ()),))
 
-    def transaction(self, act: Callable[[Book], T], sql: tuple[tuple[str, tuple[Any, ...]], ...] = ()) -> Awaitable[T]:
+    def transaction(self, act: Callable[[Book], T], sql: Sequence[tuple[str, tuple[Any, ...]]] = ()) -> Awaitable[T]:
+        """`sql`: statements that are run in the same transaction, on the thread that waits for the disk. They are
+        looked at after `act`, which may still put them in."""
         future: asyncio.Future[T] = self._loop.create_future()
 
         def done(result: T) -> None:
@@ -170,6 +176,20 @@ class SqliteLedger:
                 courses.append(Course(book, id, route.destination, windows.get(route.destination, 1), False))
         return book, courses, sql
 
+    async def watch_repeats(self, watched: Mapping[str, Repeats]) -> None:
+        """From now on look for repeats in these channels, also of what was stored before this process."""
+        books = [self.channels[name] for name in watched]
+        authorities = {book.id: book.relay.id for book in books if book.relay is not None}
+        since = self._clock() - max((repeats.window for repeats in watched.values()), default=0)
+        found = await self.read(lambda reader: newest(reader.connection, since, authorities))
+        by_id = {book.id: watched[book.name] for book in books}
+        for row in found:
+            if (repeats := by_id.get(row.channel)) is not None:
+                first = repeats.learn(row.id, row.seq, row.socket, row.received, row.control_id, row.raw)
+                first.answer = row.answer
+        for book in books:
+            book.repeats = watched[book.name]
+
     def arrange(self, courses: list[Course], windows: dict[str, int]) -> None:
         """The windows of courses, as the destinations of the running configuration want them."""
         for course in courses:
@@ -182,6 +202,11 @@ class SqliteLedger:
         book = self.channels[name] = ChannelBook(id, name, 0)
         return book, ((schema.INSERT_CHANNEL, (id, name)),)
 
+    @property
+    def queued(self) -> int:
+        """Operations that wait for their transaction."""
+        return self._writer.queued if self._writer else 0
+
     # -- reading
 
     def read(self, query: Callable[[Reader], T]) -> Awaitable[T]:
@@ -193,8 +218,8 @@ class SqliteLedger:
         rows = await self.read(lambda reader: reader.backlog(channel.id, after, from_id, limit))
         return [_message(channel, row) for row in rows]
 
-    async def message(self, channel: ChannelBook, id: int) -> Message:
-        return _message(channel, await self.read(lambda reader: reader.message(id)))
+    async def message(self, channel: ChannelBook, id: int, revision: int = 1) -> Message:
+        return _message(channel, await self.read(lambda reader: reader.message(id, revision)))
 
     async def close(self) -> None:
         # The writer's connection is the last to close: then SQLite brings the log into the one file.

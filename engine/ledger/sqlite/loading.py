@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,10 +18,12 @@ from uuid import uuid4
 
 from engine.ledger.audit import Head
 from engine.ledger.course import SETTLED_STATES, Barrier, ChannelBook, Course, Hold, Span
+from engine.ledger.keeping import OUTPUTS, RECEIPTS
 from engine.ledger.model import OpenWork, State
-from engine.ledger.routing import Epoch, Grant, Mode, Routing
-from engine.ledger.sqlite import schema
+from engine.ledger.routing import LEGACY, Epoch, Grant, Mode, Routing
+from engine.ledger.sqlite import repeats, schema
 from engine.ledger.sqlite.large import tidy
+from engine.ledger.sqlite.upgrading import upgrade
 
 
 class LedgerError(Exception):
@@ -53,6 +56,11 @@ def open_ledger(path: Path) -> Opened:
         lock = open(path.with_name(path.name + ".lock"), "a+")  # noqa: SIM115 - held as long as the ledger is open
     except OSError as error:
         raise LedgerError(f"the folder of the ledger {path} cannot be written: {error.strerror}") from error
+    if (left := path.with_name(path.name + ".restoring")).exists():
+        lock.close()
+        raise LedgerError(
+            f"a restore of {path} did not come to its end: run it again, or remove {left} to go on with what is there"
+        )
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -73,19 +81,20 @@ def _open(path: Path, lock: IO[str]) -> Opened:
     if not connection.execute("select 1 from sqlite_master where name = 'ledger'").fetchone():
         schema.create(connection, uuid4().hex[:12])
     version, incarnation, term = connection.execute("select version, incarnation, term from ledger").fetchone()
-    if version != schema.VERSION:
+    if version > schema.VERSION:
         raise LedgerError(
-            f"the ledger {path} has schema version {version}, and this release reads version {schema.VERSION};"
-            " run the release that wrote it"
+            f"the ledger {path} has schema version {version}, and this release reads versions up to {schema.VERSION};"
+            " run the release that wrote it, or restore a backup from before the upgrade"
         )
+    if version < schema.VERSION:
+        upgrade(connection, version, schema.TABLES, time.time_ns() // 1000)
     books = _books(connection)
     connection.execute("begin immediate")
     connection.execute("update ledger set term = ?", (term + 1,))
     _mark_unknown(connection, term + 1, books)
     last_large = tidy(connection)
     connection.execute("commit")
-    (last_message,) = connection.execute("select coalesce(max(id), 0) from message").fetchone()
-    (last_output,) = connection.execute("select coalesce(max(id), 0) from tap_output").fetchone()
+    last_message, last_output = _last(connection, "message", RECEIPTS), _last(connection, "tap_output", OUTPUTS)
     destinations = dict(connection.execute("select name, id from destination"))
     for book in books.values():
         _courses(connection, book, {id: name for name, id in destinations.items()})
@@ -104,6 +113,13 @@ def _open(path: Path, lock: IO[str]) -> Opened:
     )
 
 
+def _last(connection: sqlite3.Connection, table: str, kind: str) -> int:
+    """The highest id that was given, also where its row was removed by age: ids are never given twice."""
+    (last,) = connection.execute(f"select coalesce(max(id), 0) from {table}").fetchone()
+    (gone,) = connection.execute("select coalesce(max(last_id), 0) from pruning where class = ?", (kind,)).fetchone()
+    return max(int(last), int(gone))
+
+
 def _mark_unknown(connection: sqlite3.Connection, term: int, books: dict[int, ChannelBook]) -> None:
     """What was claimed and not settled may have been sent. Numbers between frontier and claim have no rows yet.
 
@@ -114,9 +130,9 @@ def _mark_unknown(connection: sqlite3.Connection, term: int, books: dict[int, Ch
     why, kept = "the service ended while this was on its way", "the service ended before this was kept"
     names = {id: name for name, id in connection.execute("select name, id from destination")}
 
-    def left(channel: int, destination: int, seq: int) -> tuple[int, str]:
+    def left(channel: int, destination: int, seq: int, delivery: int = 1) -> tuple[int, str]:
         course = Course(books[channel], destination, names[destination], 1, False)
-        return (unknown, why) if course.mode(seq) is Mode.SEND else (again, kept)
+        return (unknown, why) if course.mode(seq, delivery) is Mode.SEND else (again, kept)
 
     sending = connection.execute(
         "select channel, destination, seq, part, delivery from open_work where state = ?", (State.SENDING.value,)
@@ -124,7 +140,7 @@ def _mark_unknown(connection: sqlite3.Connection, term: int, books: dict[int, Ch
     connection.executemany(
         "update open_work set state = ?, why = ?, due = 0, blocks = 1"
         " where channel = ? and destination = ? and seq = ? and part = ? and delivery = ?",
-        [(*left(row[0], row[1], row[2]), *row) for row in sending],
+        [(*left(row[0], row[1], row[2], row[4]), *row) for row in sending],
     )
     between = connection.execute(
         "select channel, destination, epoch, claim, frontier, frontier_id from progress where frontier < claim"
@@ -139,7 +155,7 @@ def _mark_unknown(connection: sqlite3.Connection, term: int, books: dict[int, Ch
         opened = []
         for seq, id in rows:
             state, reason = left(channel, destination, seq)
-            opened.append((channel, destination, seq, 1, 1, id, epoch, state, 0, 0, term, reason, 1))
+            opened.append((channel, destination, seq, 1, 1, id, epoch, state, 0, 0, term, reason, 1, 1, 0, 1))
         connection.executemany(schema.PUT_OPEN, opened)
         connection.execute(
             "update progress set frontier = claim, frontier_id = ?, term = ?"
@@ -202,16 +218,23 @@ def _courses(connection: sqlite3.Connection, book: ChannelBook, names: dict[int,
         if route and (last is None or frontier < last):
             course.spans.append(Span(epochs[number].first, last, number, route))
     for row in connection.execute(
-        "select destination, seq, part, delivery, message, epoch, state, due, tries, why, blocks from open_work"
-        " where channel = ?",
+        "select destination, seq, part, delivery, message, epoch, state, due, tries, why, blocks, parts, so_far,"
+        " revision from open_work where channel = ?",
         (book.id,),
     ):
-        destination, seq, part, delivery, message, number, state, due, tries, why, blocks = row
-        work = OpenWork(seq, part, delivery, message, number, State(state), due, tries, why, bool(blocks))
+        destination, seq, part, delivery, message, number, state, due, tries, why, blocks, *parts = row
+        work = OpenWork(seq, part, delivery, message, number, State(state), due, tries, why, bool(blocks), *parts)
         course = courses[destination]
         course.open[work.key] = work
         course.blocked += work.blocks
+    for destination, *again in connection.execute(
+        "select destination, begun, delivered, captured, filtered, refused, duplicate, superseded, discarded"
+        " from again where channel = ?",
+        (book.id,),
+    ):
+        courses[destination].again = again
     book.courses = list(courses.values())
+    repeats.still_to_come(connection, book, LEGACY)
     _refused(connection, book)
 
 

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from engine.ledger.course import ChannelBook
-from engine.ledger.model import SETTLED, State
+from engine.ledger.model import SETTLED, State, first_of
+from engine.ledger.sqlite import recount
 from engine.ledger.sqlite.large import whole
 from engine.ledger.sqlite.schema import BLOCK
 
 MOST_BYTES = 4 << 20  # of messages in one read: large ones come a few at a time
 PEEKED = 1024  # bytes of a message that its head is read from
-SEARCHED = 200_000  # newest messages among which a control id is looked for
 
 _SETTLED = ", ".join(state.label for state in SETTLED)
 _HEAD = "id, seq, socket, received, control_id"
+_SIZE = "case when large is null then length(raw) else (select size from large where large.id = message.large) end"
+_SHOWN = f"id, channel, seq, received, control_id, {_SIZE}, substr(raw, 1, {PEEKED})"
 
 
 class Reader:
@@ -51,7 +53,17 @@ class Reader:
                     return rows
         return rows
 
-    def message(self, id: int) -> tuple[Any, ...]:
+    def message(self, id: int, revision: int = 1) -> tuple[Any, ...]:
+        """(id, seq, socket, received, control_id, raw) of one message; LookupError where it is not there."""
+        if revision > 1:
+            row = self.connection.execute(
+                f"select {_HEAD}, (select raw from revision where message = id and revision = ?) from message"
+                " where id = ?",
+                (revision, id),
+            ).fetchone()
+            if row is None or row[-1] is None:
+                raise LookupError(f"no revision {revision} of message {id} in the ledger")
+            return tuple(row)
         row = self.connection.execute(f"select {_HEAD}, large, raw from message where id = ?", (id,)).fetchone()
         if row is None:
             raise LookupError(f"no message with id {id} in the ledger")
@@ -84,17 +96,19 @@ class Reader:
         lasts = {number: firsts.get(number + 1, seq + 1) - 1 for number in firsts}
         opened: dict[tuple[int, int], Counter[str]] = {}
         for destination, epoch, state, count in connection.execute(
-            "select destination, epoch, state, count(*) from open_work where channel = ? and part = 1 and delivery = 1"
+            "select destination, epoch, state, count(*) from open_work where channel = ? and delivery = 1"
             " group by 1, 2, 3",
             (book.id,),
         ):
             opened.setdefault((destination, epoch), Counter())[State(state).label] += count
+        again = self._again(book)
         names = dict(connection.execute("select id, name from destination"))
         rows = connection.execute(
             f"select destination, epoch, claim, frontier, frontier_id, {_SETTLED} from progress"
             " where channel = ? order by epoch, destination",
             (book.id,),
         ).fetchall()
+        newest = {row[0]: row[1] for row in rows}
         result = []
         for destination, epoch, claim, frontier, frontier_id, *totals in rows:
             states = Counter(opened.get((destination, epoch), {}))
@@ -110,7 +124,27 @@ class Reader:
                     "balanced": stored == sum(states.values()),
                 }
             )  # fmt: skip
+            if epoch == newest[destination] and destination in again:
+                result[-1]["replayed"] = replayed = again[destination]
+                result[-1]["balanced"] &= replayed["begun"] == sum(replayed["states"].values())
         return result
+
+    def _again(self, book: ChannelBook) -> dict[int, dict[str, Any]]:
+        """Destination → what became of the replays there that people asked for; counted apart from the messages."""
+        opened: dict[int, Counter[str]] = {}
+        for destination, state, count in self.connection.execute(
+            "select destination, state, count(*) from open_work where channel = ? and delivery > 1 group by 1, 2",
+            (book.id,),
+        ):
+            opened.setdefault(destination, Counter())[State(state).label] += count
+        found = {}
+        for destination, begun, *totals in self.connection.execute(
+            f"select destination, begun, {_SETTLED} from again where channel = ?", (book.id,)
+        ):
+            states = opened.get(destination, Counter())
+            states.update({state.label: count for state, count in zip(SETTLED, totals, strict=True)})
+            found[destination] = {"begun": begun, "states": {k: v for k, v in states.items() if v}}
+        return found
 
     def _count(self, channel: int, after: int, upto: int, from_id: int) -> int:
         if upto <= after:
@@ -126,70 +160,26 @@ class Reader:
 
     def rebuilt(self) -> list[str]:
         """Count everything again from the rows and compare; what differs, a sentence each. Reads whole tables."""
-        connection = self.connection
-        connection.execute("begin")
-        try:
-            return [*self._counters_differ(), *self._totals_differ()]
-        finally:
-            connection.execute("commit")
-
-    def _counters_differ(self) -> list[str]:
-        rows = self.connection.execute(
-            "select c.name, c.seq, coalesce(m.n, 0), coalesce(m.top, 0) from channel c left join"
-            " (select channel, count(*) n, max(seq) top from message indexed by message_block group by channel) m"
-            " on m.channel = c.id where c.seq <> coalesce(m.n, 0) or c.seq <> coalesce(m.top, 0)"
-        )
-        return [
-            f"channel {name}: the counter says {seq}, {count} messages are stored, the highest number is {top}"
-            for name, seq, count, top in rows
-        ]
-
-    def _totals_differ(self) -> list[str]:
-        counted: Counter[tuple[int, int, int, int]] = Counter()
-        for *place, count in self.connection.execute(
-            "select channel, destination, epoch, state, count(*) from receipt where part = 1 and delivery = 1"
-            " group by 1, 2, 3, 4"
-        ):
-            counted[place[0], place[1], place[2], place[3]] = count
-        kept: Counter[tuple[int, int, int, int]] = Counter()
-        for channel, destination, epoch, *totals in self.connection.execute(
-            f"select channel, destination, epoch, {_SETTLED} from progress"
-        ):
-            for state, count in zip(SETTLED, totals, strict=True):
-                kept[channel, destination, epoch, state.value] = count
-        return [
-            f"channel {place[0]}, destination {place[1]}, epoch {place[2]}: {counted[place]} receipts say"
-            f" {State(place[3]).label}, the total says {kept[place]}"
-            for place in sorted(counted.keys() | kept.keys())
-            if counted[place] != kept[place]
-        ]
+        return recount.differences(self.connection)
 
     # -- for people
 
-    def messages(
-        self, channel: int | None, before: int | None, limit: int, control_id: str | None = None
-    ) -> list[tuple[Any, ...]]:
-        """(id, channel, seq, received, control_id, size, the first bytes), newest first.
+    def heads(self, ids: list[int]) -> list[tuple[Any, ...]]:
+        """As `messages`, of those ids that are there."""
+        marks = ",".join("?" * len(ids))
+        query = f"select {_SHOWN} from message where id in ({marks}) order by id desc"
+        return self.connection.execute(query, ids).fetchall()
 
-        `before`: sequence numbers below it, of one channel. A control id is looked for without an index, among the
-        newest SEARCHED messages.
-        """
-        size = (
-            "case when large is null then length(raw) else (select size from large where large.id = message.large) end"
-        )
-        head = f"id, channel, seq, received, control_id, {size}, substr(raw, 1, {PEEKED})"
-        if control_id is not None:
-            return self.connection.execute(
-                f"select {head} from message not indexed where id > (select max(id) from message) - {SEARCHED}"
-                " and control_id = ? and (? is null or channel = ?) order by id desc limit ?",
-                (control_id, channel, channel, limit),
-            ).fetchall()
+    def messages(self, channel: int | None, before: int | None, limit: int) -> list[tuple[Any, ...]]:
+        """(id, channel, seq, received, control_id, size, the first bytes), newest first. `before`: sequence numbers
+        below it, of one channel."""
         if channel is None:
-            return self.connection.execute(f"select {head} from message order by id desc limit ?", (limit,)).fetchall()
+            query = f"select {_SHOWN} from message order by id desc limit ?"
+            return self.connection.execute(query, (limit,)).fetchall()
         rows: list[tuple[Any, ...]] = []
         for block in reversed(self._blocks(0)):
             rows += self.connection.execute(
-                f"select {head} from message indexed by message_block"
+                f"select {_SHOWN} from message indexed by message_block"
                 " where id >> 12 = ? and channel = ? and seq < ? order by seq desc limit ?",
                 (block, channel, before or (1 << 62), limit - len(rows)),
             )
@@ -198,16 +188,23 @@ class Reader:
         return rows
 
     def settled(self, ids: list[int]) -> dict[int, dict[str, str]]:
-        """Message id → destination → the state its newest receipt says."""
+        """Message id → destination → the state of its newest delivery there, as far as it has receipts."""
         names = dict(self.connection.execute("select id, name from destination"))
         marks = ",".join("?" * len(ids))
         found: dict[int, dict[str, str]] = {id: {} for id in ids}
-        for id, destination, state in self.connection.execute(
-            "select message, destination, state from receipt indexed by receipt_message"
+        ends: dict[tuple[int, int], tuple[int, list[int]]] = {}
+        for id, destination, delivery, state in self.connection.execute(
+            "select message, destination, delivery, state from receipt indexed by receipt_message"
             f" where message in ({marks}) order by id",
             ids,
         ):
-            found[id][names[destination]] = State(state).label
+            known = ends.get((id, destination))
+            if known is None or known[0] < delivery:
+                ends[id, destination] = (delivery, [state])
+            elif known[0] == delivery:
+                known[1].append(state)
+        for (id, destination), (_, states) in ends.items():
+            found[id][names[destination]] = first_of(states).label
         return found
 
     def received(self, id: int) -> int:

@@ -29,7 +29,7 @@ def put(connection: sqlite3.Connection, changes: Changes, extra: Sequence[Statem
     if not _begun(connection, PATIENCE if wait else 0.0):
         return False
     for sql, values in extra:
-        connection.execute(sql, values)
+        connection.execute(sql, values).fetchall()  # a pragma works a step for each row that is fetched
     many = connection.executemany
     for name, rows in groupby(changes.put, key=itemgetter(0)):  # in their order
         many(STATEMENTS[name], [values for _, values in rows])

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 3
+from engine.ledger.sqlite import incarnations, remembered, replays, retention, search
+from engine.ledger.sqlite.upgrading import STEPS, statements
+
+VERSION = max(STEPS) + 1
 BLOCK = 12  # bits of message.id within a block; stands in SQL exactly so: id >> 12
 
 PRAGMAS = (
@@ -21,7 +24,7 @@ PRAGMAS = (
     "pragma busy_timeout = 0",
 )
 
-TABLES = """
+_CORE = """
 create table ledger (                  -- one row
   only integer primary key check (only = 1),
   version integer not null, incarnation text not null, term integer not null,
@@ -67,7 +70,23 @@ create table open_work (               -- only what is at or below the frontier 
   channel integer, destination integer, seq integer, part integer, delivery integer,
   message integer not null, epoch integer not null, state integer not null,
   due integer not null, tries integer not null, term integer not null, why text not null, blocks integer not null,
+  parts integer not null default 1, so_far integer not null default 0, revision integer not null default 1,
   primary key (channel, destination, seq, part, delivery)) without rowid;
+
+create table again (                   -- of people's replays: how many were begun, and their settled totals
+  channel integer, destination integer, begun integer not null,
+  delivered integer not null, captured integer not null, filtered integer not null, refused integer not null,
+  duplicate integer not null, superseded integer not null, discarded integer not null,
+  primary key (channel, destination)) without rowid;
+
+create table revision (                -- what a person made of a message's bytes; revision 1 is the message as it came
+  message integer, revision integer, at integer not null, who text not null, why text not null, raw blob not null,
+  primary key (message, revision)) without rowid;
+
+create table repeat (                  -- a message that repeats an earlier one of its channel; append only
+  message integer primary key, channel integer not null, seq integer not null,
+  first integer not null, first_message integer not null);
+create index repeat_channel on repeat(channel, seq);
 
 create table receipt (                 -- append only
   id integer primary key, message integer not null, channel integer not null, seq integer not null,
@@ -145,6 +164,8 @@ create table audit (                   -- who did what; append only, each row's 
   subject text not null, why text not null, before text not null, after text not null, hash text not null);
 """
 
+TABLES = _CORE + replays.TABLES + retention.TABLES + incarnations.TABLES + search.TABLES + remembered.TABLES
+
 INSERT_MESSAGE = (
     "insert into message (id, channel, seq, socket, received, control_id, large, raw) values (?,?,?,?,?,?,?,?)"
 )
@@ -178,8 +199,8 @@ PUT_PROGRESS = (
 )
 PUT_OPEN = (
     "insert or replace into open_work"
-    " (channel, destination, seq, part, delivery, message, epoch, state, due, tries, term, why, blocks)"
-    " values (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " (channel, destination, seq, part, delivery, message, epoch, state, due, tries, term, why, blocks, parts, so_far,"
+    " revision) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 INSERT_OUTPUT = (
     "insert into tap_output (id, channel, tap, at, socket, control_id, decision, seq, answer, large, raw)"
@@ -194,6 +215,7 @@ def connect(path: str) -> sqlite3.Connection:
     """A writing connection with the ledger's pragmas. Transactions are begun and ended by hand."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
     connection.execute("pragma page_size = 8192")
+    connection.execute("pragma auto_vacuum = incremental")  # of a new file; another keeps what it has
     for pragma in PRAGMAS:
         connection.execute(pragma)
     return connection
@@ -201,5 +223,8 @@ def connect(path: str) -> sqlite3.Connection:
 
 def create(connection: sqlite3.Connection, incarnation: str) -> None:
     """Make the tables in an empty file, in one transaction. `incarnation`: letters, digits and dashes."""
-    row = f"insert into ledger values (1, {VERSION}, '{incarnation}', 0, 0, 0, '');"
-    connection.executescript(f"begin immediate; {TABLES} {row} commit;")
+    row = f"insert into ledger values (1, {VERSION}, '{incarnation}', 0, 0, 0, '')"
+    connection.execute("begin immediate")
+    for statement in (*statements(TABLES), row):
+        connection.execute(statement)
+    connection.execute("commit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from engine.ledger.sqlite import comparisons, files, large
+from engine.ledger.sqlite import comparisons, files, large, replays, retention
 
 _JOURNAL = {
     "put_hold": "insert or replace into hold (channel, until, who, why, at) values (?,?,?,?,?)",
@@ -15,6 +15,12 @@ _JOURNAL = {
         "insert into replay_grant (channel, destination, first, last, mode, guarded, run, at, who, why)"
         " values (?,?,?,?,?,?,?,?,?,?)"
     ),
+    "put_again": (
+        "insert or replace into again (channel, destination, begun, delivered, captured, filtered, refused, duplicate,"
+        " superseded, discarded) values (?,?,?,?,?,?,?,?,?,?)"
+    ),
+    "add_revision": "insert into revision (message, revision, at, who, why, raw) values (?,?,?,?,?,?)",
+    "add_repeat": "insert into repeat (message, channel, seq, first, first_message) values (?,?,?,?,?)",
     "put_run": (
         "insert or replace into run (id, verb, connection, channels, state, step, said, options, who, why, origin,"
         " started, deadline, ended) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -27,4 +33,13 @@ _JOURNAL = {
     "put_audit_head": "update ledger set audit_count = ?, audit_hash = ?",
 }
 
-STATEMENTS = MappingProxyType({**_JOURNAL, **comparisons.STATEMENTS, **files.STATEMENTS, **large.STATEMENTS})
+STATEMENTS = MappingProxyType(
+    {
+        **_JOURNAL,
+        **comparisons.STATEMENTS,
+        **files.STATEMENTS,
+        **large.STATEMENTS,
+        **replays.STATEMENTS,
+        **retention.STATEMENTS,
+    }
+)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -59,7 +59,7 @@ class Order:
 
     act: Callable[[Book], Any]
     done: Callable[[Any], None] | None = None
-    sql: tuple[rows.Statement, ...] = ()
+    sql: Sequence[rows.Statement] = ()
     failed: Callable[[str], None] | None = None
 
 
@@ -260,8 +260,10 @@ class Writer:
                 stored.append(operation)
                 size += len(operation.raw)
             elif kind is Settlement:
-                settle(operation)
+                following = settle(operation)
                 settled.append(operation)
+                if following is not None:
+                    commit.reclaimed.append((operation.course, *following))
             elif kind is Together:
                 for message in operation.messages:
                     store(message)

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import re
+
 from engine.migration.gate.check import BEFORE, Check, Fact, Outcome, Subject, Verdict, When, of_fact
 from engine.migration.gate.words import MINUTE, SECOND, count, span
 
 SCRAPED = 2 * MINUTE  # several times the usual interval of Prometheus
 FRESH = 5 * MINUTE
+MONITORING = re.compile(
+    r"prometheus|vm_promscrape|vmagent|victoriametrics|telegraf|otelcol|opentelemetry|grafana ?agent|\balloy/", re.I
+)
+"""In the User-Agent of what reads metrics by itself. A person with curl or a browser is no monitoring."""
+
+
+def is_monitoring(agent: str) -> bool:
+    """Whether a User-Agent is that of Prometheus, or of one of those that read as it does."""
+    return MONITORING.search(agent) is not None
 
 
 def monitoring(subject: Subject, _: When, fact: Fact) -> Verdict:
-    """Prometheus has read /metrics lately. The fact's value: last_scrape (µs or null), agent."""
+    """Monitoring has read /metrics lately. The fact's value: last_scrape (µs or null), agent; other: who else read
+    last, empty for nobody."""
     last, agent = fact.value.get("last_scrape"), fact.value.get("agent")
     evidence = {"value": fact.value}
     if last is None:
-        return Verdict(Outcome.FAIL, "Nothing has read /metrics since the service started.", fact.at, evidence)
+        other = str(fact.value.get("other") or "").partition("/")[0]
+        told = f" (last reader: {other})" if other else ""
+        said = f"No monitoring has read /metrics since the service started{told}."
+        return Verdict(Outcome.FAIL, said, fact.at, evidence)
     said = f"{agent or 'Somebody'} read /metrics {span(subject.age(last))} ago"
     if subject.now - last > SCRAPED * SECOND:
         return Verdict(Outcome.FAIL, f"{said}, and {span(SCRAPED)} is the most.", fact.at, evidence)
@@ -34,7 +49,7 @@ def would_refuse(_: Subject, __: When, fact: Fact) -> Verdict:
 CHECKS = (
     Check(
         "monitoring", "monitoring is live", BEFORE,
-        of_fact("monitoring", FRESH, monitoring, "Nobody has looked whether Prometheus reads /metrics."),
+        of_fact("monitoring", FRESH, monitoring, "Nobody has looked whether monitoring reads /metrics."),
     ),
     Check(
         "would_refuse", "nothing would be refused that the old engine takes", BEFORE,

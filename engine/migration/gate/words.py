@@ -1,8 +1,9 @@
-"""How the gate writes numbers and spans of time in its sentences."""
+"""How the gate writes numbers, moments and spans of time in its sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 SECOND = 1_000_000  # in microseconds
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0  # in seconds
@@ -16,6 +17,12 @@ def span(seconds: float) -> str:
     if seconds < 2 * HOUR:
         return f"{seconds / MINUTE:.0f} min"
     return f"{seconds / HOUR:.0f} h" if seconds < 2 * DAY else f"{seconds / DAY:.0f} d"
+
+
+def iso(microseconds: int) -> str:
+    """A moment since 1970 as the API and the audit record write it: UTC, with milliseconds and a Z."""
+    moment = datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def count(number: int, what: str) -> str:

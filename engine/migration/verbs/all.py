@@ -7,6 +7,7 @@ from engine.migration.runs import GIVE_BACK, TAKEOVER
 from engine.migration.verbs.ending import AbortVerb
 from engine.migration.verbs.handing import GiveBackVerb, TakeoverVerb
 from engine.migration.verbs.holding import HoldVerb, ReleaseVerb
+from engine.migration.verbs.keeping import LegalHoldVerb, LegalReleaseVerb
 from engine.migration.verbs.moving import CutoverVerb, DrainVerb, RollbackVerb
 from engine.migration.verbs.phase import PhaseVerb
 from engine.migration.verbs.verb import Verb
@@ -31,5 +32,7 @@ VERBS: dict[str, Verb] = {
         NoteVerb(),
         AttestVerb(),
         WaiveVerb(),
+        LegalHoldVerb(),
+        LegalReleaseVerb(),
     )
 }

@@ -7,6 +7,7 @@ from engine.ledger.book import Book
 from engine.ledger.course import Hold
 from engine.ledger.sqlite.journal import RunRow
 from engine.migration.conductor import Conductor
+from engine.migration.gate.words import iso
 from engine.migration.runs import ABORTED, DONE, HANDOVERS, RUNNING, end
 from engine.migration.selection import Group
 from engine.migration.verbs.verb import Acted, Asked, Plan, books, entry, span, until
@@ -61,7 +62,7 @@ class HoldVerb:
                     )
                     book.audit(entry(conductor, f"{row.verb} aborted", row.connection, asked, f"run {row.id}", "hold"))
                 book.hold(mine, Hold(limit, asked.who, asked.why, moment))
-                book.audit(entry(conductor, "hold", channel.id, asked, "", str(limit)))
+                book.audit(entry(conductor, "hold", channel.id, asked, "", f"until {iso(limit)}"))
             return stopped
 
         for row in await conductor.world.ledger.transaction(act):

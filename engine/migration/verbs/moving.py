@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 from engine.config.model import Channel
@@ -92,7 +93,7 @@ class CutoverVerb:
                 continue
             await conductor.gather(channel)
             plan.refused += [
-                f"{channel.id}: {found.title}: {found.outcome.value}: {found.said}"
+                f"{channel.id}: not met ({found.outcome.value}): {found.title}: {found.said}"
                 for found in gate(conductor, channel, carried)
                 if not passed([found])
             ]
@@ -173,6 +174,10 @@ class RollbackVerb:
             return [f"{failed}: --replay guarded | undelivered | all | none"]
         if policy == "guarded" and not channel.taps:
             return [f"{channel.id}: replay guarded needs taps: --replay undelivered | all | none"]
+        live = takewhile(lambda epoch: epoch.phase == Phase.LIVE.value, reversed(book.epochs))
+        first = min(epoch.first for epoch in live)
+        if policy != "none" and conductor.world.ledger.kept[book.id].bytes_gone(first):
+            return [f"{channel.id}: the bytes of {first} and later are not kept any more: --replay none"]
         return []
 
     async def act(self, conductor: Conductor, plan: Plan, asked: Asked) -> Acted:

@@ -6,6 +6,7 @@ from engine.ledger.book import Book
 from engine.migration.conductor import Conductor
 from engine.migration.gate.check import Fact, Waiver
 from engine.migration.gate.examine import ATTESTABLE, CHECKS
+from engine.migration.gate.words import iso
 from engine.migration.selection import Group
 from engine.migration.verbs.verb import Acted, Asked, Plan, books, entry, span, until
 
@@ -76,7 +77,7 @@ class WaiveVerb:
         def act(book: Book) -> None:
             for _, mine in books(conductor, plan.group):
                 book.put("add_waiver", mine.id, waiver.name, waiver.who, waiver.why, waiver.at, waiver.until)
-                book.audit(entry(conductor, "waive", mine.name, asked, "", f"{waiver.name} until {waiver.until}"))
+                book.audit(entry(conductor, "waive", mine.name, asked, "", f"{waiver.name} until {iso(waiver.until)}"))
 
         await conductor.world.ledger.transaction(act)
         for channel in plan.group.channels:

@@ -1,0 +1,88 @@
+"""What stands behind what: work in its lanes, in order. A lane is an order key; most work stands in one of them, the
+merge of two patients in both. Work may go when nothing stands before it in any of its lanes. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.delivery.work import Work
+
+
+class Lanes:
+    """The lanes of one course. Empty lanes are not kept."""
+
+    __slots__ = ("_lanes",)
+
+    def __init__(self) -> None:
+        self._lanes: dict[bytes, deque[Work]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._lanes)
+
+    def __contains__(self, work: Work) -> bool:
+        return any(work is each for each in self._lanes.get(work.lanes[0], ()))
+
+    def __iter__(self) -> Iterator[Work]:
+        """All work, each once, those of one lane in their order."""
+        seen: set[int] = set()
+        for lane in self._lanes.values():
+            for work in lane:
+                if id(work) not in seen:
+                    seen.add(id(work))
+                    yield work
+
+    def join(self, work: Work) -> None:
+        """Stand at the end."""
+        for key in work.lanes:
+            lane = self._lanes.get(key)
+            if lane is None:
+                self._lanes[key] = deque((work,))
+            else:
+                lane.append(work)
+
+    def first(self, work: Work) -> bool:
+        """Whether nothing stands before it."""
+        return all(self._lanes[key][0] is work for key in work.lanes)
+
+    def before(self, work: Work) -> Iterator[Work]:
+        """What stands directly before one that has just joined, in each of its lanes."""
+        for key in work.lanes:
+            lane = self._lanes[key]
+            if len(lane) > 1:
+                yield lane[-2]
+
+    def leave(self, work: Work) -> list[Work]:
+        """It is through, or gone. Those that may go now."""
+        free: list[Work] = []
+        for key in work.lanes:
+            lane = self._lanes[key]
+            was_first = lane[0] is work
+            if was_first:
+                lane.popleft()
+            else:
+                lane.remove(work)
+            if not lane:
+                del self._lanes[key]
+            elif was_first and lane[0] not in free and self.first(lane[0]):
+                free.append(lane[0])
+        return free
+
+    def behind(self, work: Work) -> list[Work]:
+        """All that waits for it, also through others."""
+        found: list[Work] = []
+        looked = [work]
+        known = {id(work)}
+        while looked:
+            one = looked.pop()
+            for key in one.lanes:
+                after = False
+                for each in self._lanes[key]:
+                    if after and id(each) not in known:
+                        known.add(id(each))
+                        found.append(each)
+                        looked.append(each)
+                    after = after or each is one
+        return found

@@ -1,0 +1,150 @@
+"""By what people look for a message: its control id, order numbers, accession, patient and type, read from its bytes.
+
+| kind | where |
+|---|---|
+| `control_id` | MSH-10; of a batch FHS-11 and BHS-11 as well |
+| `order` | placer and filler number: ORC-2, ORC-3, OBR-2, OBR-3 |
+| `accession` | OBR-3; OBR-18 and OBR-20, where laboratories put it; SPM-2 (both numbers); SAC-2; IPC-1 |
+| `patient` | PID-2, PID-3, PID-4, the account PID-18, and MRG-1, the number that a merge has ended |
+| `type` | MSH-9: `ORU^R01`, and `ORU` alone |
+
+Every occurrence and repetition counts, in every message of a batch. Of a number only the identifier itself is a key
+(its first component); a patient's is one twice, alone and with its assigning authority: `4711` and `4711^^^ACME`.
+
+Case and blanks do not count, since people type them as they like. Nothing here raises, whatever the bytes are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias, get_args
+
+from engine.hl7.charset import Undecodable, decode
+from engine.hl7.escape import Delimiters, unescape
+from engine.hl7.message import NULL, delimiters_of, split_segments
+
+Kind: TypeAlias = Literal["control_id", "order", "accession", "patient", "type"]
+Key: TypeAlias = tuple[Kind, str]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+Place: TypeAlias = tuple[int, tuple[Kind, ...]]
+_NUMBERS: Final[Mapping[str, tuple[Place, ...]]] = MappingProxyType(
+    {
+        "ORC": ((2, ("order",)), (3, ("order",))),
+        "OBR": ((2, ("order",)), (3, ("order", "accession")), (18, ("accession",)), (20, ("accession",))),
+        "SPM": ((2, ("accession",)),),
+        "SAC": ((2, ("accession",)),),
+        "IPC": ((1, ("accession",)),),
+        "PID": ((2, ("patient",)), (3, ("patient",)), (4, ("patient",)), (18, ("patient",))),
+        "MRG": ((1, ("patient",)),),
+    }
+)
+_LAST: Final = MappingProxyType({name: places[-1][0] + 1 for name, places in _NUMBERS.items()})
+_CONTROL_ID: Final = MappingProxyType({"MSH": 9, "FHS": 10, "BHS": 10})  # where it stands in the split header
+_TYPE: Final = 8
+_AUTHORITY: Final = 3  # of a CX the fourth component: namespace, universal id
+_BETWEEN_TYPES: Final = re.compile(r"[\^_]")
+
+
+def keys(raw: bytes) -> frozenset[Key]:
+    """The keys of a message, or of all messages of a batch: (kind, value as `normal` writes it)."""
+    return frozenset(_keys(_text(raw)))
+
+
+def wanted(kind: Kind, typed: str) -> str:
+    """What somebody typed, as the key that it means; empty where it means none. A patient's number may come with its
+    authority (`4711^^^ACME`), a type with its trigger (`ORU^R01` or `ORU_R01`)."""
+    if kind == "type":
+        return "^".join(part for part in map(normal, _BETWEEN_TYPES.split(typed)[:2]) if part)
+    if kind != "patient" or "^" not in typed:
+        return normal(typed)
+    parts = typed.split("^")
+    authority = next((part for part in parts[_AUTHORITY:][:1] if part), "")
+    names = [name for name in map(normal, authority.split("&")) if name]
+    number = normal(parts[0])
+    return f"{number}^^^{names[0]}" if number and names else number
+
+
+def normal(value: str) -> str:
+    """A value without its blanks, in small letters."""
+    return "".join(value.split()).casefold()
+
+
+def _text(raw: bytes) -> str:
+    if raw.isascii() and b"\0" not in raw:
+        return raw.decode("ascii")
+    try:
+        return decode(raw)
+    except Undecodable:
+        return raw.decode("latin-1")  # identifiers are in ASCII all the same
+
+
+def _keys(text: str) -> Iterator[Key]:
+    marks = Delimiters()
+    for line in split_segments(text) if "\n" in text or not text.startswith("MSH") else _lines(text):
+        name = line[:3]
+        places = _NUMBERS.get(name)
+        if places is None:
+            if name in _CONTROL_ID and line[3:4].strip():
+                marks = delimiters_of(line)
+                yield from _of_header(name, line, marks)
+        elif line[3:4] == marks.field:
+            fields = line.split(marks.field, _LAST[name])
+            for number, kinds in places:
+                if number < len(fields) and fields[number]:
+                    for value in _values(name, fields[number], marks):
+                        for kind in kinds:
+                            yield kind, value
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The segments of a text that uses CR; of a report of megabytes there is never a second copy."""
+    begin, size = 0, len(text)
+    while begin < size:
+        end = text.find("\r", begin)
+        if end < 0:
+            end = size
+        if text[begin : begin + 3] in _NUMBERS or text[begin : begin + 3] in _CONTROL_ID:
+            yield text[begin:end]
+        begin = end + 1
+
+
+def _of_header(name: str, line: str, marks: Delimiters) -> Iterator[Key]:
+    fields = line.split(marks.field, _CONTROL_ID[name] + 1)
+    if len(fields) > _CONTROL_ID[name] and (control_id := normal(fields[_CONTROL_ID[name]])):
+        yield "control_id", control_id
+    if name != "MSH" or len(fields) <= _TYPE:
+        return
+    first = fields[_TYPE].split(marks.repetition, 1)[0] if marks.repetition else fields[_TYPE]
+    code, trigger = (*map(normal, first.split(marks.component)[:2]), "", "")[:2]
+    if code:
+        yield "type", code
+        if trigger:
+            yield "type", f"{code}^{trigger}"
+
+
+def _values(name: str, field: str, marks: Delimiters) -> Iterator[str]:
+    """The identifiers in a field, all its repetitions."""
+    for repetition in field.split(marks.repetition) if marks.repetition else (field,):
+        parts = repetition.split(marks.component)
+        number = _leaf(parts[0], marks)
+        if number:
+            yield number
+        if name == "SPM" and len(parts) > 1:
+            if filler := _leaf(parts[1], marks):
+                yield filler
+        elif name in ("PID", "MRG") and number and len(parts) > _AUTHORITY:
+            authority = parts[_AUTHORITY]
+            for part in authority.split(marks.subcomponent)[:2] if marks.subcomponent else (authority,):
+                if issuer := _leaf(part, marks):
+                    yield f"{number}^^^{issuer}"
+
+
+def _leaf(component: str, marks: Delimiters) -> str:
+    """The first subcomponent, as people would type it; empty for the null value."""
+    leaf = component.split(marks.subcomponent, 1)[0] if marks.subcomponent else component
+    if leaf == NULL:
+        return ""
+    return normal(unescape(leaf, marks) if marks.escape and marks.escape in leaf else leaf)

@@ -1,0 +1,174 @@
+"""Which message repeats an earlier one, because its sender heard no answer. No I/O and no clock.
+
+A repeat has the control id and the bytes of the first, but for what is ignored, and comes before any later message was
+acknowledged on the connection of either: who has been told that a later one is stored has no reason to repeat an
+earlier one, and a laboratory that sends a result again on purpose must get it through. So what can be repeated are the
+newest messages of each connection only, and these are kept here, by control id. In doubt a message is a new one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+MOST_SOCKETS = 256  # connections of one channel that are remembered after they have been silent for the window
+KEPT_WHOLE = 1 << 14  # bytes: a larger message is kept as its digest only
+
+Essence = Callable[[bytes], bytes]
+"""A message's bytes, less the fields that differ from one sending to the next."""
+
+
+class First:
+    """A message that may be repeated. `answer`: the authority's, once it is known. `void`: it failed, or was answered
+    "no": whatever comes now is a new message."""
+
+    __slots__ = ("_digest", "_raw", "answer", "control_id", "id", "received", "seq", "socket", "void")
+
+    def __init__(
+        self, id: int, seq: int, socket: int, received: int, control_id: str, raw: bytes, essence: Essence
+    ) -> None:
+        self.id = id
+        self.seq = seq
+        self.socket = socket
+        self.received = received
+        self.control_id = control_id
+        self.answer: bytes | None = None
+        self.void = False
+        self._raw: bytes | None = raw if len(raw) <= KEPT_WHOLE else None
+        self._digest = 0 if self._raw is not None else hash(essence(raw))
+
+    def same(self, raw: bytes, essence: Essence) -> bool:
+        if self._raw is None:
+            return hash(essence(raw)) == self._digest
+        return self._raw == raw or essence(self._raw) == essence(raw)
+
+    def lighten(self, essence: Essence) -> None:
+        """Its connection is quiet: the digest will do."""
+        if self._raw is not None:
+            self._digest, self._raw = hash(essence(self._raw)), None
+
+
+class _Socket:
+    """One connection: the newest number that was acknowledged on it, and its messages from that one on."""
+
+    __slots__ = ("acknowledged", "firsts", "newest")
+
+    def __init__(self) -> None:
+        self.acknowledged = 0
+        self.newest = 0  # when its newest message came
+        self.firsts: deque[First] = deque()
+
+
+class Repeats:
+    """What can be repeated in one channel."""
+
+    def __init__(self, window: int, essence: Essence) -> None:
+        """`window`: microseconds after which nothing is taken for a repeat any more."""
+        self.window = window
+        self._essence = essence
+        self._firsts: dict[str, First] = {}
+        self._numbers: dict[int, First] = {}
+        self._sockets: dict[int, _Socket] = {}
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    def first_of(self, control_id: str, socket: int, received: int, raw: bytes) -> First | None:
+        """The message that this one repeats, or None."""
+        first = self._firsts.get(control_id)
+        if first is None or first.void or not 0 <= received - first.received <= self.window:
+            return None
+        here = self._sockets.get(socket)
+        if here is not None and here.acknowledged > first.seq:
+            return None
+        return first if first.same(raw, self._essence) else None
+
+    def learn(self, id: int, seq: int, socket: int, received: int, control_id: str, raw: bytes) -> First:
+        """A message was stored that is a new one."""
+        here = self._sockets.get(socket)
+        if here is None:
+            if len(self._sockets) >= MOST_SOCKETS:
+                self._sweep(received)
+            here = self._sockets[socket] = _Socket()
+        first = First(id, seq, socket, received, control_id, raw, self._essence)
+        here.firsts.append(first)
+        here.newest = received
+        self._firsts[control_id] = self._numbers[seq] = first
+        return first
+
+    def forget(self, seq: int, socket: int) -> None:
+        """It was not stored after all."""
+        here = self._sockets.get(socket)
+        if here is not None and here.firsts and here.firsts[-1].seq == seq:
+            self._drop(here.firsts.pop())
+
+    def acknowledged(self, seq: int, socket: int) -> None:
+        """The message with this number, or the first of it, was acknowledged on a connection."""
+        here = self._sockets.get(socket)
+        if here is None:
+            here = self._sockets[socket] = _Socket()
+        if seq > here.acknowledged:
+            here.acknowledged = seq
+            while here.firsts and here.firsts[0].seq < seq:
+                self._drop(here.firsts.popleft())
+
+    def answered(self, seq: int, answer: bytes) -> None:
+        """The authority has answered a message."""
+        if first := self._numbers.get(seq):
+            first.answer = answer
+
+    def void(self, seq: int) -> None:
+        """It was refused, died, was discarded or superseded somewhere, or its sender was told "no"."""
+        if first := self._numbers.get(seq):
+            first.void = True
+
+    def _drop(self, first: First) -> None:
+        self._numbers.pop(first.seq, None)
+        if self._firsts.get(first.control_id) is first:
+            del self._firsts[first.control_id]
+
+    def _sweep(self, now: int) -> None:
+        """Leave out connections that have been silent for longer than the window; the others are kept small."""
+        for number, here in list(self._sockets.items()):
+            if now - here.newest > self.window:
+                for first in here.firsts:
+                    self._drop(first)
+                del self._sockets[number]
+            else:
+                for first in here.firsts:
+                    first.lighten(self._essence)
+
+
+def essence(paths: tuple[str, ...]) -> Essence:
+    """`paths`: fields such as MSH-7, segments such as ZDS: left out of what is compared, wherever they stand."""
+    fields: dict[bytes, set[int]] = {}
+    segments = set()
+    for path in paths:
+        name, _, number = path.partition("-")
+        if number:
+            fields.setdefault(name.encode(), set()).add(int(number.partition(".")[0]))
+        else:
+            segments.add(name.encode())
+
+    def less(raw: bytes) -> bytes:
+        head = raw.find(b"MSH")
+        separator = raw[head + 3 : head + 4]
+        if head < 0 or not separator:
+            return raw
+        kept = []
+        for segment in raw.split(b"\r"):
+            name = segment.strip(b"\n\xef\xbb\xbf\x00")[:3]
+            if name in segments:
+                continue
+            if (left_out := fields.get(name)) is None:
+                kept.append(segment)
+                continue
+            parts = segment.split(separator)
+            for number in left_out:
+                at = number - 1 if name == b"MSH" else number
+                if 0 < at < len(parts):
+                    parts[at] = b""
+            kept.append(separator.join(parts))
+        return b"\r".join(kept)
+
+    return less

@@ -1,0 +1,31 @@
+"""Offline: the ledger's file without its free pages, and so that free pages can be given back in steps from then on.
+
+A running service gives space back by itself, where its ledger was made so; one that an older release has made was not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from engine.ledger.sqlite.backup import BackupError
+from engine.ledger.sqlite.restoring import locked
+
+
+def compact(ledger: Path) -> tuple[int, int]:
+    """Write the file anew, under its lock; its size in bytes before and after. Killed in the middle, it is as it was.
+    For a while it needs its size on the disk twice more. Raises BackupError."""
+    if not ledger.exists():
+        raise BackupError(f"there is no ledger {ledger}")
+    with locked(ledger):
+        before = ledger.stat().st_size
+        try:
+            with closing(sqlite3.connect(ledger, isolation_level=None)) as connection:
+                connection.execute("pragma synchronous = full")
+                connection.execute("pragma auto_vacuum = incremental")
+                connection.execute("vacuum")
+                connection.execute("pragma wal_checkpoint(truncate)")
+        except sqlite3.Error as error:
+            raise BackupError(f"{ledger} cannot be compacted: {error}") from error
+        return before, ledger.stat().st_size

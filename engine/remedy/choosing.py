@@ -1,0 +1,107 @@
+"""Which open work people mean, and what may be done with it. Functions of the ledger's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.ledger.book import OpenKey
+from engine.ledger.course import ChannelBook, Course
+from engine.ledger.model import OpenWork, State
+from engine.ledger.routing import Mode
+from engine.migration.refused import Refused
+
+MOST_NAMED = 1000  # messages in one order
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Open work that is meant: its messages by channel and number (none: all of the channels), at one destination
+    (None: wherever they are open), in one state (None: those that want a person)."""
+
+    channels: Sequence[str]
+    messages: Sequence[tuple[str, int]] = ()
+    destination: str | None = None
+    state: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One open part of a message. `behind`: how many messages of its channel wait for it at this destination."""
+
+    course: Course
+    work: OpenWork
+    behind: int
+
+    @property
+    def place(self) -> str:
+        return f"{self.course.channel.name}/{self.work.seq}"
+
+    @property
+    def key(self) -> OpenKey:
+        return self.work.key
+
+
+def waits_for_a_person(course: Course, work: OpenWork) -> bool:
+    """Whether nothing but a person moves it: dead, parked because it may have been taken, or left by a rollback."""
+    if work.state is State.DEAD:
+        return True
+    return work.state is State.PARKED and (work.blocks or course.mode(work.seq, work.delivery) is Mode.ASK)
+
+
+def chosen(books: Mapping[str, ChannelBook], wanted: Chosen) -> list[Item]:
+    """The work that is meant, in order. Raises Refused where a message is named that is not open."""
+    if not wanted.messages:
+        names = [name for name in wanted.channels if name in books]
+        return [item for name in names for item in _of(books[name], wanted, None)]
+    found: list[Item] = []
+    missing: list[str] = []
+    for name, seq in wanted.messages:
+        items = list(_of(books[name], wanted, seq)) if name in books else []
+        if not items:
+            missing.append(f"{name}/{seq}")
+        found += items
+    if missing:
+        where = f" at {wanted.destination}" if wanted.destination else ""
+        raise Refused(f"Not open{where}: {', '.join(missing[:20])}{' …' if len(missing) > 20 else ''}.")
+    return found
+
+
+def _of(book: ChannelBook, wanted: Chosen, seq: int | None) -> Iterator[Item]:
+    for course in book.courses:
+        if wanted.destination is not None and course.name != wanted.destination:
+            continue
+        for work in sorted(course.open.values(), key=lambda work: work.key):
+            if seq is not None and work.seq != seq:
+                continue
+            if wanted.state is not None and work.state is not wanted.state:
+                continue
+            if wanted.state is None and seq is None and not waits_for_a_person(course, work):
+                continue
+            yield Item(course, work, _behind(course, work))
+
+
+def _behind(course: Course, work: OpenWork) -> int:
+    """With one lane everything after it; with several only what is parked already is known to wait."""
+    if course.window == 1:
+        return course.channel.seq - work.seq if work.blocks else 0
+    return sum(1 for other in course.open.values() if other.state is State.PARKED and not other.blocks)
+
+
+def standing_against_retry(item: Item) -> str | None:
+    """Why it can't be tried again now."""
+    state = item.work.state
+    if state is State.SENDING:
+        return f"{item.place} is on its way to {item.course.name} at this moment"
+    if state is State.PARKED and not waits_for_a_person(item.course, item.work):
+        return f"{item.place} waits behind an earlier message of its lane at {item.course.name}: settle that one"
+    if item.course.runner is None:
+        return f"{item.course.name} is no longer configured in {item.course.channel.name}"
+    return None
+
+
+def standing_against_discard(item: Item) -> str | None:
+    """Why it can't be discarded now."""
+    if item.work.state is State.SENDING:
+        return f"{item.place} is on its way to {item.course.name} at this moment"
+    return None

@@ -1,0 +1,240 @@
+"""`replay`: messages that are settled at a destination go there once more, as a new delivery of each.
+
+A replay is a row with its messages and how far it has come. A few of its messages are open at a time, so that new ones
+of the channel are not kept waiting, and a hundred thousand cost no memory; they go in their order, behind what stands
+in their lanes. After a restart it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from engine.ledger.audit import Entry
+from engine.ledger.book import Book, OpenKey
+from engine.ledger.course import ChannelBook, Course
+from engine.ledger.model import State
+from engine.ledger.routing import Mode
+from engine.ledger.sqlite import replays
+from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.ledger.sqlite.loading import LedgerError
+from engine.ledger.sqlite.replays import DONE, RUNNING, STOPPED, ReplayRow
+from engine.migration.refused import Refused
+from engine.remedy.choosing import waits_for_a_person
+from engine.remedy.verb import Asked, Plan
+
+MOST = 1_000_000  # messages of one replay
+RETRY = 1.0  # seconds until what could not be written is tried again
+
+
+@dataclass(slots=True)
+class Found:
+    """Numbers of a channel that can be replayed to a destination, and why the others cannot."""
+
+    numbers: list[int]
+    open: int = 0
+    gone: int = 0
+    delivered: int = 0
+    never_due: int = 0
+
+
+class Replaying:
+    """The replays of one ledger."""
+
+    def __init__(self, ledger: SqliteLedger, now: Callable[[], int]) -> None:
+        self._ledger = ledger
+        self._now = now
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._moved: dict[Course, asyncio.Event] = {}
+        self._rows: dict[int, ReplayRow] = {}
+        self._last = 0
+
+    async def start(self) -> None:
+        """Go on with what an earlier process left."""
+        self._last, rows = await self._ledger.read(
+            lambda r: (replays.last(r.connection), replays.rows(r.connection, running=True))
+        )
+        for row in rows:
+            self._begin(row)
+
+    async def stop(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def settled(self, course: Course) -> None:
+        """A replayed message is through there, or waits for a person."""
+        if moved := self._moved.get(course):
+            moved.set()
+
+    # -- planning
+
+    async def look(self, book: ChannelBook, course: Course, numbers: Sequence[int]) -> Found:
+        """Which of these messages can be replayed there."""
+        found = Found([])
+        opened = {key[0] for key in course.open}
+        stored = await self._ledger.read(lambda r: replays.stored(r.connection, book.id, numbers))
+        kept = self._ledger.kept.get(book.id)
+        for seq in numbers:
+            if seq not in stored or (kept is not None and kept.bytes_gone(seq)):
+                found.gone += 1
+            elif seq in opened or (seq > course.frontier and course.spans and course.spans[0].first <= seq):
+                found.open += 1
+            else:
+                found.numbers.append(seq)
+        ids = [stored[seq] for seq in found.numbers]
+        states = await self._ledger.read(lambda r: replays.states(r.connection, ids, course.id))
+        found.delivered = sum(1 for id in ids if State.DELIVERED in states.get(id, ()))
+        found.never_due = sum(1 for id in ids if id not in states)
+        return found
+
+    def plan(self, book: ChannelBook, course: Course, found: Found) -> Plan:
+        plan = Plan("replay", len(found.numbers))
+        route = book.epoch.routing.route(course.name)
+        if route is None or route.mode not in (Mode.SEND, Mode.CAPTURE):
+            plan.refused.append(f"{book.name} sends nothing to {course.name} in phase {book.epoch.phase}")
+        if course.runner is None:
+            plan.refused.append(f"{course.name} is no longer configured in {book.name}")
+        if not found.numbers:
+            plan.refused.append(f"none of these messages can go to {course.name} again{_why(found)}")
+            return plan
+        first, last = found.numbers[0], found.numbers[-1]
+        captured = (
+            " (its output is made and not sent, as the phase says)" if route and route.mode is Mode.CAPTURE else ""
+        )
+        plan.lines.append(
+            f"{len(found.numbers)} messages of {book.name} ({first} … {last}) go to {course.name} once more, in their"
+            f" order, by the mapping as it is now{captured}"
+        )
+        if found.delivered:
+            plan.lines.append(f"{found.delivered} of them were delivered there already: the receiver gets them again")
+        if found.never_due:
+            plan.lines.append(f"{found.never_due} of them were never due there")
+        if later := book.seq - last:
+            plan.lines.append(
+                f"{later} later messages of {book.name} may have been delivered: old contents may come after newer ones"
+            )
+        if skipped := _why(found):
+            plan.lines.append(f"left out{skipped}")
+        return plan
+
+    # -- acting
+
+    async def begin(self, book: ChannelBook, course: Course, found: Found, asked: Asked) -> ReplayRow:
+        self._last += 1
+        row = ReplayRow(
+            self._last, book.name, course.name, ranges(found.numbers), 0, len(found.numbers), 0, RUNNING, asked.who,
+            asked.why, asked.origin, self._now(), None,
+        )  # fmt: skip
+
+        def act(ledger: Book) -> None:
+            ledger.put("put_replay", *row.values(book.id))
+            what = json.dumps({"replay": row.id, "numbers": row.numbers, "count": row.total})
+            subject = f"{book.name} to {course.name}"
+            ledger.audit(Entry(row.at, asked.who, asked.origin, "replay", subject, asked.why, "", what))
+
+        await self._ledger.transaction(act)
+        self._begin(row)
+        return row
+
+    async def end(self, id: int, asked: Asked) -> ReplayRow:
+        """Begin no more of a replay. What is open of it stays so."""
+        row = self._rows.get(id)
+        if row is None:
+            raise Refused(f"There is no replay {id} that goes on.")
+        self._tasks.pop(id).cancel()
+        return await self._ended(row, STOPPED, asked)
+
+    def running(self) -> Mapping[int, ReplayRow]:
+        return self._rows
+
+    def _begin(self, row: ReplayRow) -> None:
+        self._rows[row.id] = row
+        task = asyncio.get_running_loop().create_task(self._run(row.id), name=f"replay {row.id}")
+        self._tasks[row.id] = task
+
+    async def _run(self, id: int) -> None:
+        row = self._rows[id]
+        book = self._ledger.channels[row.channel]
+        course = book.course(row.destination)
+        if course is None:
+            return
+        moved = self._moved.setdefault(course, asyncio.Event())
+        numbers = [seq for first, last in row.numbers for seq in range(first, last + 1) if seq > row.upto]
+        while numbers:
+            moved.clear()
+            room = self._room(course)
+            if room <= 0 or course.runner is None:
+                await moved.wait()
+                continue
+            some, numbers = numbers[:room], numbers[room:]
+            try:
+                await self._open(id, book, course, some)
+            except LedgerError:  # the channel no longer sends there, or the ledger cannot be written
+                numbers = some + numbers
+                await asyncio.sleep(RETRY)
+        self._tasks.pop(id, None)
+        await self._ended(self._rows[id], DONE, None)
+
+    @staticmethod
+    def _room(course: Course) -> int:
+        most = max(1, course.window // 2)  # the rest of the window is for what is new
+        again = [work for work in course.open.values() if work.delivery > 1]
+        return most - sum(1 for work in again if course.window == 1 or not waits_for_a_person(course, work))
+
+    async def _open(self, id: int, book: ChannelBook, course: Course, numbers: Sequence[int]) -> None:
+        found = await self._ledger.read(lambda r: replays.deliveries(r.connection, book.id, numbers, course.id))
+        row = self._rows[id]
+
+        def act(ledger: Book) -> list[OpenKey]:
+            keys = []
+            kept = self._ledger.kept.get(book.id)
+            for seq, (message, last) in found.items():
+                if kept is not None and kept.bytes_gone(seq):
+                    continue
+                delivery = max([2, last + 1, *(key[2] + 1 for key in course.open if key[0] == seq)])
+                keys.append(ledger.replay(course, message, seq, delivery, 1, f"replay {id}"))
+            ledger.put("put_replay", *replace(row, upto=numbers[-1], begun=row.begun + len(keys)).values(book.id))
+            return keys
+
+        keys = await self._ledger.transaction(act)
+        self._rows[id] = replace(row, upto=numbers[-1], begun=row.begun + len(keys))
+        await course.runner.take_up(keys)
+
+    async def _ended(self, row: ReplayRow, state: str, asked: Asked | None) -> ReplayRow:
+        ended = replace(self._rows.pop(row.id), state=state, ended=self._now())
+        book = self._ledger.channels[row.channel]
+
+        def act(ledger: Book) -> None:
+            ledger.put("put_replay", *ended.values(book.id))
+            if asked is not None:
+                subject = f"replay {row.id} of {row.channel}"
+                said = f"{ended.begun} of {ended.total} begun"
+                ledger.audit(
+                    Entry(self._now(), asked.who, asked.origin, "replay stopped", subject, asked.why, "", said)
+                )
+
+        await self._ledger.transaction(act)
+        return ended
+
+
+def ranges(numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Rising numbers as stretches, first and last of each."""
+    found: list[tuple[int, int]] = []
+    for seq in numbers:
+        if found and found[-1][1] == seq - 1:
+            found[-1] = (found[-1][0], seq)
+        else:
+            found.append((seq, seq))
+    return tuple(found)
+
+
+def _why(found: Found) -> str:
+    reasons = []
+    if found.open:
+        reasons.append(f"{found.open} still open there: retry those")
+    if found.gone:
+        reasons.append(f"{found.gone} not there, or their bytes pruned")
+    return f" ({'; '.join(reasons)})" if reasons else ""

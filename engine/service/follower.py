@@ -1,0 +1,192 @@
+"""Reads stored messages again, behind the hot path, and keeps their search keys; and looks for messages by them.
+
+It goes on in small turns, in the order of the messages' ids. Acknowledgements come first: while much is being stored,
+or commits are slow, it hardly does anything, and catches up when that is over. What it has read of the newest block is
+in memory, what it has not read yet a search reads itself: what is found never depends on how far this has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from engine.ledger.sqlite import remembered, search
+from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.ledger.sqlite.loading import LedgerError
+from engine.ledger.sqlite.reader import Reader
+from engine.ledger.sqlite.search import Filling, Found, Selection
+from engine.ledger.sqlite.writer import Commit
+from engine.migration.refused import Refused
+from engine.observe.events import emit
+from engine.observe.follower_events import SEARCH_LAG, FollowerWaits
+
+TURN = 0.001  # seconds that it reads at a stretch; everything else waits as long
+REST = 2.0  # times what a turn has taken, before the next one
+GATHER = 0.2  # seconds that new messages may gather before they are read
+BUSY_REST = 0.05  # seconds between turns while acknowledgements want the machine
+BUSY_MESSAGES = 16  # in one commit: senders are waiting side by side
+BUSY_SECONDS = 0.02  # that one commit takes
+TIDY_EVERY = 600.0  # seconds
+SET_BACK = 24 * 3600 * 1_000_000  # microseconds: later messages may seem so much older, where a clock was wrong
+RETRY = 1.0  # seconds until what could not be written is tried again
+MOST_UNREAD = 200_000  # messages that a search by key reads itself
+CHUNK = 64  # candidates read at a time
+
+
+class Follower:
+    """The search keys of one ledger: `run` fills them, `find` and `matching` ask them."""
+
+    def __init__(self, ledger: SqliteLedger) -> None:
+        self._ledger = ledger
+        self._filling = Filling(0)
+        self._newest = 0
+        self._came = asyncio.Event()
+        self._busy_until = 0.0
+        SEARCH_LAG.of().read = lambda: float(self.lag)
+
+    @property
+    def lag(self) -> int:
+        """How many stored messages have not been read yet."""
+        return max(0, self._newest - self._filling.upto)
+
+    def committed(self, commit: Commit) -> None:
+        """Something was stored."""
+        if commit.stored:
+            self._newest = commit.stored[-1].id
+            if len(commit.stored) > BUSY_MESSAGES or commit.seconds > BUSY_SECONDS:
+                self._busy_until = asyncio.get_running_loop().time() + BUSY_REST
+            self._came.set()
+
+    # -- filling
+
+    async def open(self) -> None:
+        """Where it left off."""
+        written, (_, newest) = await self._ledger.read(
+            lambda r: (search.newest_written(r.connection), search.bounds(r.connection))
+        )
+        self._filling = Filling(written + 1)
+        self._newest = max(self._newest, newest)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            self._came.clear()
+            if self.lag:
+                await self._turn()
+            else:
+                await self._came.wait()
+                await asyncio.sleep(GATHER)
+
+    async def _turn(self) -> None:
+        """Read a little, or write a block that is complete; then rest."""
+        time = asyncio.get_running_loop().time
+        began, filling, newest = time(), self._filling, self._newest
+        count, block = await self._ledger.read(lambda reader: _read(reader, filling))
+        if block is not None and block > filling.block:
+            await self._complete(filling, block)
+        elif not count and newest == self._newest:  # what was there has been deleted
+            self._newest = filling.upto
+        await asyncio.sleep(self.rest(time() - began))
+
+    def rest(self, took: float) -> float:
+        """How long to rest after a turn that took so long."""
+        busy = asyncio.get_running_loop().time() < self._busy_until
+        return BUSY_REST if busy else REST * took
+
+    async def _complete(self, filling: Filling, block: int) -> None:
+        """No message of this block is to come: write its keys, and go on with the block of the next message."""
+        while not filling.empty:
+            rows = await self._ledger.read(lambda _: filling.rows())
+            try:
+                await self._ledger.transaction(lambda book: None, rows)
+                break
+            except LedgerError as error:
+                emit(FollowerWaits(str(error)))
+                await asyncio.sleep(RETRY)
+        self._filling = Filling(block)  # only now: until then the keys are found in memory
+
+    # -- what is gone
+
+    async def tidy(self) -> None:
+        """Now and then, until cancelled, drop the keys of messages that are gone, and what nobody can look up any
+        more."""
+        while True:
+            await self.tidied()
+            await asyncio.sleep(TIDY_EVERY)
+
+    async def tidied(self) -> None:
+        """Drop them now."""
+        low, oldest, written = await self._ledger.read(_bounds)
+        try:
+            if 0 <= written < low >> search.BLOCK:
+                block = low >> search.BLOCK
+                await self._ledger.transaction(lambda book: None, tuple((sql, (block,)) for sql in search.FORGET))
+            while await self._ledger.read(lambda reader: remembered.expired(reader.connection, oldest)):
+                await self._ledger.transaction(lambda book: None, ((remembered.PRUNE, (oldest,)),))
+        except LedgerError as error:
+            emit(FollowerWaits(str(error)))
+
+    # -- searching
+
+    async def find(self, selection: Selection, limit: int, before: int | None = None) -> list[Found]:
+        """The newest messages that are meant, newest first. before: only ids below. Refused while too much is not read
+        yet for a search by key."""
+        rows: list[Found] = []
+        async with aclosing(self._pages(selection, before, newest_first=True)) as pages:
+            async for page in pages:
+                rows += page
+                if len(rows) >= limit:
+                    break
+        return rows[:limit]
+
+    async def matching(self, selection: Selection) -> AsyncGenerator[list[Found], None]:
+        """All messages that are meant and stored by now, oldest first, some at a time; for verbs about many of them.
+        Refused as for `find`."""
+        async with aclosing(self._pages(selection, None, newest_first=False)) as pages:
+            async for page in pages:
+                yield page
+
+    async def _pages(
+        self, selection: Selection, before: int | None, *, newest_first: bool
+    ) -> AsyncGenerator[list[Found], None]:
+        read = self._ledger.read
+        low, high = await read(lambda reader: search.bounds(reader.connection))
+        if before is not None:
+            high = min(high, before - 1)
+        self._too_much(selection, high)
+        at: int | None = high if newest_first else low
+        while at is not None and low <= at <= high:
+            begin, end = (low, at) if newest_first else (at, high)
+            ids, at = await read(lambda reader: self._candidates(reader, selection, begin, end, newest_first))  # noqa: B023
+            for chunk in (ids[n : n + CHUNK] for n in range(0, len(ids), CHUNK)):
+                if page := await read(lambda reader: search.verified(reader.connection, chunk, selection)):  # noqa: B023
+                    yield page
+
+    def _candidates(
+        self, reader: Reader, selection: Selection, low: int, high: int, newest_first: bool
+    ) -> tuple[list[int], int | None]:
+        # Which block is in memory is looked at here, on the reading thread: a block that is not has been written.
+        return search.candidates(reader.connection, self._filling, selection, low, high, newest_first=newest_first)
+
+    def _too_much(self, selection: Selection, high: int) -> None:
+        unread = high - self._filling.upto
+        if selection.keys and unread > MOST_UNREAD:
+            raise Refused(
+                f"The search keys of {unread} messages are still to be read, which goes on by itself"
+                " (interlock_search_lag_messages): search again when it is done, or list by channel and time alone."
+            )
+
+
+def _read(reader: Reader, filling: Filling) -> tuple[int, int | None]:
+    """How many messages were read, and where the next one is; that only when the time was enough for all of a block."""
+    count = filling.read(reader.connection, TURN)
+    return count, None if count else search.next_block(reader.connection, filling)
+
+
+def _bounds(reader: Reader) -> tuple[int, int, int]:
+    """The id of the oldest message, a time before which none was received, and the first block whose keys are
+    written."""
+    connection = reader.connection
+    oldest = (remembered.oldest(connection) or 0) - SET_BACK
+    return search.bounds(connection)[0], oldest, search.oldest_written(connection)

@@ -1,0 +1,303 @@
+"""What people do about single messages: what is dead, tried again, edited, discarded, replayed."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.ledger.model import State
+from engine.ledger.outcome import Outcome, Result
+from engine.migration.refused import Refused
+from engine.migration.selection import Selector
+from engine.service.remedies import Remedies
+from tests.support.fake import Fake, FakeWays, crash_image
+from tests.support.house import MEDPLUM, Peer, assert_balances, channel, configuration, running, states, until, written
+from tests.support.ports import free_port
+
+NO = Outcome(Result.NEVER, "no such thing", local=True)
+YES = Outcome(Result.DELIVERED)
+BY = {"who": "ann", "reason": "because", "origin": "a test", "dry_run": False}
+
+
+def message(n: int, patient: str = "7", text: str = "x") -> bytes:
+    return (f"MSH|^~\\&|LAB|L|EMR|C|20260101||ORU^R01|C{n}|P|2.5\rPID|1||{patient}^^^H\rOBX|1|ST|T||{text}\r").encode()
+
+
+class Scene:
+    """One live channel to a destination in the test's hands. `fails`: numbers that it will never take."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.fails: set[int] = set()
+        self.fake = Fake(lambda work: NO if work.message.seq in self.fails else YES)
+        chan = channel("acme", port=self.port, destinations=(MEDPLUM,))
+        self.configuration = configuration(folder, chan, medplum="http://127.0.0.1:1")
+
+    @asynccontextmanager
+    async def live(self) -> Any:
+        async with running(self.configuration, FakeWays(self.configuration, self.fake)) as self.service:
+            self.remedies = Remedies(self.service)
+            self.course = self.service.ledger.channels["acme"].courses[0]
+            yield self
+            await until(lambda: not self.service.replaying.running())
+            await assert_balances(self.service)
+
+    async def send(self, *messages: bytes) -> None:
+        peer = await Peer.connect(self.port)
+        for each in messages:
+            await peer.exchange(each)
+        await peer.close()
+        await self.quiet()
+
+    async def quiet(self) -> None:
+        """All is settled, or waits for a person or behind what does."""
+        waiting = {State.DEAD, State.PARKED}
+        await until(
+            lambda: (
+                self.course.frontier == self.course.channel.seq
+                and all(work.state in waiting for work in self.course.open.values())
+            )
+        )
+        await written(self.service)
+
+    def open(self) -> dict[int, str]:
+        return {work.seq: work.state.label for work in self.course.open.values()}
+
+    async def dead(self) -> list[int]:
+        rows = await self.remedies.work(selector=None, messages=[], destination=None, state=None)
+        return [row["seq"] for row in rows]
+
+    async def decide(self, verb: str, *numbers: int, confirm: int | None = None, **options: Any) -> dict[str, Any]:
+        messages = [("acme", n) for n in numbers]
+        return await self.remedies.decide(
+            verb, selector=None if numbers else Selector(everything=True), messages=messages, destination=None,
+            state=None, confirm=confirm, **BY | options,
+        )  # fmt: skip
+
+    async def replay(self, first: int, last: int, confirm: int | None = None, **options: Any) -> dict[str, Any]:
+        return await self.remedies.replay(
+            "acme", "medplum", numbers=[(first, last)], search=None, confirm=confirm, **BY | options
+        )
+
+    async def audited(self) -> list[tuple[str, str]]:
+        query = "select verb, subject from audit where who = 'ann' order by id"
+        return await self.service.ledger.read(lambda reader: reader.connection.execute(query).fetchall())
+
+
+@pytest.fixture
+async def it(tmp_path: Path) -> Any:
+    async with Scene(tmp_path).live() as scene:
+        yield scene
+
+
+class TestRetryAndDiscard:
+    async def test_what_is_dead_is_listed_with_what_waits_behind_it(self, it: Scene):
+        it.fails = {1}
+        await it.send(message(1), message(2), message(3, "8"), message(4))
+        (row,) = await it.remedies.work(selector=None, messages=[], destination=None, state=None)
+        assert (row["seq"], row["state"], row["person"], row["behind"]) == (1, "dead", True, 2)
+        assert row["why"] == "no such thing"
+
+    async def test_retried_in_its_place_it_goes_before_those_behind_it(self, it: Scene):
+        it.fails = {1}
+        await it.send(message(1), message(2), message(3))
+        it.fails, it.fake.sent = set(), []
+        assert (await it.decide("retry", 1))["done"] == 1
+        await it.quiet()
+        assert it.fake.sent == [1, 2, 3]
+        assert await states(it.service, "acme", "medplum") == {"delivered": 3}
+        assert await it.audited() == [("retry", "acme/1 at medplum")]
+
+    async def test_retried_in_vain_it_is_dead_again(self, it: Scene):
+        it.fails = {1}
+        await it.send(message(1), message(2))
+        await it.decide("retry", 1)
+        await until(lambda: it.fake.sent == [1, 1])
+        await it.quiet()
+        assert it.open() == {1: "dead", 2: "parked"}
+
+    async def test_discarded_it_is_never_sent_and_those_behind_it_go_on(self, it: Scene):
+        it.fails = {1}
+        await it.send(message(1), message(2), message(3))
+        it.fake.sent = []
+        assert (await it.decide("discard", 1))["done"] == 1
+        await until(lambda: not it.course.open)
+        assert it.fake.sent == [2, 3]
+        assert await states(it.service, "acme", "medplum") == {"delivered": 2, "discarded": 1}
+
+    async def test_all_that_wants_a_person_at_once(self, it: Scene):
+        it.fails = {1, 2, 4}
+        await it.send(message(1, "1"), message(2, "2"), message(3, "3"), message(4, "4"))
+        assert (await it.decide("discard"))["done"] == 3
+        assert it.open() == {}
+
+    async def test_more_than_a_few_want_their_number_said(self, it: Scene):
+        it.fails = set(range(1, 23))
+        await it.send(*(message(n, str(n)) for n in range(1, 23)))
+        with pytest.raises(Refused, match="22 messages"):
+            await it.decide("discard")
+        with pytest.raises(Refused, match="22 messages"):
+            await it.decide("discard", confirm=21)
+        assert len(it.open()) == 22
+        assert (await it.decide("discard", confirm=22))["done"] == 22
+
+    async def test_a_dry_run_changes_nothing(self, it: Scene):
+        it.fails = {1}
+        await it.send(message(1))
+        said = await it.decide("discard", 1, dry_run=True)
+        assert said["plan"]["count"] == 1
+        assert it.open() == {1: "dead"}
+        assert await it.audited() == []
+
+    async def test_what_waits_behind_another_is_not_sent_before_it(self, it: Scene):
+        it.fails = {1}
+        await it.send(message(1), message(2))
+        with pytest.raises(Refused, match="waits behind"):
+            await it.decide("retry", 2)
+
+    async def test_what_waits_behind_another_can_be_discarded(self, it: Scene):
+        it.fails = {1}
+        await it.send(message(1), message(2), message(3))
+        await it.decide("discard", 2)
+        it.fails, it.fake.sent = set(), []
+        await it.decide("retry", 1)
+        await until(lambda: not it.course.open)
+        assert it.fake.sent == [1, 3]
+
+    async def test_what_is_not_open_is_named(self, it: Scene):
+        await it.send(message(1))
+        with pytest.raises(Refused, match="Not open: acme/1, acme/9"):
+            await it.decide("retry", 1, 9)
+
+
+class TestEdit:
+    async def test_it_is_sent_in_its_place_with_the_new_bytes_and_stays_as_it_came(self, it: Scene):
+        it.fails = {1}
+        sent: list[bytes] = []
+        it.fake.answer = lambda work: NO if b"bad" in work.message.raw else (sent.append(work.message.raw), YES)[1]
+        await it.send(message(1, text="bad"), message(2))
+        done = await it.remedies.edit(("acme", 1), "medplum", message(1, text="good"), **BY)
+        assert done["plan"]["lines"][0].endswith("OBX-5 (segment 3)")
+        await until(lambda: not it.course.open)
+        assert sent == [message(1, text="good"), message(2)]
+        raw = await it.service.ledger.message(it.course.channel, 1)
+        assert raw.raw == message(1, text="bad")
+        receipts = await it.service.ledger.read(
+            lambda r: r.connection.execute("select seq, revision, state from receipt order by id").fetchall()
+        )
+        assert receipts == [(1, 2, State.DELIVERED), (2, 1, State.DELIVERED)]
+
+    @pytest.mark.parametrize(
+        ("raw", "why"),
+        [
+            (message(9), "MSH-10 differs"),
+            (b"nothing", "no HL7 v2 message"),
+            (message(1), "nothing was changed"),
+        ],
+    )
+    async def test_what_is_refused(self, it: Scene, raw: bytes, why: str):
+        it.fails = {1}
+        await it.send(message(1))
+        with pytest.raises(Refused, match=why):
+            await it.remedies.edit(("acme", 1), "medplum", raw, **BY)
+        assert it.open() == {1: "dead"}
+
+    async def test_one_that_changes_the_patient_stands_in_both_lanes(self, it: Scene, tmp_path: Path):
+        it.fails = {1}
+        it.fake.answer = lambda work: NO if b"1^^^H" in work.message.raw else YES
+        await it.send(message(1, "1"), message(2, "2"))
+        it.fake.answer = lambda work: NO
+        await it.remedies.edit(("acme", 1), "medplum", message(1, "2"), **BY)
+        await it.quiet()
+        crash_image(it.service.ledger.path, tmp_path / "next")
+        after = Scene(tmp_path / "next")
+        after.fails = {1}
+        async with after.live():
+            await after.quiet()
+            await after.send(message(3, "2"), message(4, "1"), message(5, "3"))
+            assert after.open() == {1: "dead", 3: "parked", 4: "parked"}
+            await after.decide("discard", 1)
+            await until(lambda: not after.course.open)
+
+
+class TestReplay:
+    async def test_settled_messages_go_once_more_in_their_order(self, it: Scene):
+        await it.send(*map(message, range(1, 31)))
+        it.fake.sent = []
+        done = await it.replay(5, 25, confirm=21)
+        assert done["replay"]["total"] == 21
+        await until(lambda: len(it.fake.sent) == 21)
+        await until(lambda: not it.course.open)
+        assert it.fake.sent == [*range(5, 26)]
+        (row,) = await assert_balances(it.service)
+        assert row["states"] == {"delivered": 30}
+        assert row["replayed"] == {"begun": 21, "states": {"delivered": 21}}
+        assert await it.audited() == [("replay", "acme to medplum")]
+
+    async def test_what_is_open_or_not_there_is_left_out_and_said(self, it: Scene):
+        it.fails = {2}
+        await it.send(*(message(n, str(n)) for n in range(1, 4)))
+        said = await it.replay(1, 9, dry_run=True)
+        assert said["plan"]["count"] == 2
+        assert said["plan"]["lines"][-1] == "left out (1 still open there: retry those)"
+        assert "2 of them were delivered there already: the receiver gets them again" in said["plan"]["lines"]
+
+    async def test_of_a_message_it_is_a_new_delivery_each_time(self, it: Scene):
+        await it.send(message(1))
+        for deliveries in (2, 3):
+            await it.replay(1, 1)
+            await until(lambda d=deliveries: it.course.again == [d - 1, d - 1, 0, 0, 0, 0, 0, 0])
+        found = await it.service.ledger.read(lambda r: r.receipts(1))
+        assert [(row[2], row[4]) for row in found] == [(n, State.DELIVERED) for n in (1, 2, 3)]
+
+    async def test_one_that_dies_stops_its_lane_only_and_can_be_discarded(self, it: Scene):
+        await it.send(*(message(n, str(n % 2)) for n in range(1, 9)))
+        it.fails = {2}
+        await it.replay(1, 8)
+        await until(lambda: [key for key, w in it.course.open.items() if w.state is State.DEAD] == [(2, 1, 2)])
+        await it.send(message(9, "0"), message(10, "1"))
+        assert (10, 1, 1) not in it.course.open
+        assert await it.dead() == [2]
+        it.fails = set()
+        await it.decide("retry", 2)
+        await until(lambda: not it.course.open)
+        assert it.fake.sent[-1] == 9
+
+    async def test_new_messages_are_not_kept_waiting_by_a_long_one(self, it: Scene):
+        await it.send(*(message(n, str(n)) for n in range(1, 101)))
+        it.fake.answer = lambda work: None if work.delivery > 1 else YES
+        await it.replay(1, 100, confirm=100)
+        await until(lambda: len(it.course.open) == 8)
+        peer = await Peer.connect(it.port)
+        await peer.exchange(message(101, "new"))
+        await peer.close()
+        await until(lambda: it.fake.sent[-1] == 101)
+        assert len(it.course.open) == 8
+        row = await it.remedies.stop_replay(1, who="ann", reason="enough", origin="a test")
+        assert (row["begun"], row["state"]) == (8, "stopped")
+
+    async def test_after_a_kill_it_goes_on_where_it_was(self, it: Scene, tmp_path: Path):
+        await it.send(*(message(n, str(n)) for n in range(1, 41)))
+        it.fake.answer = lambda work: None if work.delivery > 1 else YES
+        await it.replay(1, 40, confirm=40)
+        await until(lambda: len(it.course.open) == 8)
+        await written(it.service)
+        crash_image(it.service.ledger.path, tmp_path / "next")
+        await it.remedies.stop_replay(1, who="ann", reason="enough", origin="a test")
+        after = Scene(tmp_path / "next")
+        async with after.live():
+            await until(lambda: not after.course.open and not after.service.replaying.running())
+            assert sorted(after.fake.sent) == [*range(1, 41)]
+            assert after.course.again[:2] == [40, 40]
+
+    async def test_more_than_a_few_want_their_number_said(self, it: Scene):
+        await it.send(*map(message, range(1, 31)))
+        with pytest.raises(Refused, match="30 messages"):
+            await it.replay(1, 30)
+
+    async def test_nowhere_is_refused(self, it: Scene):
+        with pytest.raises(Refused, match="no destination nowhere: one of medplum"):
+            await it.remedies.replay("acme", "nowhere", numbers=[(1, 1)], search=None, confirm=None, **BY)
