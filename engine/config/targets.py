@@ -87,6 +87,9 @@ def _destination(
     if endpoint is None:
         return None
     name, order_by = section.get("name", endpoint.name), section.get("order_by", "channel")
+    if file and order_by != "channel":
+        found = f"order_by: {order_by} at a folder"
+        findings.problem(section.place("order_by"), found, "order_by: channel: files are written one after the other")
     return Destination(
         name,
         "mllp" if mllp else "file",

@@ -27,6 +27,7 @@ from engine.config.edge import (
 from engine.config.endpoint import Endpoint
 from engine.config.loading import load as load_file
 from engine.config.model import Channel, Destination, Legacy, OnLink, Tap
+from engine.config.problem import ConfigError
 from tests.config.conftest import BETA, CHANNEL, ENDPOINTS, HEAD, LEGACY, TARGET, Load, Write, notes
 
 
@@ -287,6 +288,22 @@ def test_a_destination_may_be_a_folder(one: One, write: Write) -> None:
     assert channel.target is not None
     (destination,) = channel.target.destinations
     assert (destination.name, destination.kind, destination.order_by) == ("drop", "file", "channel")
+
+
+def test_a_folder_has_one_order(write: Write, load: Load) -> None:
+    write("channels/endpoints.yaml", ENDPOINTS + "drop: {directory: out}\n")
+    target = "target: {destinations: [{file: drop, order_by: patient}]}\n"
+    write("channels/acme.yaml", HEAD + "listen: {port: 6101}\n" + target)
+    with pytest.raises(ConfigError, match="order_by: patient at a folder; expected order_by: channel"):
+        load()
+
+
+@pytest.mark.parametrize("order", ["channel", "patient", "OBR-2", "PV1-19.1"])
+def test_any_field_may_be_what_stays_in_order(one: One, order: str) -> None:
+    target = f"target: {{destinations: [{{medplum: {{order_by: {order}}}}}]}}\n"
+    channel = one(HEAD + "listen: {port: 6101}\n" + target)
+    assert channel.target is not None
+    assert channel.target.destinations[0].order_by == order
 
 
 VIA = "target: {destinations: [{mllp: {via: acme}, name: back}]}\n"
