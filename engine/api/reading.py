@@ -163,11 +163,13 @@ class MessageRow(TypedDict):
 
 
 class ReceiptRow(TypedDict):
-    """What became of a part of a message at a destination, one step. answer: base64 of what the peer said."""
+    """What became of a part of a message at a destination, one step. answer: base64 of what the peer said. revision:
+    above 1 where a person had changed the bytes."""
 
     destination: str
     part: int
     delivery: int
+    revision: int
     state: str
     at: str
     reason: str

@@ -216,11 +216,12 @@ def _connection(number: int) -> str:
 def _step(receipt: dict[str, Any]) -> list[str]:
     part = f" part {receipt['part']}" if receipt["part"] > 1 else ""
     delivery = f" delivery {receipt['delivery']}" if receipt["delivery"] > 1 else ""
+    edited = f" revision {receipt['revision']}, edited" if receipt["revision"] > 1 else ""
     reason = f"  {receipt['reason']}" if receipt["reason"] else ""
     state = receipt["state"]
     at = clock(receipt["at"]) if receipt["at"] else "now" if state in ("sending", "retrying") else "-"
     when = f"again at {at}" if state == "retrying" and receipt["at"] else at
-    lines = [f"{when}  {state}{part}{delivery}{reason}"]
+    lines = [f"{when}  {state}{part}{delivery}{edited}{reason}"]
     if receipt["answer"]:
         lines += ["    " + text for text in _segments(base64.b64decode(receipt["answer"]))]
     return lines

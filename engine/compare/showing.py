@@ -79,7 +79,7 @@ class Showing:
         self, path: str, seq: int, at: int, id: int | None, control_id: str | None, raw: bytes | None
     ) -> Example:
         receipts = self._reader.receipts(id) if id else []
-        answer = next((row[-1] for row in reversed(receipts) if row[0] == LEGACY and row[-1]), None)
+        answer = next((row.answer for row in reversed(receipts) if row.destination == LEGACY and row.answer), None)
         if answer is None or raw is None:
             return Example(seq, at, control_id, None, None)
         found = compare_answers(raw, answer, self._judge(raw), self._answer_rules, at // 1_000_000)

@@ -191,11 +191,11 @@ class Replaying:
         def act(ledger: Book) -> list[OpenKey]:
             keys = []
             kept = self._ledger.kept.get(book.id)
-            for seq, (message, last) in found.items():
+            for seq, (message, last, revision) in found.items():
                 if kept is not None and kept.bytes_gone(seq):
                     continue
                 delivery = max([2, last + 1, *(key[2] + 1 for key in course.open if key[0] == seq)])
-                keys.append(ledger.replay(course, message, seq, delivery, 1, f"replay {id}"))
+                keys.append(ledger.replay(course, message, seq, delivery, revision, f"replay {id}"))
             ledger.put("put_replay", *replace(row, upto=numbers[-1], begun=row.begun + len(keys)).values(book.id))
             return keys
 

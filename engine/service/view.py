@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from engine.config.edge import Files, FromFeed
@@ -19,6 +20,7 @@ from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import OPEN, Message, OpenWork, State
 from engine.ledger.routing import LEGACY, Epoch
 from engine.ledger.sqlite import later, retention
+from engine.ledger.sqlite.reader import Receipt
 from engine.migration.refused import Refused
 from engine.service.moments import iso, now_us
 from engine.service.searching import Searching
@@ -243,7 +245,7 @@ class View:
             ],
         }
 
-    def _acknowledged(self, name: str, epoch: Epoch, message: Message, receipts: list[tuple[Any, ...]]) -> str | None:
+    def _acknowledged(self, name: str, epoch: Epoch, message: Message, receipts: Sequence[Receipt]) -> str | None:
         """What the sender has heard, as far as it is known."""
         authority, relayed = epoch.routing.answer_from, _relayed(epoch, receipts)
         channel = self._channels.get(name)
@@ -295,7 +297,8 @@ def _states(book: ChannelBook, epoch: Epoch, seq: int, settled: dict[str, str], 
 def _open_rows(book: ChannelBook, message: int) -> list[dict[str, Any]]:
     return [
         {
-            "destination": course.name, "part": work.part, "delivery": work.delivery, "state": work.state.label,
+            "destination": course.name, "part": work.part, "delivery": work.delivery,
+            "revision": work.revision, "state": work.state.label,
             "at": iso(work.due) if work.due else "", "reason": work.why, "answer": None,
         }
         for course in book.courses
@@ -305,16 +308,17 @@ def _open_rows(book: ChannelBook, message: int) -> list[dict[str, Any]]:
 
 
 def _receipt(row: tuple[Any, ...]) -> dict[str, Any]:
-    destination, part, delivery, _, state, at, why, answer = row
+    destination, part, delivery, _, state, at, why, answer, revision = row
     return {
-        "destination": destination, "part": part, "delivery": delivery, "state": state.label, "at": iso(at),
+        "destination": destination, "part": part, "delivery": delivery, "revision": revision,
+        "state": state.label, "at": iso(at),
         "reason": why or "", "answer": base64.b64encode(answer).decode() if answer else None,
     }  # fmt: skip
 
 
-def _relayed(epoch: Epoch, receipts: list[tuple[Any, ...]]) -> str | None:
+def _relayed(epoch: Epoch, receipts: Sequence[Receipt]) -> str | None:
     """The authority's code, where its answer was relayed."""
-    for destination, _, _, _, state, _, why, answer in receipts:
+    for destination, _, _, _, state, _, why, answer, _ in receipts:
         if destination == epoch.routing.answer_from and answer and (why == "relayed" or state is State.REFUSED):
             parsed = parse_ack(answer)
             return parsed.code if parsed else None

@@ -144,7 +144,9 @@ def test_raw_into_a_pipe_is_the_messages_bytes_and_nothing_else(
 
 def test_what_has_no_time_says_now_only_where_it_is_now() -> None:
     def told(state: str, at: str = "") -> str:
-        return _step({"part": 1, "delivery": 1, "reason": "", "answer": None, "state": state, "at": at})[0]
+        return _step({"part": 1, "delivery": 1, "revision": 1, "reason": "", "answer": None, "state": state, "at": at})[
+            0
+        ]
 
     assert told("sending") == "now  sending"
     assert told("dead") == "-  dead"

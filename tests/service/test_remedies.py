@@ -189,6 +189,9 @@ class TestEdit:
             lambda r: r.connection.execute("select seq, revision, state from receipt order by id").fetchall()
         )
         assert receipts == [(1, 2, State.DELIVERED), (2, 1, State.DELIVERED)]
+        await it.replay(1, 1)
+        await until(lambda: len(sent) == 3)
+        assert sent[2] == message(1, text="good"), "what went there is what goes there once more"
 
     @pytest.mark.parametrize(
         ("raw", "why"),

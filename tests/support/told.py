@@ -241,6 +241,7 @@ def detail(seq: int) -> dict[str, Any]:
             "destination": "legacy",
             "part": 1,
             "delivery": 1,
+            "revision": 1,
             "state": "delivered",
             "at": "2026-11-02T14:15:00.200Z",
             "reason": "relayed",

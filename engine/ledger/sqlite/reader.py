@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.ledger.course import ChannelBook
 from engine.ledger.model import SETTLED, State, first_of
@@ -20,6 +20,20 @@ _SETTLED = ", ".join(state.label for state in SETTLED)
 _HEAD = "id, seq, socket, received, control_id"
 _SIZE = "case when large is null then length(raw) else (select size from large where large.id = message.large) end"
 _SHOWN = f"id, channel, seq, received, control_id, {_SIZE}, substr(raw, 1, {PEEKED})"
+
+
+class Receipt(NamedTuple):
+    """A row of `receipt`, for people. at: microseconds since 1970."""
+
+    destination: str
+    part: int
+    delivery: int
+    epoch: int
+    state: State
+    at: int
+    why: str | None
+    answer: bytes | None
+    revision: int
 
 
 class Reader:
@@ -222,12 +236,16 @@ class Reader:
                 return int(row[0])
         return None
 
-    def receipts(self, id: int) -> list[tuple[Any, ...]]:
-        """(destination, part, delivery, epoch, state, at, why, answer) of a message, in the order they were written."""
+    def receipts(self, id: int) -> list[Receipt]:
+        """Of a message, in the order they were written."""
         names = dict(self.connection.execute("select id, name from destination"))
         rows = self.connection.execute(
-            "select destination, part, delivery, epoch, state, at, why, answer from receipt indexed by receipt_message"
+            "select destination, part, delivery, epoch, state, at, why, answer, revision"
+            " from receipt indexed by receipt_message"
             " where message = ? order by id",
             (id,),
         ).fetchall()
-        return [(names[row[0]], *row[1:4], State(row[4]), *row[5:]) for row in rows]
+        return [
+            Receipt(names[to], part, delivery, epoch, State(state), at, why, answer, revision)
+            for to, part, delivery, epoch, state, at, why, answer, revision in rows
+        ]

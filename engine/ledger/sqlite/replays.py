@@ -110,14 +110,15 @@ def states(connection: sqlite3.Connection, ids: Sequence[int], destination: int)
 
 def deliveries(
     connection: sqlite3.Connection, channel: int, numbers: Sequence[int], destination: int
-) -> dict[int, tuple[int, int]]:
-    """Number → (message id, the number of its last delivery there), in order; without those that are gone."""
+) -> dict[int, tuple[int, int, int]]:
+    """Number → (message id, the number of its last delivery there, the revision that went there then), in order;
+    without those that are gone."""
     found = {}
     for seq, id in sorted(stored(connection, channel, numbers).items()):
-        (last,) = connection.execute(
-            "select coalesce(max(delivery), 0) from receipt indexed by receipt_message"
-            " where message = ? and destination = ?",
+        last = connection.execute(
+            "select delivery, revision from receipt indexed by receipt_message"
+            " where message = ? and destination = ? order by delivery desc, part desc limit 1",
             (id, destination),
         ).fetchone()
-        found[seq] = (id, last)
+        found[seq] = (id, *(last or (0, 1)))
     return found
