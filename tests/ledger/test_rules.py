@@ -343,4 +343,50 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerRules = LedgerMachine.TestCase
-TestLedgerRules.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestLedgerRules.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+
+
+class Drawn:
+    """In the place of what hypothesis draws."""
+
+    def __init__(self, *values: object) -> None:
+        self._values = iter(values)
+
+    def draw(self, _: object) -> object:
+        return next(self._values)
+
+
+@pytest.mark.parametrize("interrupted", [None, State.RETRYING, State.DEAD, "crash"])
+@pytest.mark.parametrize(
+    ("ends", "counts"),
+    [
+        ((State.CAPTURED, State.DELIVERED), "captured"),
+        ((State.DELIVERED, State.CAPTURED), "captured"),
+        ((State.DELIVERED, State.DELIVERED), "delivered"),
+        ((State.DELIVERED, State.REFUSED), "refused"),
+        ((State.CAPTURED, State.DELIVERED, State.DELIVERED), "captured"),
+    ],
+)
+def test_a_message_in_parts_counts_once_by_the_part_that_comes_first(
+    ends: tuple[State, ...], counts: str, interrupted: State | str | None
+) -> None:
+    machine = LedgerMachine()
+    try:
+        machine.open()
+        machine.store(["north"])
+        course = machine.channels["north"].courses[1]
+        for number, state in enumerate(ends):
+            if number and interrupted == "crash":
+                machine.crash()
+                course = machine.channels["north"].courses[1]
+                machine.claim_anew(Drawn((course, (1, number + 1, 1))))  # type: ignore[arg-type]
+            elif number and interrupted is not None:
+                machine.settle_some(Drawn([(course, 1, 1)], interrupted, len(ends)))  # type: ignore[arg-type]
+                machine.claim_anew(Drawn((course, (1, number + 1, 1))))  # type: ignore[arg-type]
+            machine.settle_some(Drawn([(course, 1, 1)], state, len(ends)))  # type: ignore[arg-type]
+            machine.every_message_is_in_the_state_it_was_put_in()
+            machine.everything_kept_can_be_counted_again_from_the_rows()
+        rows = machine.reader.balance([machine.channels["north"]])
+        assert [row["states"] for row in rows if row["destination"] == "medplum"] == [{counts: 1}]
+    finally:
+        machine.teardown()
