@@ -246,7 +246,7 @@ async def test_a_copy_that_another_ones_answer_settles_is_not_sent_again_after_a
             await Operator(service).verb("release", "west")
             await settled(service, "west", "legacy", 3)
             assert await states(service, "west", "legacy") == {"delivered": 3}
-            answers = await service.ledger.read(lambda reader: [reader.receipts(id)[0][-1] for id in (2, 4, 6)])
+            answers = await service.ledger.read(lambda reader: [reader.receipts(id)[0].answer for id in (2, 4, 6)])
             assert answers == [ack(both(number)) for number in range(3)]
         assert engine.payloads == [both(number) for number in range(3)]
 

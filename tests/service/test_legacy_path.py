@@ -45,7 +45,7 @@ async def test_the_old_engines_answer_is_relayed_byte_for_byte_once_it_is_durabl
         await peer.close()
         assert list(old_engine.payloads) == [message(n) for n in range(1, 6)]
         view = await service.ledger.read(lambda r: [r.receipts(id) for id in range(1, 6)])
-        assert [rows[0][-1] for rows in view] == answers
+        assert [rows[0].answer for rows in view] == answers
         assert await states(service, "acme-results", "legacy") == {"delivered": 5}
 
 
@@ -179,7 +179,7 @@ async def test_a_late_answer_in_no_form_is_not_the_next_messages(tmp_path: Path)
         await settled(service, "acme", "legacy", 2)
         assert engine.payloads == [message(1), message(1), message(2)]
         receipts = await service.ledger.read(lambda reader: [reader.receipts(id) for id in (1, 2)])
-        assert [rows[-1][-1] for rows in receipts] == [b"HERE", b"HERE"]
+        assert [rows[-1].answer for rows in receipts] == [b"HERE", b"HERE"]
 
 
 async def test_a_feeds_answer_in_no_form_settles_all_copies(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ async def test_what_a_rule_holds_back_is_filtered_with_its_reason(tmp_path: Path
         await send(port, result(1, "A"), result(2, "B"))
         await settled(it, "acme", 2)
         assert await states(it, "acme", "emr") == {"filtered": 1, "delivered": 1}
-        assert [row[6] for row in await it.ledger.read(lambda r: r.receipts(1))] == ["orders of type A"]
+        assert [row.why for row in await it.ledger.read(lambda r: r.receipts(1))] == ["orders of type A"]
     assert list(old_engine.payloads) == [result(2, "B")]
 
 

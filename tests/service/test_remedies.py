@@ -254,7 +254,7 @@ class TestReplay:
             await it.replay(1, 1)
             await until(lambda d=deliveries: it.course.again == [d - 1, d - 1, 0, 0, 0, 0, 0, 0])
         found = await it.service.ledger.read(lambda r: r.receipts(1))
-        assert [(row[2], row[4]) for row in found] == [(n, State.DELIVERED) for n in (1, 2, 3)]
+        assert [(row.delivery, row.state) for row in found] == [(n, State.DELIVERED) for n in (1, 2, 3)]
 
     async def test_one_that_dies_stops_its_lane_only_and_can_be_discarded(self, it: Scene):
         await it.send(*(message(n, str(n % 2)) for n in range(1, 9)))

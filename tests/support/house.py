@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import shutil
 import sqlite3
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +33,9 @@ from engine.config.model import (
     Tap,
     Target,
 )
+from engine.config.shipped import shipped_mappings
 from engine.ledger.model import State
+from engine.mapping.library import Library
 from engine.mllp.framing import Decoder, Frame, encode
 from engine.service.service import Service as Running
 from engine.service.ways import Ways
@@ -147,8 +153,27 @@ def configuration(
     return Configuration(service, channels, {}, feeds)
 
 
+@cache
+def compiled() -> Path:
+    """The shipped mappings, compiled once for all tests of a session: that takes a second."""
+    folder = Path(tempfile.mkdtemp(prefix="interlock-mappings-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Library.load(shipped_mappings(), None, folder / "mappings")
+    return folder / "mappings"
+
+
+def give_compiled(configuration: Configuration) -> None:
+    """What a service finds beside its ledger at a later start."""
+    service = configuration.service
+    beside = service.ledger.with_suffix(".mappings")
+    if service.medplum is not None and service.mappings is None and not beside.exists():
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(compiled(), beside)  # with its rights
+
+
 @asynccontextmanager
 async def running(configuration: Configuration, ways: Ways | None = None) -> AsyncIterator[Running]:
+    give_compiled(configuration)
     service = Running(configuration, ways)
     async with asyncio.timeout(60):
         await service.start()
