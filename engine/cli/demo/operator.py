@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -120,7 +121,8 @@ class Operator:
         return _read(path, *await self._ask("GET", path))
 
     async def _post(self, path: str, body: Table) -> Any:
-        return _read(path, *await self._ask("POST", path, data=orjson.dumps(body)))
+        content = io.BytesIO(orjson.dumps(body))  # written in pieces: a manifest has megabytes
+        return _read(path, *await self._ask("POST", path, data=content))
 
     async def _ask(self, method: str, path: str, **options: Any) -> tuple[int, bytes]:
         if self._session is None:
