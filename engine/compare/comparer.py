@@ -121,8 +121,14 @@ class Comparer:
             side.seen = marks.get(tap, Mark())
         await self._read_back()
         await self._recorder.announce()
+        self._inherited = self._book.seq
         self._task = asyncio.get_running_loop().create_task(self._work(), name=f"compare {self._channel.id}")
         self._wake.set()
+
+    @property
+    def inherits(self) -> bool:
+        """Whether an input from before the start still waits for its output."""
+        return any(next(iter(side.pending), self._inherited + 1) <= self._inherited for side in self._sides.values())
 
     async def stop(self) -> None:
         """End. What has no verdict gets it when the channel is started again."""

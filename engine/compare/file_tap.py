@@ -76,7 +76,7 @@ class FileTap:
         self._now = now
         self._forward = forward
         self._recorded = recorded
-        self._last = 0
+        self._last = 0.0
         self._hand: _Hand | None = None
         self._trouble: str | None = None  # why the endpoint's folder takes nothing
         self._task: asyncio.Task[None] | None = None
@@ -86,9 +86,10 @@ class FileTap:
         self._inbox = Inbox(tap.source, folder, channel.takes.max_bytes, self, now)
 
     @property
-    def last_output(self) -> int:
-        """Microseconds since 1970, when the last one was taken; now, as long as one may be there that is not taken."""
-        return self._now() if self._inbox.waiting or self.down else self._last
+    def quiet_since(self) -> float | None:
+        """When the last one was taken, in seconds of the event loop's clock; 0 where none was. None as long as one may
+        be there that is not taken."""
+        return None if self._inbox.waiting or self.down else self._last
 
     async def open(self) -> None:
         """Begin to read. A folder that cannot be had is tried again by itself."""
@@ -197,7 +198,7 @@ class FileTap:
             if len(output.raw) > LARGE and output.large is None:
                 await self._ledger.lay_down(output)
         await self._ledger.transaction(act)
-        self._last = now
+        self._last = asyncio.get_running_loop().time()
         self._counts[hand.decided].n += len(outputs)
         for output in outputs:
             self._recorded(output)

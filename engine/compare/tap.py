@@ -112,7 +112,8 @@ class TapPort:
         self.channel = channel
         self.tap = tap
         self.down: str | None = None  # why the old engine cannot connect
-        self.last_output = 0  # microseconds since 1970
+        self._last = 0.0  # when something came or was answered, in seconds of the event loop's clock
+        self._comes_again = False  # the old engine has got no answer to the newest, and will repeat it
         self._book = book
         self._ledger = ledger
         self._attribute = attribute
@@ -140,6 +141,13 @@ class TapPort:
     def address(self) -> str:
         """Where the old engine's output comes in, for people."""
         return str(self.listener.address) if self.listener else "our connection to the old engine"
+
+    @property
+    def quiet_since(self) -> float | None:
+        """When something last came here or was answered, in seconds of the event loop's clock; 0 where nothing has.
+        None as long as the old engine waits for an answer, or has none and will repeat its output: more may stand
+        behind that, and all of it would come after what we send."""
+        return None if self._waiting or self._comes_again else self._last
 
     async def open(self) -> None:
         """Listen, where it has a port. OSError where that cannot be had; `down` says why."""
@@ -193,7 +201,7 @@ class TapPort:
         """Somebody looked whether the port is open."""
 
     def frame(self, conn: Asker, payload: bytes) -> None:
-        now = self.last_output = self._now()
+        now, self._last = self._now(), asyncio.get_running_loop().time()
         if conn.owed >= MOST_UNANSWERED and conn not in self._full:
             self._full.add(conn)
             conn.pause()
@@ -209,7 +217,7 @@ class TapPort:
             self._forward(conn, block, output)
         elif decided is Fate.CAPTURE:
             output.answer = self._acknowledge(payload)
-            self._answer(conn, block, output.answer)
+            self._comes_again = not self._answer(conn, block, output.answer)
             self._record(output)
         else:
             output.answer = self._acknowledge(payload)
@@ -264,14 +272,15 @@ class TapPort:
             waiting.pop(job, None)
             if not waiting:
                 del self._waiting[conn]
+        self._last, self._comes_again = asyncio.get_running_loop().time(), False
         if isinstance(reply, Answered):
             output.answer = reply.payload
-            self._answer(conn, block, reply.payload)
-            self._seconds.observe(asyncio.get_running_loop().time() - begun)
+            self._comes_again = not self._answer(conn, block, reply.payload)
+            self._seconds.observe(self._last - begun)
         elif isinstance(reply, Written):
             self._answer(conn, block, None)
         else:
-            output.decision = UNANSWERED
+            output.decision, self._comes_again = UNANSWERED, True
             emit(events.OutputUnanswered(self.channel.id, self.tap.name, reply.reason))
             conn.close()
         self._record(output)
@@ -298,14 +307,19 @@ class TapPort:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _answer(self, conn: Asker, block: int, answer: bytes | None) -> None:
-        """The endpoint has the output, or we do. None: nobody answers it."""
+    def _answer(self, conn: Asker, block: int, answer: bytes | None) -> bool:
+        """The endpoint has the output, or we do; whether the old engine could be told. None: nobody answers it."""
         if conn.commits:
             conn.commit(True, block)
-        conn.waive() if answer is None else conn.send(answer)
+        told = True
+        if answer is None:
+            conn.waive()
+        else:
+            told = conn.send(answer)
         if conn in self._full and conn.owed <= MOST_UNANSWERED // 2:
             self._full.discard(conn)
             conn.resume()
+        return told
 
     def _acknowledge(self, payload: bytes) -> bytes:
         self._answers += 1

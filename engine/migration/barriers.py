@@ -55,9 +55,14 @@ class Barriers:
         carried = Carried(frozenset(self._conductor.runs.row(id).options.get("carry", ())))
         await self._wait(id, lambda row: self._left(row, carried))
         await self._conductor.step(id, "settle")
+        channels = self._conductor.of(self._conductor.runs.row(id))
         await self._quiet(id)
-        for channel in self._conductor.of(self._conductor.runs.row(id)):
-            await self._conductor.gather(channel)
+        while True:
+            for channel in channels:
+                await self._conductor.gather(channel)
+            if all(self._yet(channel) <= 0 for channel in channels):
+                break
+            await self._quiet(id)  # something came meanwhile: the facts are gathered again after it
         switching = self._conductor.switching
         await switching.switch(id, Phase.LIVE, lambda book, row, ready: switching.to_live(book, row, ready, carried))
 

@@ -48,7 +48,8 @@ class World(Protocol):
         """What can be seen now: vendor, destinations, monitoring, would_refuse. Asks endpoints that may be asked."""
 
     def quiet_for(self, channel: Channel) -> float:
-        """Seconds since anything came at a tap of the channel, or went to the old engine."""
+        """Seconds since anything came at a tap of the channel or was answered there, or went to the old engine; 0 as
+        long as something of the old engine waits for an answer there."""
 
     def settle_time(self, channel: Channel) -> float:
         """Seconds of quiet after which nothing of the old engine is on its way any more."""

@@ -185,10 +185,17 @@ class Comparisons:
 
     # -- for the switch
 
-    def last_output(self, channel: str) -> int:
-        """When something last came at one of the channel's taps; microseconds since 1970, 0 where nothing has."""
+    def quiet_since(self, channel: str) -> float | None:
+        """When something last came or was answered at one of the channel's taps, in seconds of the event loop's clock;
+        0 where nothing has. None as long as something of the old engine is on its way there."""
         tapped = self.channels.get(channel)
-        return max((port.last_output for port in tapped.ports.values()), default=0) if tapped else 0
+        found = [port.quiet_since for port in tapped.ports.values()] if tapped else []
+        return None if None in found else max(filter(None, found), default=0.0)
+
+    def inherits(self, channel: str) -> bool:
+        """Whether an input from before our start still waits for an output."""
+        tapped = self.channels.get(channel)
+        return tapped is not None and tapped.comparer.inherits
 
     def lag(self, channel: str, tap: str) -> float | None:
         tapped = self.channels.get(channel)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LEAST_SETTLE = 0.2  # seconds of quiet at a tap, however short its lag
 UNMEASURED_SETTLE = 5.0  # where no lag has been measured yet
 LAGS = 3.0
+RETURN = 30.0  # seconds from our start within which an old engine that still has outputs comes back to a tap
 RATES_OVER = 60  # seconds
 PROBE_TIME = 2.0  # seconds
 PAGE_EVERY = 60.0  # seconds between pages of a hold that is overdue
@@ -89,12 +90,15 @@ class Moves:
         return runner.pace if runner is not None and runner.last else None
 
     def quiet_for(self, channel: Channel) -> float:
-        since = (self.now() - self._service.comparisons.last_output(channel.id)) / 1e6
+        came = self._service.comparisons.quiet_since(channel.id)
+        if came is None:
+            return 0.0
+        began = self._service.began
+        if not came and self._service.comparisons.inherits(channel.id):
+            began += RETURN  # our restart has cut the old engine off from us, perhaps in the middle of its outputs
         old = self._book(channel).course(LEGACY)
-        runner = old.runner if old else None
-        if runner is not None and runner.last:
-            since = min(since, asyncio.get_running_loop().time() - runner.last)
-        return min(since, (self.now() - self._service.started_at) / 1e6)
+        sent = old.runner.last if old and old.runner else 0.0
+        return max(0.0, asyncio.get_running_loop().time() - max(came, sent, began))
 
     def settle_time(self, channel: Channel) -> float:
         if channel.legacy is None:

@@ -65,6 +65,7 @@ class Service:
         """`ways` builds the destinations; the configured ones unless given."""
         self.configuration = configuration
         self.started_at = now_us()
+        self.began = 0.0  # when it was started, in seconds of the event loop's clock
         self.runners: list[Runner] = []
         self.fatal: BaseException | None = None
         self.ended = asyncio.Event()
@@ -76,6 +77,7 @@ class Service:
 
     async def start(self) -> None:
         """Raises LedgerError, MappingError, StartError."""
+        self.began = asyncio.get_running_loop().time()
         self.ways.prepare()
         self.ledger = SqliteLedger(self.configuration.service.ledger, now_us)
         books = self.ledger.channels.values()

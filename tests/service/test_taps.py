@@ -22,9 +22,10 @@ from engine.ledger.sqlite.large import LARGE
 from engine.observe import events
 from engine.observe.events import Log
 from engine.observe.tap_events import LOST
+from engine.service import moves
 from engine.simulate.forwarding import MARK, ForwardingEngine, Route
 from engine.simulate.messages import Messages
-from engine.simulate.old_engine import OldEngine
+from engine.simulate.old_engine import Faults, OldEngine
 from tests.support.house import Peer, assert_balances, channel, configuration, emr, running, until
 from tests.support.moving import Operator
 from tests.support.ports import free_port
@@ -35,29 +36,41 @@ MESSAGES = Messages("oru", seed=9)
 class Bench:
     """One channel whose old engine sends on, through a tap, to the clinic."""
 
-    def __init__(self, tmp_path: Path, rollback: Replay = "guarded") -> None:
+    settle = 0.2  # seconds
+
+    def __init__(self, tmp_path: Path, rollback: Replay = "guarded", pause: float = 0.2) -> None:
+        """pause: seconds until the old engine repeats an output."""
         self.tmp_path = tmp_path
         self.rollback: Replay = rollback
+        self.pause = pause
 
     async def __aenter__(self) -> Bench:
         self.port, tap, into = free_port(), free_port(), free_port()
         self.tap_port = tap
         self.clinic = OldEngine()
         await self.clinic.start()
-        self.old = ForwardingEngine([Route("acme-results", into, Address("127.0.0.1", tap))])
+        self.old = ForwardingEngine([Route("acme-results", into, Address("127.0.0.1", tap))], pause=self.pause)
         await self.old.start()
         destination = emr(self.clinic.port)
         assert destination.endpoint
-        self.tap = Tap("clinic", Listen(tap, "127.0.0.1"), destination.endpoint, settle=0.2)
+        self.tap = Tap("clinic", Listen(tap, "127.0.0.1"), destination.endpoint, settle=self.settle)
         self.channel = channel(
             "acme-results", port=self.port, old_engine=into, destinations=(destination,), taps=(self.tap,),
             rollback=self.rollback, compare=Compare(within=2.0),
         )  # fmt: skip
+        await self.start()
+        return self
+
+    async def start(self) -> None:
         self._running = running(configuration(self.tmp_path, self.channel))
         self.service = await self._running.__aenter__()
         self.operator = Operator(self.service)
         self.peer = await Peer.connect(self.port)
-        return self
+
+    async def restart(self) -> None:
+        await self.peer.close()
+        await self._running.__aexit__(None, None, None)
+        await self.start()
 
     async def __aexit__(self, *error: Any) -> None:
         await self.peer.close()
@@ -118,6 +131,62 @@ async def test_in_live_each_message_reaches_the_clinic_from_our_side_alone(tmp_p
         await bench.send(1, 2)
         assert await bench.at_clinic(2) == ["new", "new"]
         assert bench.old.received() == 0
+
+
+async def test_an_output_that_waits_for_its_endpoints_answer_is_waited_for_however_short_the_settle_time(
+    tmp_path: Path,
+) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        bench.clinic.faults = Faults(delay=2 * bench.settle)
+        await bench.send(1, 2, 3)  # the old engine acknowledges all, and sends them on one after the other
+        run = await bench.operator.begin("cutover", "acme-results")
+        await bench.send(4)
+        assert (await bench.operator.ended(run))["state"] == "done"
+        assert await bench.at_clinic(4) == ["old", "old", "old", "new"]
+
+
+async def test_an_output_that_the_old_engine_will_repeat_is_waited_for(tmp_path: Path) -> None:
+    async with Bench(tmp_path, pause=1.0) as bench:  # until it repeats: five times the settle time
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        bench.clinic.faults = Faults(by_id={f"{MARK}{1:010d}": ("cut",)})
+        await bench.send(1, 2)
+        run = await bench.operator.begin("cutover", "acme-results")
+        await bench.send(3)
+        assert (await bench.operator.ended(run))["state"] == "done"
+        assert await bench.at_clinic(4) == ["old", "old", "old", "new"]
+
+
+async def test_after_a_restart_the_old_engine_has_time_to_come_back_with_what_it_had_to_send(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        await bench.operator.waive_all("acme-results")
+        bench.old.pause("acme-results")
+        await bench.send(1)
+        await bench.restart()
+        await bench.operator.waive_all("acme-results")
+        run = await bench.operator.begin("cutover", "acme-results")
+        await bench.send(2)
+        said = await bench.operator.at_step(run, "settle")
+        assert "must be quiet for" in said["said"]
+        assert bench.service.moves.quiet_for(bench.channel) == 0
+        bench.old.resume("acme-results")
+        assert (await bench.operator.ended(run))["state"] == "done"
+        assert await bench.at_clinic(2) == ["old", "new"]
+
+
+async def test_after_a_restart_an_old_engine_that_has_nothing_more_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves, "RETURN", 0.5)
+    async with Bench(tmp_path) as bench:
+        await bench.operator.verb("parallel", "acme-results")
+        bench.old.pause("acme-results")
+        await bench.send(1)
+        await bench.restart()
+        await bench.operator.cut_over("acme-results")
 
 
 async def test_late_work_of_the_old_engine_belongs_to_the_epoch_of_its_input(tmp_path: Path) -> None:

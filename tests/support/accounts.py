@@ -49,9 +49,14 @@ class Sequence:
         return self.parked or State.PARKED in (self.legacy, self.target)
 
     @property
+    def repeats(self) -> bool:
+        """The vendor's repeat of one that had been taken, where only we send: the first one stands for it."""
+        return self.target is State.DUPLICATE and not self.by_legacy
+
+    @property
     def by_nobody(self) -> bool:
         """Closed on both ways: what a rollback that replays nothing had not sent yet."""
-        return not (self.by_target or self.by_legacy or self.for_a_person)
+        return not (self.by_target or self.by_legacy or self.for_a_person or self.repeats)
 
     @property
     def by_both(self) -> bool:

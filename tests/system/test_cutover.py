@@ -189,7 +189,10 @@ def assert_counted(site: Crossing, policies: dict[str, list[str]]) -> None:
 def assert_nothing_lost(site: Crossing, found: list[Account], unreplayed: set[str]) -> None:
     """What was acknowledged and is nowhere is named: superseded by a rollback that was told to replay nothing, which
     has said how many these are."""
-    by_nobody = {account.control_id: account for account in found if all(one.by_nobody for one in account.sequences)}
+    by_nobody = {
+        account.control_id: account for account in found
+        if all(one.by_nobody or one.repeats for one in account.sequences)
+    }  # fmt: skip
     assert set(site.world.count().lost) <= set(by_nobody)
     assert {account.channel for account in by_nobody.values()} <= unreplayed
     told = sum(int(number) for said in rollbacks(site.interlock.ledger) for number in re.findall(NOBODY, said))
@@ -217,7 +220,8 @@ async def test_eight_connections_cross_over_kills_and_nothing_is_lost_or_sent_by
 @pytest.mark.soak
 @pytest.mark.system
 async def test_forty_connections_cross_over_kills(tmp_path: Path) -> None:
-    await crossed(tmp_path, Size(40, rate=4.0, back=12, within=180), seed=2)
+    # ten connections share a laboratory, which takes one message in 30 ms: more than 3 a second each would dam up there
+    await crossed(tmp_path, Size(40, rate=2.0, back=12, within=180), seed=2)
 
 
 @pytest.mark.soak
