@@ -30,7 +30,7 @@ run: $(INSTALLED) $(SANDBOX)  ## the service on the sample channels, with a sand
 	@exec $(BIN)/python deploy/local/run.py
 
 test: setup  ## every test but the soak
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -n 2 -m "not soak"
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -18,8 +18,8 @@ from bench.running import Figures, fdatasync, load, median, process, summed
 
 
 class Bench:
-    def __init__(self, rounds: int, seconds: float) -> None:
-        self.rounds, self.seconds = rounds, seconds
+    def __init__(self, rounds: int, seconds: float, rate: float | None = None) -> None:
+        self.rounds, self.seconds, self.rate = rounds, seconds, rate
 
     def _service(self, *arguments: str, connections: int, **options: Any) -> Figures:
         with process("bench.service", *arguments) as (ready, ask):
@@ -103,20 +103,25 @@ class Bench:
             return summed(rows, cpu) | {"compared": after["compared"]["sink"], "stored": after["stored"]}
 
     def fhir(self) -> Figures:
-        """A burst over 50 connections, mapped and delivered to the instant FHIR sink: until everything is settled.
+        """A burst over 50 connections, mapped and delivered to the instant FHIR sink: until everything is settled. In
+        one process, and with one worker beside it.
 
         `known`: patient, parties and order are in the cache, one transaction a message. `new orders`: each message
         brings an order that has to be created first.
         """
-        with (
-            process("bench.load.fhir_sink") as (sink, _),
-            process("bench.service", "--channels=50", "--out=medplum", f"--sink={sink['port']}") as (ready, ask),
-        ):
-            self._burst(ready, ask, 2000, "--known-orders")
-            return {
-                "known": self._bursts(ready, ask, "--known-orders"),
-                "new orders": self._bursts(ready, ask),
-            }
+        result: Figures = {}
+        for workers in (0, 1):
+            way = ("--channels=50", "--out=medplum", f"--workers={workers}")
+            with (
+                process("bench.load.fhir_sink") as (sink, _),
+                process("bench.service", *way, f"--sink={sink['port']}") as (ready, ask),
+            ):
+                self._burst(ready, ask, 2000, "--known-orders")
+                result[f"{workers} workers"] = {
+                    "known": self._bursts(ready, ask, "--known-orders"),
+                    "new orders": self._bursts(ready, ask),
+                }
+        return result
 
     def _bursts(self, ready: Figures, ask: Callable[[], Figures], *flags: str) -> Figures:
         rows = [self._burst(ready, ask, 6000, *flags) for _ in range(self.rounds)]
@@ -228,6 +233,18 @@ class Bench:
 
         return figures(self.rounds, self.seconds)
 
+    def outage(self) -> Figures:
+        """Medplum, an instant one, is down for --seconds, at --rate messages a second (200 unless given)."""
+        from bench.outage import figures, instant
+
+        return figures(instant, self.seconds, self.rate or 200.0)
+
+    def outage_sandbox(self) -> Figures:
+        """The same with the sandbox in Medplum's place (20 messages a second unless --rate says otherwise)."""
+        from bench.outage import figures, sandbox
+
+        return figures(sandbox, self.seconds, self.rate or 20.0)
+
 
 def message() -> bytes:
     from engine.simulate.messages import Messages
@@ -241,8 +258,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*names, []], help=f"of {', '.join(names)}; all unless given")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rate", type=float, help="messages a second, where a benchmark has a rate of its own")
     options = parser.parse_args()
-    bench = Bench(options.rounds, options.seconds)
+    bench = Bench(options.rounds, options.seconds, options.rate)
     print(json.dumps({name: getattr(bench, name)() for name in options.names or names}, indent=1))
 
 

@@ -43,8 +43,9 @@ class DestinationStatus(TypedDict):
 
 
 class HoldStatus(TypedDict):
-    """A freeze. until: from then on it pages."""
+    """A freeze. until: from then on it pages. stopped: the channel stopped by itself, behind a dead message."""
 
+    stopped: bool
     who: str
     why: str
     since: str
@@ -96,7 +97,8 @@ class ChannelStatus(TypedDict):
 
 
 class Status(TypedDict):
-    """The whole service. writable: the ledger took its last transaction; balanced: of every channel and destination."""
+    """The whole service. writable: the ledger took its last transaction; balanced: of every channel and destination;
+    delivering: no worker of an earlier process is left; workers: number → '' or why it takes nothing."""
 
     version: str
     started: str
@@ -105,6 +107,8 @@ class Status(TypedDict):
     ledger: str
     writable: bool
     balanced: bool
+    delivering: bool
+    workers: dict[str, str]
     channels: list[ChannelStatus]
     answers: list[AnswersStatus]
 
@@ -205,13 +209,14 @@ class Readiness(TypedDict):
     """ready: all ports that should be open are, and the ledger can be written. Destinations never count.
 
     listeners: channel, or channel/tap → '' or why its port is not open. destinations: endpoint → '' or why nothing is
-    sent.
+    sent. workers: number → '' or why it takes nothing; they never count either.
     """
 
     ready: bool
     ledger: str
     listeners: dict[str, str]
     destinations: dict[str, str]
+    workers: dict[str, str]
 
 
 class Reading(Protocol):

@@ -28,6 +28,7 @@ Place = Annotated[str, Within(3, 200)]
 Numbers = Annotated[str, Within(1, 50)]
 Reason = Annotated[str, Within(0, 2000)]
 OpenState = Literal["dead", "parked", "unknown", "retrying"]
+Which = Literal["as-is", "as-was"]
 
 
 class WorkQuestion(TypedDict):
@@ -81,12 +82,14 @@ class EditOrder(TypedDict):
 
 
 class ReplayOrder(TypedDict):
-    """Of replay: messages of one channel by number (`812` or `812-900`), or those that a search finds in it."""
+    """Of replay: messages of one channel by number (`812` or `812-900`), or those that a search finds in it. mapping:
+    the present one (as-is, where it is left out), or for each message the one by which it first went there (as-was)."""
 
     channel: str
     destination: str
     numbers: NotRequired[list[Numbers]]
     search: NotRequired[MessageSearch]
+    mapping: NotRequired[Which]
     who: Sentence
     reason: NotRequired[Reason]
     dry_run: NotRequired[bool]
@@ -111,7 +114,8 @@ class WorkPlan(TypedDict):
 
 
 class ReplayState(TypedDict):
-    """A replay. begun: how many of `total` messages have been begun. state: running, done or stopped."""
+    """A replay. begun: how many of `total` messages have been begun. state: running, done or stopped. mapping: as-is or
+    as-was."""
 
     id: int
     channel: str
@@ -123,6 +127,7 @@ class ReplayState(TypedDict):
     why: str
     at: str
     ended: str | None
+    mapping: str
 
 
 class WorkAnswer(TypedDict):
@@ -165,9 +170,9 @@ class Remedies(Protocol):
 
     async def replay(
         self, channel: str, destination: str, *, numbers: list[tuple[int, int]], search: dict[str, Any] | None,
-        who: str, reason: str, origin: str, dry_run: bool, confirm: int | None,
+        who: str, reason: str, origin: str, dry_run: bool, confirm: int | None, mapping: str,
     ) -> dict[str, Any]:  # fmt: skip
-        """A `WorkAnswer`. search: as `Reading.search` wants it."""
+        """A `WorkAnswer`. search: as `Reading.search` wants it. mapping: as-is or as-was."""
         ...
 
     async def replays(self) -> list[dict[str, Any]]:
@@ -233,6 +238,7 @@ class Remedying:
             search=asked_for(order["search"]) if "search" in order else None,
             **_told(order, request),
             confirm=order.get("confirm"),
+            mapping=order.get("mapping", "as-is"),
         )
         return answer(done)
 

@@ -144,7 +144,12 @@ def _answer(payload: bytes, raw: bytes, endpoint: Endpoint, seconds: float) -> d
     """What an answer says of our message."""
     from engine.hl7.ack import parse_ack
     from engine.hl7.peek import peek
+    from engine.mllp.framing import STORED, Bare
 
+    if isinstance(payload, Bare):
+        if payload == STORED:
+            return {"said": "it answered by the bare byte 0x06"}
+        return {"good": False, "code": "said_no", "said": "it was reached, and answered by the bare byte 0x15"}
     answer = parse_ack(payload)
     if answer is None:
         return {"good": False, "code": "no_hl7_answer", "said": "it answered with a frame that is no acknowledgement"}

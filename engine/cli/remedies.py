@@ -3,11 +3,13 @@
 interlock dead
 interlock retry acme-results/812 --reason "the EMR knows the patient now"
 interlock replay acme-results 812-900 --to medplum --reason "the mapping was mended"
+interlock replay acme-results 812-900 --to acme-emr --mapping as-was --reason "the EMR has lost them"
 """
 
 from __future__ import annotations
 
 import base64
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +21,14 @@ from engine.cli.selecting import Connections, Everything, Labels, selector, who
 
 ANSWER_S = 180.0
 """A replay looks at every message that it is to send."""
+
+
+class Which(Enum):
+    """By which mapping a replay has messages made."""
+
+    AS_IS = "as-is"
+    AS_WAS = "as-was"
+
 
 What = Annotated[
     list[str] | None, typer.Argument(metavar="WHAT", help="CHANNEL/SEQ, or channel ids.", show_default=False)
@@ -151,6 +161,9 @@ def replay(
     type: Annotated[str | None, typer.Option(help="Those of this type: ORU^R01, or ORU.")] = None,
     since: Annotated[str | None, typer.Option(help="Received from then on: 2h, 2026-11-02.", metavar="TIME")] = None,
     until: Annotated[str | None, typer.Option(help="Received before then.", metavar="TIME")] = None,
+    mapping: Annotated[
+        Which, typer.Option(help="The mapping as it is now, or as it was when each first went there.")
+    ] = Which.AS_IS,
     reason: Reason = "",
     dry_run: DryRun = False,
     confirm: Confirm = None,
@@ -167,7 +180,7 @@ def replay(
     search |= {name: moment(f"--{name}", text) for name, text in (("since", since), ("until", until)) if text}
     if bool(search) == bool(numbers):
         usage("which messages? numbers such as 812-900, or a search such as --since 2h; one of them")
-    wanted: dict[str, Any] = {"channel": channel, "destination": to}
+    wanted: dict[str, Any] = {"channel": channel, "destination": to, "mapping": mapping.value}
     wanted |= {"search": search} if search else {"numbers": numbers}
     _order(config, "/api/v1/replays", wanted, reason, dry_run, confirm, json)
 
@@ -190,11 +203,11 @@ def replays(
     if json:
         return out_json(rows)
     lines = [
-        [str(row["id"]), row["channel"], row["destination"], f"{row['begun']} of {row['total']}", row["state"],
-         clock(row["at"]), f"{row['who']}: {row['why']}"]
+        [str(row["id"]), row["channel"], row["destination"], row["mapping"], f"{row['begun']} of {row['total']}",
+         row["state"], clock(row["at"]), f"{row['who']}: {row['why']}"]
         for row in rows
     ]  # fmt: skip
-    head = ["ID", "CHANNEL", "TO", "BEGUN", "STATE", "SINCE", "WHO AND WHY"]
+    head = ["ID", "CHANNEL", "TO", "MAPPING", "BEGUN", "STATE", "SINCE", "WHO AND WHY"]
     return out(table(head, lines) if rows else "no replays")
 
 

@@ -223,8 +223,9 @@ def _channels(channels: list[dict[str, Any]]) -> str:
 
 
 def phase(channel: dict[str, Any]) -> str:
-    """`live`, `live, held`, `parallel, run 7`."""
-    held = ", held" if channel["hold"] else ""
+    """`live`, `live, held`, `live, stopped`, `parallel, run 7`."""
+    hold = channel["hold"]
+    held = (", stopped" if hold["stopped"] else ", held") if hold else ""
     run = f", run {channel['run']}" if channel["run"] else ""
     return f"{channel['phase']}{held}{run}"
 
@@ -259,6 +260,9 @@ def complaints(found: dict[str, Any]) -> list[str]:
         out.append("the ledger cannot be written: nothing is acknowledged (see the runbook: ledger not writable)")
     if not found["balanced"]:
         out.append("the ledger does not balance: a message is counted on one side only (see the runbook)")
+    if not found["delivering"]:
+        out.append("nothing is sent: worker processes of an earlier service still run (see the runbook)")
+    out += [f"worker {number} takes nothing: {why}" for number, why in found["workers"].items() if why]
     for channel in found["channels"]:
         if not channel["listening"] and channel["phase"] != "outside":
             out.append(f"{channel['id']}: nothing can come in at {channel['address']}: {channel['down'] or 'closed'}")
@@ -267,7 +271,10 @@ def complaints(found: dict[str, Any]) -> list[str]:
                 why = tap["down"] or "closed"
                 out.append(f"{channel['id']}: nothing can come in at {tap['address']}, tap {tap['name']}: {why}")
         hold = channel["hold"]
-        if hold and since_then(hold["until"]) > 0:
+        if hold and hold["stopped"]:
+            then = since(hold["since"])
+            out.append(f"{channel['id']}: stopped {then} ago, {hold['why']}: settle that, or release the channel")
+        elif hold and since_then(hold["until"]) > 0:
             late = age(since_then(hold["until"]))
             out.append(f"{channel['id']}: held by {hold['who']}, {late} longer than it should be: release it")
         for destination in channel["destinations"]:

@@ -16,10 +16,11 @@ from typing import Final
 from engine.compare.answers import compare_answers
 from engine.compare.copies import Copy
 from engine.compare.correlate import Correlator
-from engine.compare.diff import Comparison, Kind, compare, whole_message
+from engine.compare.diff import Comparison, Kind, compare, together, whole_message
 from engine.compare.discrepancies import Discrepancy, State, Totals
 from engine.compare.kept import Kept, settled
 from engine.compare.keys import Keys, body
+from engine.compare.pairs import pair
 from engine.compare.recorder import Recorder
 from engine.compare.records import Mark, Verdict, Word
 from engine.compare.rules import Rule, Rules
@@ -121,13 +122,14 @@ class Comparer:
             side.seen = marks.get(tap, Mark())
         await self._read_back()
         await self._recorder.announce()
-        self._inherited = self._book.seq
+        old = self._book.course(LEGACY)
+        self._inherited = old.claim if old is not None else 0
         self._task = asyncio.get_running_loop().create_task(self._work(), name=f"compare {self._channel.id}")
         self._wake.set()
 
     @property
     def inherits(self) -> bool:
-        """Whether an input from before the start still waits for its output."""
+        """Whether an input that went to the old engine before the start still waits for its output."""
         return any(next(iter(side.pending), self._inherited + 1) <= self._inherited for side in self._sides.values())
 
     async def stop(self) -> None:
@@ -199,7 +201,7 @@ class Comparer:
             if side.correlator.several or one.socket == NO_SOCKET:
                 further = await self._is_further(side, one)
                 if further and side.correlator.several:
-                    if one.id not in shown and self._expected(one.seq):
+                    if one.id not in shown and self._expected(one.seq) and not await self._is_part(side, one):
                         self._find(side, one.seq, one.id, MORE, "missing_in_target")
                     continue
             if last is None or not _answered(last) or _term(one) != _term(last) or one.id in shown:
@@ -213,6 +215,17 @@ class Comparer:
         """Whether an output from before is another one than its input's first."""
         raw = await self._kept.legacy(one.id)
         return raw is not None and side.came_before(one.seq, raw, taken=one.socket == NO_SOCKET)
+
+    async def _is_part(self, side: Side, one: comparisons.CameRow) -> bool:
+        """Whether a further output is what one of ours is compared with: of an input without a verdict, or one that was
+        judged by it."""
+        if case := side.unjudged(one.seq):
+            return side.add(Output(one.id, case.outputs[0].at, None), one.seq) is not None
+        slot = side.correlator.slot(one.seq)
+        if slot is None or side.destination is None:
+            return False
+        ours = await self._kept.target(slot.input.id, side.destination)
+        return len(slot.further or ()) < len(ours)
 
     # -- what it is told
 
@@ -250,13 +263,14 @@ class Comparer:
                 side.untold = {seq for seq in range(book.epoch.first, book.seq + 1) if told(seq) is None}
         self._wake.set()
 
-    def captured(self, seq: int, destination: str, raw: bytes) -> None:
-        """What we would have sent for an input is known."""
+    def captured(self, seq: int, destination: str, raw: bytes, part: int = 1, parts: int = 1) -> None:
+        """What we would have sent for an input is known, up to `part` of `parts`; where they are several, they are read
+        back from the ledger."""
         for side in self._sides.values():
             case = side.unjudged(seq) if side.destination == destination else None
-            if case is None or case.ours:
+            if case is None or case.ours or part < parts:
                 continue
-            case.ours, case.target = True, self._hold(raw)
+            case.ours, case.target = True, self._hold(raw) if parts == 1 else None
             if side.unready.pop(seq, None):
                 self._queue(side, case)
 
@@ -310,7 +324,7 @@ class Comparer:
         for side in self._sides.values():
             for case in side.expired(now, self._kept.sent):
                 self._look(side, case)
-            for case in [one for one in side.unready.values() if self._decided(side, one.seq)]:
+            for case in [one for one in side.unready.values() if self._is_ready(side, one, now)]:
                 del side.unready[case.seq]
                 self._queue(side, case)
             if self._recorder.news(side.tap, side.mark(set(), now).late):
@@ -429,6 +443,10 @@ class Comparer:
         """Whether nothing more will come from us: it is in the ledger, or it will never be."""
         return side.destination is None or settled(self._book, side.destination, seq)
 
+    def _is_ready(self, side: Side, case: Case, now: int) -> bool:
+        """Whether what has waited is to be looked at again, though nothing has come."""
+        return self._decided(side, case.seq) and not (case.short and now < case.slot.due)
+
     def _queue(self, side: Side, case: Case) -> None:
         self._jobs.append((side, case))
         self._wake.set()
@@ -467,8 +485,7 @@ class Comparer:
 
     def _drop(self, side: Side, case: Case) -> None:
         """A case is to have no verdict: its input is another epoch's."""
-        self._let_go(case.output.raw if case.output else None, case.target)
-        case.output = case.target = None
+        self._empty(case)
         side.drop(case)
 
     def _close(self, side: Side, case: Case, word: Word, comparison: Comparison | None = None) -> None:
@@ -476,11 +493,15 @@ class Comparer:
         differences = comparison.differences if comparison else ()
         if case.slot.overtaken and word in ("matched", "different"):
             word, differences = "different", (*differences, whole_message(ORDER, "transformation", self.rules))
-        output, case.judged = case.output, True
+        output, case.judged = next((one.id for one in case.outputs), 0), True
         case.slot.missed = word == "missing_in_legacy"
-        self._let_go(output.raw if output else None, case.target)
-        case.output = case.target = None
-        self._add(Verdict(side.tap, case.seq, output.id if output else 0, word, differences, self._clock(), case.late))
+        self._empty(case)
+        self._add(Verdict(side.tap, case.seq, output, word, differences, self._clock(), case.late))
+
+    def _empty(self, case: Case) -> None:
+        """Its bytes are not needed any more."""
+        self._let_go(*(one.raw for one in case.outputs), case.target)
+        case.outputs, case.target = (), None
 
     def _add(self, verdict: Verdict) -> None:
         self._recorder.waiting.append(verdict)
@@ -539,35 +560,48 @@ class Comparer:
         if side.destination is None:
             self._close(side, case, "not_comparable")
             return
-        target = case.target
-        if target is None:
-            target = await self._kept.target(case.slot.input.id, side.destination)
-        if target is None and not self._sure(case):
+        held, id = case.target, case.slot.input.id
+        ours = [held] if held is not None else await self._kept.target(id, side.destination)
+        case.short = side.correlator.several and 0 < len(case.outputs) < len(ours) and not case.late
+        waits = case.short and self._clock() < case.slot.due
+        if waits or (not ours and not self._sure(case)):
             side.unready[case.seq] = case
-        elif case.output is None:
-            await self._judge_missed(side, case, target)
-        elif target is None:
+        elif not case.outputs:
+            await self._judge_missed(side, case, ours)
+        elif not ours:
             self._missing(side, case, "missing_in_target")
         else:
-            await self._judge_both(side, case, case.output, target)
+            await self._judge_both(side, case, ours)
 
-    async def _judge_missed(self, side: Side, case: Case, target: bytes | None) -> None:
+    async def _judge_missed(self, side: Side, case: Case, ours: list[bytes]) -> None:
         """No output came in time. It is not missed where neither side made one, or the old engine refused the input.
         Where the tap says that there may be none, and a rule of ours keeps it back, the two sides agree."""
         id, destination = case.slot.input.id, side.destination
         if not await self._kept.taken(id):
             self._close(side, case, "not_comparable")
-        elif target is not None:
+        elif ours:
             self._missing(side, case, "missing_in_legacy")
         else:
             case.slot.silent = True
             agreed = side.shape == "0..1" and destination and await self._kept.filtered(id, destination)
             self._close(side, case, "matched" if agreed else "not_comparable")
 
-    async def _judge_both(self, side: Side, case: Case, output: Output, target: bytes) -> None:
-        legacy = output.raw if output.raw is not None else await self._kept.legacy(output.id)
-        found = await self._compared(legacy, target) if legacy is not None else None
-        self._close(side, case, _word(found), found)
+    async def _judge_both(self, side: Side, case: Case, ours: list[bytes]) -> None:
+        """What both sides made, each output beside its own; what is left on one side is a discrepancy."""
+        outputs = case.outputs
+        theirs = [one.raw if one.raw is not None else await self._kept.legacy(one.id) for one in outputs]
+        legacy = [raw for raw in theirs if raw is not None]
+        if len(legacy) < len(theirs):  # the bytes of one are gone
+            self._close(side, case, "not_comparable")
+            return
+        paired = pair(legacy, ours, self._keys.read)
+        found = [await self._compared(legacy[one], ours[other]) for one, other in paired.both]
+        if paired.target:
+            found.append(Comparison(True, "", (whole_message(MORE, "missing_in_legacy", self.rules),)))
+        both = together(found)
+        self._close(side, case, _word(both), both)
+        for one in paired.legacy:
+            self._find(side, case.seq, outputs[one].id, MORE, "missing_in_target")
 
     async def _compared(self, legacy: bytes, target: bytes) -> Comparison | None:
         """The comparison; None where the two are beyond it, which must not stop all others."""
@@ -587,7 +621,7 @@ class Comparer:
 
     def _sure(self, case: Case) -> bool:
         """Whether an output of ours that the ledger has not will not be there in a moment."""
-        since = case.output.at if case.output else case.slot.due
+        since = case.outputs[0].at if case.outputs else case.slot.due
         return self._clock() > since + SURE_AFTER
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final, Literal, TypeAlias
@@ -89,6 +89,15 @@ def differences(legacy: Message, target: Message, rules: Rules) -> tuple[Differe
         if known is None or SEVERITIES.index(one.severity) < SEVERITIES.index(known.severity):
             found[one.path, one.kind] = one
     return tuple(found.values())
+
+
+def together(found: Sequence[Comparison | None]) -> Comparison | None:
+    """Several comparisons as that of one message: each kind of difference once. None, where nothing was different, and
+    one of them is not comparable."""
+    differences = {(one.path, one.kind): one for each in reversed(found) if each for one in reversed(each.differences)}
+    if not differences and not all(each is not None and each.comparable for each in found):
+        return None
+    return Comparison(True, "", tuple(reversed(differences.values())))
 
 
 def whole_message(path: str, kind: Kind, rules: Rules) -> Difference:

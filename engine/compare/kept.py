@@ -9,7 +9,7 @@ from engine.compare.copies import Copy, reached
 from engine.compare.slots import Input
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
-from engine.ledger.model import Message, State
+from engine.ledger.model import Message, OpenWork, State
 from engine.ledger.routing import LEGACY, Grant, Mode
 from engine.ledger.sqlite import comparisons
 from engine.ledger.sqlite.copies import others
@@ -88,13 +88,13 @@ class Kept:
         found: bytes | None = await self._ledger.read(lambda reader: comparisons.output(reader.connection, output))
         return found
 
-    async def target(self, message: int, destination: str) -> bytes | None:
-        """What we would have sent for a message, by its id; None where nothing is captured."""
+    async def target(self, message: int, destination: str) -> list[bytes]:
+        """What we would have sent for a message, by its id, part by part; none where nothing is captured."""
         course = self._book.course(destination)
         if course is None:
-            return None
+            return []
         id = course.id
-        found: bytes | None = await self._ledger.read(
+        found: list[bytes] = await self._ledger.read(
             lambda reader: comparisons.captured(reader.connection, message, id)
         )
         return found
@@ -137,12 +137,19 @@ class Kept:
 
 
 def settled(book: ChannelBook, destination: str, seq: int) -> bool:
-    """Whether it is decided what becomes of an input at a destination."""
+    """Whether it is decided what becomes of an input at a destination, of all its parts."""
     course = book.course(destination)
     if course is None:
         return True
-    work = course.open.get((seq, 1, 1))
-    return course.frontier >= seq and (work is None or work.state is State.DEAD)
+    if course.frontier < seq:
+        return False
+    work = course.open.get((seq, 1, 1)) or next((one for one in course.open.values() if _is_of(one, seq)), None)
+    return work is None or work.state is State.DEAD
+
+
+def _is_of(work: OpenWork, seq: int) -> bool:
+    """Whether it is a part of an input's own delivery; a person's replay is another one."""
+    return work.seq == seq and work.delivery == 1
 
 
 def compared_numbers(book: ChannelBook) -> Iterator[tuple[int, int]]:

@@ -24,7 +24,8 @@ TWICE: Final = "message-twice"
 """The path of a message that the old engine sent once more than we."""
 
 MORE: Final = "message-more"
-"""The path of a further output of an input that may have several, of which we make one."""
+"""The path of a further output of an input: the old engine makes it and we do not, or we would send it and it does not
+(`missing_in_legacy`)."""
 
 ORDER: Final = "message-order"
 """The path of a message that the old engine sent after a later one of the same patient."""

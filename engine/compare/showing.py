@@ -6,14 +6,16 @@ it has no values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from engine.compare.answers import compare_answers
 from engine.compare.diff import Comparison, compare
+from engine.compare.keys import Keys, body
+from engine.compare.pairs import pair
 from engine.compare.rules import Rules
-from engine.compare.severity import WHOLE
+from engine.compare.severity import MORE, WHOLE
 from engine.config.model import Channel
 from engine.hl7.peek import peek
 from engine.intake.judge import Flaw
@@ -23,6 +25,7 @@ from engine.ledger.sqlite import comparisons
 from engine.ledger.sqlite.reader import Reader
 
 SHOWN: Final = 10  # examples
+NOTHING: Final = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Showing:
         self._book = book
         self._judge = judge
         self._rules = Rules.of(channel.compare)
+        self._keys = Keys.of(channel.compare, channel.direction)
         self._answer_rules = Rules.of_answers(channel.compare)
 
     def examples(self, row: comparisons.DiscrepancyRow, limit: int = SHOWN) -> list[Example]:
@@ -65,15 +69,28 @@ class Showing:
         control_id, raw = (self._reader.message(id)[4:6]) if id else (None, None)
         if row.tap == "":
             return self._of_answers(row.path, seq, at, id, control_id, raw)
-        legacy = comparisons.output(self._reader.connection, output) if output else None
-        target = self._target(row.tap, id)
+        ours = self._ours(row.tap, id)
         if row.path in WHOLE:
-            ours = None if row.kind == "missing_in_target" and not seq else target
-            return Example(seq, at, control_id, _control_id(legacy), _control_id(ours))
-        if legacy is None or target is None:
-            return Example(seq, at, control_id, None, None)
-        found = compare(legacy, target, self._rules, self._channel.takes)
-        return Example(seq, at, control_id, *_values(found, row.path))
+            legacy = comparisons.output(self._reader.connection, output) if output else None
+            if row.path == MORE and row.kind == "missing_in_legacy":
+                return Example(seq, at, control_id, None, _control_id(ours[-1] if ours else None))
+            return Example(seq, at, control_id, _control_id(legacy), _control_id(ours[0] if ours else None))
+        for legacy, target in self._pairs(row.tap, seq, output, ours):
+            found = compare(legacy, target, self._rules, self._channel.takes)
+            if (values := _values(found, row.path)) != NOTHING:
+                return Example(seq, at, control_id, *values)
+        return Example(seq, at, control_id, *NOTHING)
+
+    def _pairs(self, tap: str, seq: int, output: int, ours: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """What the old engine made of an input beside what we did. output: the first, and the only one that counts
+        unless the tap's inputs may have several."""
+        connection = self._reader.connection
+        several = any(one.name == tap and one.shape == "1:n" for one in self._channel.taps)
+        ids = comparisons.outputs(connection, self._book.id, tap, seq) if several else [output]
+        came = {body(raw): raw for id in reversed(ids) if (raw := comparisons.output(connection, id)) is not None}
+        theirs = list(reversed(came.values()))  # what came twice is one output
+        for one, other in pair(theirs, ours, self._keys.read).both:
+            yield theirs[one], ours[other]
 
     def _of_answers(
         self, path: str, seq: int, at: int, id: int | None, control_id: str | None, raw: bytes | None
@@ -85,16 +102,16 @@ class Showing:
         found = compare_answers(raw, answer, self._judge(raw), self._answer_rules, at // 1_000_000)
         return Example(seq, at, control_id, *_values(found, path))
 
-    def _target(self, tap: str, id: int | None) -> bytes | None:
+    def _ours(self, tap: str, id: int | None) -> list[bytes]:
         forward = next((one.forward.name for one in self._channel.taps if one.name == tap), None)
         destinations = self._channel.target.destinations if self._channel.target else ()
         name = next((one.name for one in destinations if one.endpoint and one.endpoint.name == forward), "")
         course = self._book.course(name)
-        return comparisons.captured(self._reader.connection, id, course.id) if course and id else None
+        return comparisons.captured(self._reader.connection, id, course.id) if course and id else []
 
 
 def _values(found: Comparison, path: str) -> tuple[str | None, str | None]:
-    return next(((one.legacy, one.target) for one in found.differences if one.path == path), (None, None))
+    return next(((one.legacy, one.target) for one in found.differences if one.path == path), NOTHING)
 
 
 def _control_id(raw: bytes | None) -> str | None:

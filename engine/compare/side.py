@@ -28,6 +28,7 @@ class Came(Enum):
     MORE = "more"  # another one for an input that has its own
     FURTHER = "further"  # the same, where an input may have several
     ALONE = "alone"  # it came after all, and the verdict was that neither side makes one
+    PART = "part"  # the same, as long as its input has no verdict: it becomes a part of that
     AGAIN = "again"  # the one before had no answer, and this is its repetition
     NOTHING = "nothing"  # no verdict is due for its input
 
@@ -43,13 +44,15 @@ class Output:
 
 @dataclass(slots=True, eq=False)
 class Case:
-    """An input on its way to a verdict. output: the old engine's. ours: whether our output is there; target: its
-    bytes where they are held in memory. judged: it has its verdict, which may not be durable yet."""
+    """An input on its way to a verdict. outputs: the old engine's. ours: whether all of ours are there; target: the
+    bytes, where it is one and they are held in memory. short: the old engine has made fewer than we so far. judged: it
+    has its verdict, which may not be durable yet."""
 
     slot: Slot
-    output: Output | None = None
+    outputs: tuple[Output, ...] = ()
     ours: bool = False
     target: bytes | None = None
+    short: bool = False
     judged: bool = False
     late: bool = False
 
@@ -66,8 +69,11 @@ class Side:
           one, nothing is missed, but nothing is proved either: the input is reported as not comparable.
     0..1  one or none. Where ours is there and its is not, the same discrepancy: we would send what it keeps back. Where
           both kept it back, ours by a rule, they agree: the input has matched.
-    1:n   one or more. The first is compared with ours; each further one is a discrepancy of its own, `message-more`,
-          and no part of the verdict, since we make one.
+    1:n   one or more. They are compared with ours, each with its own (`pairs`), as soon as there are as many as ours,
+          or their time is over. What one side alone has is a discrepancy, `message-more`: ours is part of the verdict,
+          theirs is one of its own, and so is whatever comes after the verdict.
+
+    Where one is due and we make several, what we would send more is such a discrepancy as well, and no wait.
     """
 
     def __init__(self, tap: str, destination: str | None, correlator: Correlator, shape: Shape = "1:1") -> None:
@@ -123,7 +129,7 @@ class Side:
             return Came.NOTHING, None
         repeats, slot.unanswered = slot.unanswered, not answered
         if case := self._awaited(slot):
-            case.output = output
+            case.outputs = (output,)
             return (Came.LATE if case.late else Came.FIRST), case
         mark = hash(body(raw))
         if slot.silent:
@@ -132,8 +138,17 @@ class Side:
         if slot.body is None:  # it was before this process began, which may have ended before it was answered
             slot.body, repeats = mark, True
         if mark != slot.body and not slot.recorded(mark):
+            if case := self.add(output, seq):
+                return Came.PART, case
             return (Came.FURTHER if self.correlator.several else Came.MORE), None
         return (Came.AGAIN if repeats else Came.TWICE), None
+
+    def add(self, output: Output, seq: int) -> Case | None:
+        """A further output; the case, where its input may have several and has no verdict yet."""
+        case = self.unjudged(seq) if self.correlator.several else None
+        if case is not None:
+            case.outputs += (output,)
+        return case
 
     def unkept(self, seq: int, answered: bool) -> Case | None:
         """An output came that could not be stored; the case, where it would have got its verdict by it."""
@@ -146,7 +161,7 @@ class Side:
     def _awaited(self, slot: Slot) -> Case | None:
         """The case of an input that still waits for its output, or was given up without one."""
         case = self.unjudged(slot.input.seq)
-        if case is not None and case.output is None:
+        if case is not None and not case.outputs:
             return case
         if not slot.missed:
             return None
@@ -156,14 +171,14 @@ class Side:
     def restored(self, output: Output, seq: int) -> Case | None:
         """An output that came before this process began; the case, where it gets its verdict by it."""
         case, slot = self.unjudged(seq), self.correlator.slot(seq)
-        if case is not None and case.output is None:
+        if case is not None and not case.outputs:
             self.correlator.restore(seq)
-            case.output = output
+            case.outputs = (output,)
             return case
         if slot is None or not slot.missed:
             return None
         slot.missed, slot.outputs = False, 1
-        return Case(slot, output, late=True)
+        return Case(slot, (output,), late=True)
 
     def keep_silent(self, seqs: set[int]) -> None:
         """Before this process began, the verdict was that neither side makes an output of them."""

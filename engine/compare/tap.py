@@ -24,6 +24,7 @@ from engine.ledger.model import TapOutput
 from engine.ledger.sqlite.large import LARGE
 from engine.mllp.client import Client
 from engine.mllp.connection import Connection
+from engine.mllp.framing import STORED, Bare
 from engine.mllp.replies import Answered, NotSent, Reply, Written
 from engine.mllp.server import Listener
 from engine.mllp.tls import ServerTls
@@ -322,6 +323,8 @@ class TapPort:
         return told
 
     def _acknowledge(self, payload: bytes) -> bytes:
+        if self.tap.forward.framing.bare:  # as the endpoint would have it
+            return Bare(STORED)
         self._answers += 1
         control_id = f"{self._ledger.term}.{self._book.id}t{self._answers}"
         return acknowledge(peek(payload), "AA", control_id=control_id, at=self._now() // 1_000_000)

@@ -23,6 +23,9 @@ from engine.config.surroundings import Surroundings
 from engine.config.tables import Section
 from engine.config.targets import read_remember, read_target
 
+WORDS = (
+    "the old engine answers by a byte; what we answer ourselves is a message, unless ack: {bare: true} says otherwise"
+)
 NO_ANSWERS = "ack: in a channel with feed:"
 
 
@@ -63,7 +66,7 @@ def read_channel(node: Node, file: str, around: Surroundings, findings: Findings
         phase=phase,
         source=source,
         takes=_takes(section, feed),
-        ack=_ack(section, feed, around, findings, by_old_engine=legacy is not None and legacy.endpoint is not None),
+        ack=_ack(section, feed, source, around, findings, by_old=legacy is not None and legacy.endpoint is not None),
         identity=MappingProxyType(get("identity", {})),
         legacy=legacy,
         target=target,
@@ -77,6 +80,8 @@ def read_channel(node: Node, file: str, around: Surroundings, findings: Findings
         retention=retention,
         remember=read_remember(section.get("remember", ())),
     )
+    if feed is None and legacy and legacy.endpoint and legacy.endpoint.framing.bare and not channel.ack.form.bare:
+        findings.note(section.place("legacy"), WORDS)
     return Read(section, channel)
 
 
@@ -104,12 +109,18 @@ def _takes(section: Section, feed: ReadFeed | None) -> Takes:
 
 
 def _ack(
-    section: Section, feed: ReadFeed | None, around: Surroundings, findings: Findings, *, by_old_engine: bool
+    section: Section,
+    feed: ReadFeed | None,
+    source: Source,
+    around: Surroundings,
+    findings: Findings,
+    *,
+    by_old: bool,
 ) -> Ack:
     if feed:
         return feed.ack
-    default = AUTHORITATIVE if by_old_engine and "files" not in section.places else STORED
-    return read_ack(section.get("ack"), default, around.endpoints, findings)
+    default = AUTHORITATIVE if by_old and "files" not in section.places else STORED
+    return read_ack(section.get("ack"), default, source, around.root, around.endpoints, findings)
 
 
 def _check_ack(section: Section, target: Target | None, findings: Findings) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from yaml.nodes import Node
 
 from engine.config.address import Address
+from engine.config.answers import ack_socket
 from engine.config.edge import Directory, Files, Sftp
 from engine.config.endpoints import Endpoints
 from engine.config.feeds import feed_named
@@ -64,8 +65,10 @@ def _sockets(endpoints: Endpoints, feeds: Mapping[str, Section], channels: Itera
             yield place, on.port, on.host, f"answers_on: of the endpoint '{name}' has"
     for feed in feeds.values():
         yield from _own(feed, "the feed")
+        yield from _acks(feed, own_host(feed), "the feed")
     for channel in channels:
         yield from _own(channel, "the channel")
+        yield from _acks(channel, own_host(channel), "the channel")
         legacy = channel.get("legacy")
         for tap in legacy.get("taps", ()) if legacy else ():
             place, port, host = tap_socket(tap, own_host(channel, feeds.get(feed_named(channel)[1] or "")))
@@ -78,6 +81,13 @@ def _own(section: Section, what: str) -> Iterator[Socket]:
     port = listen.get("port") if listen else None
     if port is not None:
         yield listen.place("port"), port, own_host(section), f"{what} '{section.get('id')}' has"
+
+
+def _acks(section: Section, host: str, what: str) -> Iterator[Socket]:
+    """Where its senders hear our answers."""
+    socket = ack_socket(section, host)
+    if socket is not None and socket[1] is not None:
+        yield socket[0], socket[1], socket[2], f"ack.listen of {what} '{section.get('id')}' has"
 
 
 def check_folders(channels: Iterable[tuple[Section, Channel]], findings: Findings) -> None:

@@ -38,11 +38,13 @@ class Framing:
     appendix C).
     release: of MLLP. In release 2 each side also says on the transport level whether it has stored what came (HL7
     "Transport Specification: MLLP, Release 2"). Its bytes are part of the specification, so it has no others.
+    bare: of a peer that answers by a byte outside of any block: ACK (0x06) for yes, NAK (0x15) for no.
     """
 
     start: bytes = b"\x0b"
     end: bytes = b"\x1c\r"
     release: int = 1
+    bare: bool = False
 
     @property
     def flaw(self) -> tuple[str, str, str] | None:
@@ -60,8 +62,14 @@ class Framing:
             return "end", found, "a byte of its own, or nobody could tell the two"
         if self.release == 2 and (start, end) != (b"\x0b", b"\x1c\r"):
             return "release", "release 2 with other bytes than MLLP's", "no start: and no end: beside it"
+        if self.bare and (not start or self.release == 2 or set(start + end) & set(BARE)):
+            found = "bare answers, 0x06 and 0x15, that this framing would not let be told from blocks"
+            return "start", found, "a start byte, neither of the two in start: and end:, and release 1"
         return None
 
+
+BARE = b"\x06\x15"
+"""ACK and NAK: the answers of a peer that answers by a byte."""
 
 MLLP = Framing()
 
@@ -231,12 +239,14 @@ class AckForm:
 
     codes: table 0008, what stands for what (`{AA: CA}`). kind: the form of MSH-9. err: the form of ERR, by version
     of the message unless named. text: whether MSA-3 and ERR-8 carry a sentence.
+    bare: an answer is a byte outside of any block and nothing else: 0x06 for yes, 0x15 for no.
     """
 
     codes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
     kind: AckType = "auto"
     err: AckError = "auto"
     text: bool = True
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +255,8 @@ class Ack:
 
     source: `authoritative`, `stored`, or the name of a destination of the channel.
     mode: `original` or `enhanced` (HL7 v2 chapter 2, 2.9.2 and 2.9.3), by MSH-15 and MSH-16 where `auto`.
-    to: the endpoint that our answers are sent to; None = on the sender's own connection.
+    to: the endpoint that our answers are sent to. listen: our port at which the sender hears them, on a connection that
+    it makes, in the frames of its messages. None and None = on the sender's own connection.
     """
 
     source: str
@@ -253,6 +264,14 @@ class Ack:
     mode: AckMode = "auto"
     form: AckForm = AckForm()
     to: Endpoint | None = None
+    listen: Listen | None = None
+
+    @property
+    def apart(self) -> str | None:
+        """Where our answers go, for people, if not on the sender's own connection."""
+        if self.listen is not None:
+            return str(self.listen.address)
+        return str(self.to) if self.to is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from engine.config.address import Address
 from engine.config.edge import ACKNOWLEDGES, MLLP, Answers, Framing, Hours, Place, Tls
 
 Unknown = Literal["resend", "park"]
+Dead = Literal["waits", "goes_on", "stops_channel"]
 Probe = Literal["none", "window", "always"]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from yaml.nodes import MappingNode, Node
 
 from engine.config.declared.endpoint import ENDPOINTS
-from engine.config.edge import Answers, Directory, Hours, Listen, Place, Sftp
+from engine.config.edge import Answers, Directory, Framing, Hours, Listen, Place, Sftp
 from engine.config.endpoint import Endpoint
 from engine.config.kinds import ID, address, guessed
 from engine.config.nodes import Findings, compose, described, keys
@@ -18,6 +19,7 @@ from engine.config.sockets import read_client_tls, read_framing, read_listen
 from engine.config.tables import Section
 
 NAME = "a name in channels/endpoints.yaml"
+NAMELESS = "it left out: a byte names no message, so the answer to each is waited for on its own connection"
 
 
 class Endpoints:
@@ -167,7 +169,7 @@ def _endpoint(name: str, section: Section, root: Path, findings: Findings) -> En
     """Everything that the section may hold; of what its table does not know, the defaults. None where it is wrong."""
     before = findings.count
     place = _place(section, root, findings)
-    framing = read_framing(section, findings)
+    framing = _framing(section, findings)
     answers = _answers(section, root, findings)
     tls = read_client_tls(section.get("tls"), root, findings)
     if findings.count != before:
@@ -199,6 +201,16 @@ def _endpoint(name: str, section: Section, root: Path, findings: Findings) -> En
     )
 
 
+def _framing(section: Section, findings: Findings) -> Framing:
+    before, framing = findings.count, read_framing(section, findings)
+    if section.get("answers") != "bare" or findings.count != before:
+        return framing
+    framing = replace(framing, bare=True)
+    if framing.flaw:
+        findings.problem(section.place("answers"), *framing.flaw[1:])
+    return framing
+
+
 def _place(section: Section, root: Path, findings: Findings) -> Place | None:
     if "sftp" not in section.places:
         path = path_in(section, "directory", root)
@@ -228,17 +240,19 @@ def _answers(section: Section, root: Path, findings: Findings) -> Answers:
     if both:
         key = "reject" if "reject" in section.places else "accept"
         findings.problem(section.place(key), f"{both[0]} in accept: and in reject:", "it in one of them")
-    on = section.get("answers_on")
+    on, given = section.get("answers_on"), section.get("answers", True)
     for key in ("answers_on", "ack_mode"):
-        if section.get(key) is not None and section.get("answers") is False:
+        if section.get(key) is not None and given is False:
             findings.problem(section.place(key), f"{key}: with answers: false", "one of them")
+        elif section.get(key) not in (None, "original") and given == "bare":
+            findings.problem(section.place(key), f"{key}: with answers: bare", NAMELESS)
     return Answers(
         accepted,
         rejected,
         section.get("check_control_id", True),
-        section.get("answers", True),
+        given is not False,
         _answers_on(on, root, findings),
-        section.get("ack_mode"),
+        "original" if given == "bare" else section.get("ack_mode"),
     )
 
 

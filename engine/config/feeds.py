@@ -46,7 +46,8 @@ def read_feed(node: Node, file: str, root: Path, endpoints: Endpoints, findings:
     name = legacy.get("mllp") if legacy else None
     endpoint = endpoints.address(legacy.place("mllp"), name, findings) if name else None
     check_from(section.get("ack"), (), findings)
-    ack = read_ack(section.get("ack"), AUTHORITATIVE if "legacy" in section.places else STORED, endpoints, findings)
+    default = AUTHORITATIVE if "legacy" in section.places else STORED
+    ack = read_ack(section.get("ack"), default, source, root, endpoints, findings)
     if section.get("id") is None:
         return None
     whole = findings.count == before

@@ -183,6 +183,26 @@ class OrNone:
 
 
 @dataclass(frozen=True, slots=True)
+class OrWord:
+    """A value, or a word that is read as itself."""
+
+    kind: Kind
+    word: str
+    wanted: str
+
+    def read(self, node: Node, findings: Findings) -> Any:
+        if not isinstance(node, ScalarNode) or node.tag != STR:
+            return self.kind.read(node, findings)
+        if node.value == self.word:
+            return self.word
+        findings.problem(node, described(node), self.wanted)
+        return BAD
+
+    def schema(self) -> Schema:
+        return {"anyOf": [{"const": self.word}, self.kind.schema()]}
+
+
+@dataclass(frozen=True, slots=True)
 class Parsed:
     """Text that a function turns into a value; None from it means that the text is not right.
 

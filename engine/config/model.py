@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from engine.config.address import Address
 from engine.config.edge import Ack, Files, FromFeed, Listen, Source, Takes
-from engine.config.endpoint import Endpoint
+from engine.config.endpoint import Dead, Endpoint
 from engine.config.feed import Feed
 from engine.config.filtering import AS_IT_CAME, Emit, Remember, Rule
 
@@ -98,6 +98,7 @@ class Destination:
     name: unique in its channel; `medplum` or the endpoint's name unless given.
     mapping: a v2 → v2 mapping of its own (MLLP, file); None = the message as it came.
     filter: what it does not get, the target's filter before its own. emit: the control ids of what is sent.
+    dead: what becomes of its lane, or of the whole channel, behind a message that it will never take.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Destination:
     mapping: str | None = None
     filter: tuple[Rule, ...] = ()
     emit: Emit = AS_IT_CAME
+    dead: Dead = "waits"
 
 
 @dataclass(frozen=True, slots=True)

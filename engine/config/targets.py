@@ -98,6 +98,7 @@ def _destination(
         mapping=mapping,
         filter=rules,
         emit=_emit(section.get("emit")),
+        dead=section.get("dead", "waits"),
     )
 
 
@@ -112,7 +113,7 @@ def _medplum(section: Section, rules: tuple[Rule, ...], around: Surroundings, fi
     for key, wanted in (("mapping", "it in target:"), ("emit", "it at a destination with mllp: or file:")):
         if key in section.places:
             findings.problem(section.place(key), f"'{key}' beside medplum:", wanted)
-    for key in ("name", "order_by"):
+    for key in ("name", "order_by", "dead"):
         if key in section.places:
             findings.problem(section.place(key), f"'{key}' beside medplum:", f"it inside: medplum: {{{key}: …}}")
     if not around.medplum:
@@ -128,4 +129,5 @@ def _medplum(section: Section, rules: tuple[Rule, ...], around: Surroundings, fi
         strategy=get("strategy", "anchored"),
         order_by=get("order_by", "patient"),
         filter=rules,
+        dead=get("dead", "waits"),
     )

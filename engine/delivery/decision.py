@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from engine.config.endpoint import Dead
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
 
@@ -26,12 +27,13 @@ class Decision:
 class Manner:
     """How a destination wants its failures treated.
 
-    waits_for_dead: a dead message's lane waits for a person, or goes on.
+    dead: whether a dead message's lane waits for a person, or goes on. Where it stops the channel its lane waits too;
+    the stop itself is the ledger's, since both must be durable together.
     parks_unknown: what may have been taken waits for a person, or is tried again.
     settle_time: seconds after which an attempt without an answer is over; it is not repeated before.
     """
 
-    waits_for_dead: bool = True
+    dead: Dead = "waits"
     parks_unknown: bool = False
     settle_time: float = 0.0
 
@@ -48,8 +50,9 @@ def decide(outcome: Outcome, tries: int, manner: Manner, *, relayed: bool, unkno
         return Decision(State.REFUSED)
     if outcome.result is Result.FILTERED:
         return Decision(State.FILTERED)
-    if outcome.result is Result.NEVER or (negative and tries >= MOST_NEGATIVE_ANSWERS):
-        return Decision(State.DEAD, None, manner.waits_for_dead and not outcome.aside)
+    patient = outcome.passes and manner.dead != "goes_on"  # where nobody waits for a person, nobody waits for this
+    if outcome.result is Result.NEVER or (negative and tries >= MOST_NEGATIVE_ANSWERS and not patient):
+        return Decision(State.DEAD, None, manner.dead != "goes_on" and not outcome.aside)
     wait = backoff(tries, outcome.after, jitter)
     if outcome.result is Result.UNKNOWN:
         if manner.parks_unknown:

@@ -14,28 +14,30 @@ if TYPE_CHECKING:
 class Lanes:
     """The lanes of one course. Empty lanes are not kept."""
 
-    __slots__ = ("_lanes",)
+    __slots__ = ("_known", "_lanes")
 
     def __init__(self) -> None:
         self._lanes: dict[bytes, deque[Work]] = {}
+        self._known: dict[tuple[int, int], Work] = {}  # by number and delivery: of these one part is at work at a time
 
     def __bool__(self) -> bool:
         return bool(self._lanes)
 
     def __contains__(self, work: Work) -> bool:
-        return any(work is each for each in self._lanes.get(work.lanes[0], ()))
+        return self._known.get(_name(work)) is work
 
     def __iter__(self) -> Iterator[Work]:
-        """All work, each once, those of one lane in their order."""
-        seen: set[int] = set()
-        for lane in self._lanes.values():
-            for work in lane:
-                if id(work) not in seen:
-                    seen.add(id(work))
-                    yield work
+        """All work, each once, in the order in which it joined."""
+        return iter(self._known.values())
+
+    def get(self, key: tuple[int, int, int]) -> Work | None:
+        """The work with this number, part and delivery."""
+        work = self._known.get((key[0], key[2]))
+        return work if work is not None and work.key == key else None
 
     def join(self, work: Work) -> None:
         """Stand at the end."""
+        self._known[_name(work)] = work
         for key in work.lanes:
             lane = self._lanes.get(key)
             if lane is None:
@@ -57,6 +59,7 @@ class Lanes:
     def leave(self, work: Work) -> list[Work]:
         """It is through, or gone. Those that may go now."""
         free: list[Work] = []
+        del self._known[_name(work)]
         for key in work.lanes:
             lane = self._lanes[key]
             was_first = lane[0] is work
@@ -86,3 +89,7 @@ class Lanes:
                         looked.append(each)
                     after = after or each is one
         return found
+
+
+def _name(work: Work) -> tuple[int, int]:
+    return work.message.seq, work.delivery

@@ -1,5 +1,5 @@
-"""What a message becomes at a destination that takes HL7 v2: held back by a filter, mapped, split, with control ids of
-ours. The same message gives the same outputs at every attempt."""
+"""What a message becomes at a destination: held back by a filter, mapped, split, with control ids of ours; by the
+mapping of the epoch that the work says. The same message and version give the same outputs at every attempt."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.config.filtering import AS_IT_CAME, Emit
-from engine.config.model import Channel
+from engine.config.filtering import AS_IT_CAME
 from engine.delivery.work import Work
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.sqlite.incarnations import Incarnations
+from engine.mapping.effective import Effective
 from engine.mapping.library import Context, Unmappable
+from engine.mapping.packing import NotKept
 from engine.mapping.v2.emission import emitted
-from engine.mapping.v2.filters import Filter, Filtered
-from engine.mapping.v2.library import V2Mapping
+from engine.mapping.v2.filters import Filtered
 from engine.mapping.v2.tables import Later
+from engine.mapping.versions import Versions
+from engine.observe.events import emit
+from engine.observe.service_events import Fault
 
 Recall = Callable[[str, str, int], Mapping[str, Any] | None]
 """(store, key, message id) → what the newest message before that one brought."""
@@ -34,49 +37,93 @@ class Outputs:
     """Makes the outputs of one channel for one destination."""
 
     def __init__(
-        self, channel: Channel, destination: str, filter: Filter, mapping: Callable[[], V2Mapping] | None, emit: Emit,
-        incarnations: Incarnations, memory: Memory | None,
-    ) -> None:  # fmt: skip
-        """`mapping`: as it is at present, with its tables as they are. `memory`: None where it looks nothing up."""
+        self, channel: str, destination: str, versions: Versions, incarnations: Incarnations, memory: Memory | None
+    ) -> None:
+        """`memory`: None where nobody remembers anything."""
         self._channel = channel
         self._destination = destination
-        self._filter = filter
-        self._mapping = mapping
-        self._emit = emit
+        self._versions = versions
         self._incarnations = incarnations
         self._memory = memory
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._failed: dict[str, Exception] = {}
+
+    def version(self, work: Work) -> str:
+        """Of the mapping by which it is to be made; "" where it goes as it came."""
+        channel = work.message.channel
+        epoch = channel.epoch if work.made_by is None else channel.epochs[work.made_by - 1]  # numbers count from 1
+        route = epoch.routing.route(self._destination)
+        return (route.mapping if route else None) or ""
 
     def ready(self, work: Work) -> asyncio.Future[None] | None:
         """What has to be waited for before `make`; None for nothing."""
-        return self._memory.caught_up(work.message.id) if self._memory is not None else None
+        version = self.version(work)
+        if not version:
+            return None
+        found = self._versions.at_hand(version)
+        if found is None:
+            return self._load(version) if version not in self._failed else None
+        return self._memory.caught_up(work.message.id) if found.recalls and self._memory is not None else None
+
+    def _load(self, version: str) -> asyncio.Task[None]:
+        """Read an earlier version from the ledger, on another thread. Whether that went well, `make` finds out."""
+        task = self._loading.get(version)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._loaded(version), name="an earlier mapping")
+            self._loading[version] = task
+        return task
+
+    async def _loaded(self, version: str) -> None:
+        try:
+            await asyncio.to_thread(self._versions.load, version)
+        except Exception as error:
+            self._failed[version] = error
+        finally:
+            del self._loading[version]
 
     def make(self, work: Work) -> Outcome | None:
-        """Set `work.outputs`; or say what ends the matter instead."""
-        takes, message = self._channel.takes, work.message
+        """Set `work.outputs`, but for those of FHIR, which are made where they are delivered; or say what ends the
+        matter instead."""
+        version = self.version(work)
+        if not version:
+            return None
+        found = self._versions.at_hand(version)
+        if found is None:
+            return self._not_had(version)
         try:
-            reason = self._filter.verdict(message.raw, takes.encoding, takes.undeclared)
-            if reason is not None:
-                return Outcome(Result.FILTERED, reason, local=True)
-            if self._mapping is None and self._emit is AS_IT_CAME:
-                return None
-            made = self._mapping().run(message.raw, self._context(work)) if self._mapping else [message.raw]
+            return self._made(work, found)
         except Later as error:
             return Outcome(Result.NOT_TAKEN, str(error), local=True)
         except Unmappable as error:
             return Outcome(Result.NEVER, str(error), local=True, aside=True)
+
+    def _not_had(self, version: str) -> Outcome:
+        error = self._failed.pop(version, None)
+        if isinstance(error, NotKept):
+            return Outcome(Result.NEVER, f"it is bound to an earlier mapping: {error}", local=True)
+        if error is not None:
+            emit(Fault.of(error))
+        return Outcome(Result.NOT_TAKEN, "the mapping that it is bound to could not be read yet", local=True)
+
+    def _made(self, work: Work, by: Effective) -> Outcome | None:
+        message = work.message
+        reason = by.held_back(message.raw)
+        if reason is not None:
+            return Outcome(Result.FILTERED, reason, local=True)
+        if by.fhir is not None or (by.v2 is None and by.emit == AS_IT_CAME):
+            return None
+        made = by.v2.run(message.raw, self._context(work, by)) if by.v2 is not None else [message.raw]
         if isinstance(made, Filtered):
             return Outcome(Result.FILTERED, made.reason, local=True)
         work.outputs = emitted(
-            made, self._emit, incarnation=self._incarnations.of(message.id), channel=self._channel.id, seq=message.seq,
+            made, by.emit, incarnation=self._incarnations.of(message.id), channel=self._channel, seq=message.seq,
             destination=self._destination, delivery=work.delivery,
         )  # fmt: skip
         return None
 
-    def _context(self, work: Work) -> Context:
-        channel, message, memory = self._channel, work.message, self._memory
-        recall = None if memory is None else lambda store, key: memory.recall(store, key, message.id)
-        return Context(
-            channel=channel.id, connection=channel.connection, identity=channel.identity, timezone=channel.timezone,
-            encoding=channel.takes.encoding, received=message.received, incarnation=self._incarnations.of(message.id),
-            seq=message.seq, undeclared=channel.takes.undeclared, recall=recall,
+    def _context(self, work: Work, by: Effective) -> Context:
+        message, memory = work.message, self._memory
+        return by.context(
+            self._channel, received=message.received, incarnation=self._incarnations.of(message.id), seq=message.seq,
+            recall=None if memory is None else lambda store, key: memory.recall(store, key, message.id),
         )  # fmt: skip

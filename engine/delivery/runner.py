@@ -18,7 +18,7 @@ from engine.delivery.lanes import Lanes
 from engine.delivery.work import Destination, Work
 from engine.ledger.course import Course
 from engine.ledger.interface import Ledger
-from engine.ledger.model import AS_IT_CAME, Message, OpenWork, Settlement, State
+from engine.ledger.model import AS_IT_CAME, MADE, OPEN, Message, OpenWork, Settlement, State
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.routing import Mode
 from engine.observe import delivery_events as events
@@ -66,6 +66,7 @@ class Runner:
         self.last = 0.0  # when the last outcome was heard, in seconds of the event loop's clock
         self._delivered = events.SETTLED.of(course.channel.name, course.name, "delivered")
         self._latency = events.DELIVERY_LATENCY.of(course.channel.name, course.name)
+        course.stops = destination.manner.dead == "stops_channel"
         destination.breaker.listeners.append(self._breaker_changed)
 
     # -- beginning and ending
@@ -85,9 +86,10 @@ class Runner:
         for at in range(0, len(rows), READ_AT_ONCE):
             some = rows[at : at + READ_AT_ONCE]
             found = await self._lanes_of(some)
-            for row in some:
-                if row.key in self.course.open:  # it may have been closed meanwhile
-                    self._restore(row, found[row.key])
+            for key in [row.key for row in some]:
+                row = self.course.open.get(key)
+                if row is not None and self._lanes.get(key) is None:  # not closed meanwhile, nor taken up by others
+                    self._restore(row, found[key])
 
     async def _lanes_of(self, rows: list[OpenWork]) -> dict[tuple[int, int, int], tuple[bytes, ...]]:
         """The lanes in which open work stands. Bytes that a person has changed stand in those of both revisions."""
@@ -128,7 +130,7 @@ class Runner:
         message.id, message.seq = row.message, row.seq
         work = Work(message, self._done, lanes)
         work.part, work.parts, work.delivery, work.revision = row.part, row.parts, row.delivery, row.revision
-        work.tries = row.tries
+        work.tries, work.bound = row.tries, row.bound
         work.unknown = row.state is State.UNKNOWN
         work.since = self._tick()  # it may have been under way until the process before ended
         work.parked = True
@@ -294,7 +296,11 @@ class Runner:
         events.SETTLED.of(self.course.channel.name, self.course.name, State.DUPLICATE.label).n += 1
 
     def _waits(self, work: Work, then: Callable[[Work], None]) -> bool:
-        """Whether its outputs cannot be made yet; `then` is called when they can."""
+        """Whether its outputs cannot be made yet; `then` is called when they can. What is open is made by the newest
+        epoch's mapping, whatever its own epoch is, unless it is bound to another's."""
+        by = work.bound or self.course.channel.epoch.number
+        if work.made_by != by:
+            work.made_by, work.outputs = by, None
         ready = self.destination.ready(work) if work.outputs is None else None
         if ready is None or ready.done():
             return False
@@ -302,8 +308,8 @@ class Runner:
         return True
 
     def _make(self, work: Work) -> Outcome | None:
-        """Have its outputs made. Parts that were sent were of the same outputs: where the mapping has changed since, a
-        person decides."""
+        """Have its outputs made. Parts that were sent were of the same outputs: where the mapping has changed since,
+        and the one that made them is not known, a person decides."""
         if work.outputs is not None:
             return None
         try:
@@ -414,6 +420,9 @@ class Runner:
 
     def _settlement(self, work: Work, state: State, at: int, why: str = "", answer: bytes | None = None) -> Settlement:
         settlement = Settlement(self.course, work.message, state, at, why, answer)
+        if state is State.UNKNOWN:  # what may have been taken goes again as it was
+            work.bound = work.made_by
+        settlement.made_by = work.made_by if state in MADE else work.bound if state in OPEN else None
         if work.parts > 1 or work.delivery > 1 or work.revision > 1:
             settlement.part, settlement.parts = work.part, work.parts
             settlement.delivery, settlement.revision = work.delivery, work.revision
@@ -425,6 +434,7 @@ class Runner:
         if work.part < work.parts:  # the next one is claimed in the same transaction
             work.part += 1
             work.tries, work.unknown, work.parked = 0, False, True
+            work.bound = work.made_by
             self._asked[work.key] = work
             return
         self._delivered.n += 1
@@ -522,10 +532,15 @@ class Runner:
         if not granted:
             if key in self.course.open:  # a freeze, or a barrier: asked again when it is lifted
                 self._held_back[key] = work
+                self._park_followers(work)
             else:  # it was closed by others
                 self._leave(work)
             self.destination.breaker.trial_gone()
-        elif work.message.raw:
+            return
+        row = self.course.open.get(key)
+        if row is not None and row.revision != work.revision:  # an edit in the transaction of the claim, before it
+            self._change(work, row)
+        if work.message.raw:
             self._send(work)
         else:
             self._spawn(self._send_read(work))
@@ -544,10 +559,12 @@ class Runner:
     def forget(self) -> None:
         """Open work was closed by others (a rollback, a person): drop what is no longer there, and go on behind it."""
         gone = [work for work in self._lanes if work.parked and self._closed(work)]
+        gone = [work for work in gone if work.key not in self._asked]  # the answer to its claim says what became of it
         free: dict[tuple[int, int, int], Work] = {}
         for work in gone:
             self._stop_waiting(work)
-            self._asked.pop(work.key, None)
+            if work is self._alone:
+                self._alone = None
             free.pop(work.key, None)
             free |= {each.key: each for each in self._lanes.leave(work)}
         self._go_on(free.values())
@@ -561,23 +578,33 @@ class Runner:
     async def revive(self, key: tuple[int, int, int]) -> None:
         """A person has an open part tried again, as the ledger says already."""
         row = self.course.open.get(key)
-        work = next((work for work in self._lanes if work.key == key), None)
-        if row is None:
+        work = self._lanes.get(key)
+        if row is None or row.state is State.SENDING:  # closed by others; or its own time had come, and it was claimed
             return
-        if work is None:  # its lane went on without it
-            await self.take_up((key,))
+        if work is None:  # its lane went on without it; or it is still to be taken up, in its place
+            if self._started:
+                await self.take_up((key,))
             return
         self._stop_waiting(work)
         work.for_a_person = False
         work.unknown = row.state is State.UNKNOWN
-        work.tries = 0
+        work.tries, work.bound = 0, row.bound
         if work.revision != row.revision:
-            work.revision = row.revision
-            self._lighten(work)
+            self._change(work, row)
         if self._lanes.first(work):
             self._try_again(work)
-        else:
+        elif not work.unknown:  # else its row goes on saying that it may have been taken
             self._park(work)
+
+    def _change(self, work: Work, row: OpenWork) -> None:
+        """A person has made other bytes of it."""
+        work.revision, work.bound = row.revision, row.bound
+        self._lighten(work)
+
+    def behind(self, key: tuple[int, int, int]) -> int:
+        """How many messages wait for an open part in its lanes, also through others."""
+        work = self._lanes.get(key)
+        return len({each.message.seq for each in self._lanes.behind(work)}) if work is not None else 0
 
     def _stop_waiting(self, work: Work) -> None:
         if timer := self._timers.pop(work.key, None):

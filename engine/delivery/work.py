@@ -20,12 +20,13 @@ class Work:
 
     `unknown`: an earlier attempt may have reached the endpoint; `since` is when it was last known to be under way, in
     seconds of the event loop's clock. `outputs`: what the message becomes at the destination, one for each part; None
-    until they are made.
+    until they are made. `made_by`: the epoch by whose mapping they are, or are to be, made: the present one, unless the
+    work is `bound` to another.
     """
 
     __slots__ = (
-        "began", "delivery", "done", "for_a_person", "lanes", "message", "outputs", "parked", "part", "parts",
-        "revision", "since", "tries", "unknown",
+        "began", "bound", "delivery", "done", "for_a_person", "lanes", "made_by", "message", "outputs", "parked",
+        "part", "parts", "revision", "since", "tries", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +37,8 @@ class Work:
         self.lanes = lanes
         self.outputs: Sequence[bytes] | None = None
         self.part = self.parts = self.delivery = self.revision = 1
+        self.made_by: int | None = None
+        self.bound: int | None = None
         self.tries = 0
         self.unknown = False
         self.since = 0.0

@@ -91,8 +91,10 @@ class Cache:
 class Anchors:
     """Resolves the anchors of messages at one server."""
 
-    def __init__(self, client: FhirClient, cache: Cache | None = None) -> None:
+    def __init__(self, client: FhirClient, cache: Cache | None = None, *, incarnations: Sequence[str] = ()) -> None:
+        """incarnations: of the ledger, oldest first."""
         self._client = client
+        self._incarnations = incarnations
         self._cache = Cache() if cache is None else cache
         self._turns = Turns()
 
@@ -198,7 +200,7 @@ class Anchors:
         else:
             existing = orjson.loads(known.stored)
             entry.reference["reference"] = f"{entry.type}/{known.id}"
-        changed = merged(entry, existing, ours, code)
+        changed = merged(entry, existing, ours, code, self._incarnations)
         if changed is not None:
             self._keep(entry, await self._client.update(changed, spent))
 
@@ -223,12 +225,14 @@ def query_for(entry: Entry) -> Query:
     return Query(entry.type, identifiers(entry.key[:1]))
 
 
-def merged(entry: Entry, existing: Resource, ours: Resource, code: str) -> Resource | None:
+def merged(
+    entry: Entry, existing: Resource, ours: Resource, code: str, incarnations: Sequence[str] = ()
+) -> Resource | None:
     """The existing anchor as the message wants it, ready for a PUT (its version still in meta); None: as it is."""
     if entry.type == "Patient" and contradicts(ours, existing):
         raise Trouble(Result.NEVER, "patient: the identifier matches, birth date and name contradict", code="identity")
     policy = entry.policy
-    if policy == "overwrite" and tags.overtaken(existing, code):
+    if policy == "overwrite" and tags.overtaken(existing, code, incarnations):
         policy = "fill"
     result = merge_anchor(existing, ours, policy)
     if result is None:

@@ -17,7 +17,7 @@ import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
-from engine.fhir.failure import Trouble, parse_problem, problem_of, trouble, unreached
+from engine.fhir.failure import Trouble, parse_problem, problem_of, trouble, unanswered
 from engine.fhir.output import Resource
 from engine.fhir.quota import READ, SEARCH, WRITE, Quota
 from engine.fhir.token import Tokens
@@ -240,12 +240,8 @@ class FhirClient:
                 ) as response,
             ):
                 content = await response.read()
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise Trouble(Result.NOT_TAKEN, unreached(error)) from None
-        except aiohttp.InvalidURL:
-            raise Trouble(Result.FAULT, "the base URL is none") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Trouble(_lost(repeatable), f"no answer: {type(error).__name__}") from None
+            raise unanswered(error, writes=not repeatable) from None
         after = self.quota.heard(response.headers.get("RateLimit"), response.status)
         if after is None and response.status == 503:
             after = _seconds(response.headers.get("Retry-After"))

@@ -53,14 +53,17 @@ class Deliverer:
         server_limit: float = SERVER_LIMIT_S,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        incarnations: Sequence[str] = (),
     ) -> None:
+        """incarnations: of the ledger, oldest first, where it was ever restored."""
         self._client = client
         self._endpoint = endpoint
         self._server_limit = server_limit
         self._clock = clock
         self._started = clock()
         limits = limits or Limits()
-        self._anchors = Anchors(client)
+        self._anchors = Anchors(client, incarnations=incarnations)
+        self._incarnations = incarnations
         self._bodies = binary.Bodies(client)
         self._anchored = Anchored(client, limits)
         self._stepwise = Stepwise(client, limits)
@@ -175,7 +178,7 @@ class Deliverer:
         begun = self._anchors.wrote(anchors, tag) or any(tag in marks(found) for found in existing.values())
         late = await self._anchors.settle(anchors, tag, spent)
         try:
-            writes = plan(facts, existing, urns, twins, tag)
+            writes = plan(facts, existing, urns, twins, tag, self._incarnations)
             writes += self._late(late, tag)
             await self._store(bodies, writes, spent)
             if writes or unknown or self._anchors.wrote(anchors, tag) or begun:
@@ -224,7 +227,8 @@ class Deliverer:
 
     def _late(self, entries: Sequence[Entry], tag: str) -> list[Write]:
         """Updates of anchors that refer to facts of this message."""
-        changes = [(entry, merged(entry, self._anchors.current(entry), entry.resource, tag)) for entry in entries]
+        known, order = self._anchors.current, self._incarnations
+        changes = [(entry, merged(entry, known(entry), entry.resource, tag, order)) for entry in entries]
         return [Write(entry, resource) for entry, resource in changes if resource is not None]
 
     async def _write(self, writes: Sequence[Write], anchors: Sequence[Entry], tag: str, spent: Spent) -> None:

@@ -114,8 +114,10 @@ def plan(
     urns: dict[int, str],
     twins: dict[int, list[Entry]],
     code: str,
+    incarnations: Sequence[str] = (),
 ) -> list[Write]:
-    """What is to be written: new facts, and existing ones that this message changes and no later event has written."""
+    """What is to be written: new facts, and existing ones that this message changes and no later event has written.
+    incarnations: of the ledger, oldest first."""
     late = _reports_are_old(entries, existing)
     writes = []
     for entry in entries:
@@ -124,7 +126,7 @@ def plan(
             resource = tags.stamped(entry.resource, code)
             writes.append(Write(entry, resource, urns[id(entry)], twins.get(id(entry), [])))
             continue
-        changed = _changed(entry, found, code, late)
+        changed = _changed(entry, found, code, late or tags.overtaken(found, code, incarnations))
         if changed is not None:
             writes.append(Write(entry, changed))
     return writes
@@ -134,7 +136,7 @@ def _changed(entry: Entry, existing: Resource, code: str, late: bool) -> Resourc
     binary.adopt(existing, entry.resource)
     ours: Resource = orjson.loads(orjson.dumps(entry.resource))  # as a server would read it: plain JSON values only
     result = replace_fact(existing, ours, unite=tags.marks(existing) != [code])
-    if same(result, existing) or _is_old(ours, existing, code, late):
+    if same(result, existing) or _is_old(ours, existing, late):
         return None
     result["meta"] = {
         **tags.merged(existing, ours, code, history=True),
@@ -143,12 +145,10 @@ def _changed(entry: Entry, existing: Resource, code: str, late: bool) -> Resourc
     return result
 
 
-def _is_old(ours: Resource, existing: Resource, code: str, late: bool) -> bool:
+def _is_old(ours: Resource, existing: Resource, late: bool) -> bool:
     """Never an older event over a newer: by the time it was issued, else by the channel's order, else as its report."""
     verdict = older(ours, existing)
-    if verdict is not None:
-        return verdict
-    return late or tags.overtaken(existing, code)
+    return late if verdict is None else verdict
 
 
 def _reports_are_old(entries: Sequence[Entry], existing: dict[int, Resource]) -> bool:

@@ -7,9 +7,10 @@ they never become part of a reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
@@ -149,34 +150,70 @@ def _request_id(outcome: dict[str, Any]) -> str:
     return ""
 
 
-# status → class. What is not here: any other 4xx and 3xx is the endpoint's own fault, any other 5xx is unknown.
-_BY_STATUS: dict[int, Result] = {
-    400: Result.NEVER,
-    408: Result.UNKNOWN,
-    409: Result.NOT_TAKEN,
-    412: Result.NEVER,
-    413: Result.NEVER,
-    422: Result.NEVER,
-    429: Result.NOT_TAKEN,
-}
+class Said(Enum):
+    """Who wrote the answer, as its body shows."""
+
+    ANYTHING = "whatever the body is"
+    OUTCOME = "a FHIR server, by an OperationOutcome"
+    NO_OUTCOME = "a proxy, or another server"
+
+
+class Answered(NamedTuple):
+    """A kind of answer to a request that writes. when: an outcome's code, or who wrote the answer."""
+
+    statuses: Container[int]
+    when: str | Said
+    result: Result
+    why: str
+
+
+class Absence(NamedTuple):
+    """What no answer to a request that writes means, by the error that the HTTP client raised."""
+
+    errors: tuple[type[Exception], ...]
+    result: Result
+    why: str
+
+
+ANSWERS = (
+    Answered((409,), Said.ANYTHING, Result.NOT_TAKEN, "somebody else wrote at the same time: ours was rolled back"),
+    Answered((429,), Said.ANYTHING, Result.NOT_TAKEN, "the quota is used up"),
+    Answered((503,), Said.OUTCOME, Result.NOT_TAKEN, "the server itself says later"),
+    Answered((503,), Said.NO_OUTCOME, Result.UNKNOWN, "a proxy says it too when the server is cut off in mid-work"),
+    Answered((412,), "precondition-failed", Result.NOT_TAKEN, "If-Match: somebody else wrote; read and merge again"),
+    Answered((412,), Said.ANYTHING, Result.NEVER, "several match the condition: a person decides which is meant"),
+    Answered((400,), Said.NO_OUTCOME, Result.FAULT, "no FHIR server wrote it: the address is another's"),
+    Answered((400, 413, 422), Said.ANYTHING, Result.NEVER, "the message will be no other the next time"),
+    Answered((408,), Said.ANYTHING, Result.UNKNOWN, "whoever lost patience did not see what was done"),
+    Answered(range(300, 500), Said.ANYTHING, Result.FAULT, "credentials, rights or address: no message is to blame"),
+    Answered(range(1000), Said.ANYTHING, Result.UNKNOWN, "500, 502, 504: in mid-work; or no status that there is"),
+)
+"""The first row that fits holds. 401 is one that a fresh token was answered with."""
+
+ABSENCES = (
+    Absence((aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError), Result.NOT_TAKEN, "no byte left"),
+    Absence((aiohttp.ClientError, TimeoutError, OSError), Result.UNKNOWN, "bytes may have arrived"),
+)
+"""The first row that fits holds."""
 
 
 def classify(status: int, problem: Problem | None) -> Result:
-    """The class of an answer that is not 2xx, for a request that writes.
+    """The class of an answer that is not 2xx, for a request that writes."""
+    return next(row.result for row in ANSWERS if status in row.statuses and _fits(row.when, problem))
 
-    503 is "not taken" only where the server itself says so by an OperationOutcome: a proxy says 503 also when the
-    server was cut off in mid-work. 400 without one was not written by a FHIR server, so the address is wrong.
-    412 means many matches, or (with If-Match) that somebody else wrote: that is "later".
-    """
-    if status == 503:
-        return Result.NOT_TAKEN if problem else Result.UNKNOWN
-    if status == 400 and problem is None:
-        return Result.FAULT
-    if status == 412 and problem is not None and problem.code == "precondition-failed":
-        return Result.NOT_TAKEN
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    return Result.UNKNOWN if status >= 500 else Result.FAULT
+
+def _fits(when: str | Said, problem: Problem | None) -> bool:
+    if isinstance(when, Said):
+        return when is Said.ANYTHING or (when is Said.OUTCOME) is (problem is not None)
+    return problem is not None and problem.code == when
+
+
+def unanswered(error: Exception, *, writes: bool) -> Trouble:
+    """The end of an attempt that got no answer. A request that only reads never leaves anything unknown."""
+    result = next(row.result for row in ABSENCES if isinstance(error, row.errors))
+    if result is Result.NOT_TAKEN:
+        return Trouble(result, unreached(error))
+    return Trouble(result if writes else Result.NOT_TAKEN, f"no answer: {type(error).__name__}")
 
 
 def trouble(status: int, problem: Problem | None, *, writes: bool, after: float | None = None) -> Trouble:

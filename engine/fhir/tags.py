@@ -6,6 +6,7 @@ changed it, so that its history can be followed; an anchor is written by many an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from engine.fhir.condition import MESSAGE_TAG
@@ -74,11 +75,20 @@ def place(code: str) -> tuple[str, str, int] | None:
     return pieces[0], pieces[1], int(pieces[2])
 
 
-def overtaken(existing: Resource, code: str) -> bool:
-    """Whether a later message of the same channel has written the resource already."""
+def overtaken(existing: Resource, code: str, incarnations: Sequence[str] = ()) -> bool:
+    """Whether a later message of the same channel has written the resource already. incarnations: of the ledger, oldest
+    first; what one numbered came before all that a later one did, whatever the numbers are. Of a ledger that is not
+    among them nothing is known."""
     ours = place(code)
     if ours is None:
         return False
-    return any(
-        theirs is not None and theirs[:2] == ours[:2] and theirs[2] > ours[2] for theirs in map(place, marks(existing))
-    )
+    return any(theirs is not None and _is_later(theirs, ours, incarnations) for theirs in map(place, marks(existing)))
+
+
+def _is_later(theirs: tuple[str, str, int], ours: tuple[str, str, int], incarnations: Sequence[str]) -> bool:
+    if theirs[1] != ours[1]:
+        return False
+    if theirs[0] == ours[0]:
+        return theirs[2] > ours[2]
+    known = theirs[0] in incarnations and ours[0] in incarnations
+    return known and incarnations.index(theirs[0]) > incarnations.index(ours[0])

@@ -16,13 +16,14 @@ from engine.hl7.modes import Wanted, accept_code, wanted
 from engine.hl7.peek import Peek, peek
 from engine.intake.reply import Reply
 from engine.mllp.connection import Connection
+from engine.mllp.framing import NOT_STORED, STORED, Bare
 from engine.mllp.replies import Lost, NotSent
 from engine.mllp.replies import Reply as Sent
 from engine.observe.events import emit
 from engine.observe.intake_events import AnswerUnsent
 
-Elsewhere = Callable[[bytes, Callable[[Sent], None]], None]
-"""Sends an answer on a connection of its own, and tells what became of it."""
+Elsewhere = Callable[[Connection, bytes, Callable[[Sent], None]], None]
+"""Sends the answer to something that came on a connection on another one, and tells what became of it."""
 
 
 class Answering:
@@ -38,7 +39,7 @@ class Answering:
         elsewhere: Elsewhere | None = None,
     ) -> None:
         """`name`: of the channel or feed. `own_id`: a control id for each answer. `now`: microseconds since 1970.
-        `elsewhere`: sends to where `ack.to` says."""
+        `elsewhere`: sends to where `ack.to` or `ack.listen` says."""
         self._name = name
         self._ack = ack
         self._batch = batch
@@ -92,15 +93,15 @@ class Answering:
 
     def give(self, conn: Connection, answer: bytes | None, asks: Wanted, *, commits: bool | None = None) -> bool:
         """Send the last answer to one frame, or none. Whether it went out. An accept acknowledgement always goes on the
-        sender's own connection (2.9.3); where all others go, `ack.to` says. commits: whether it is one, whatever
-        `ack.codes` calls it; None: its code tells."""
+        sender's own connection (2.9.3); where all others go, `ack.to` or `ack.listen` says. commits: whether it is one,
+        whatever `ack.codes` calls it; None: its code tells."""
         if answer is None:
             conn.unanswered()
             return False
         if self._elsewhere is None or (asks.enhanced and (_commits(answer) if commits is None else commits)):
             return conn.send(answer)
         conn.unanswered()
-        self._elsewhere(answer, self._sent)
+        self._elsewhere(conn, answer, self._sent)
         return True
 
     def give_later(self, conn: Connection, answer: bytes) -> None:
@@ -108,11 +109,11 @@ class Answering:
         if self._elsewhere is None:
             conn.transmit(answer)
         else:
-            self._elsewhere(answer, self._sent)
+            self._elsewhere(conn, answer, self._sent)
 
     def _sent(self, written: Sent) -> None:
         if isinstance(written, NotSent | Lost):
-            emit(AnswerUnsent(self._name, str(self._ack.to), written.reason))
+            emit(AnswerUnsent(self._name, str(self._ack.apart), written.reason))
 
     # -- inside
 
@@ -121,6 +122,8 @@ class Answering:
         return self.give(reply.conn, answer, reply.asks, commits=commits)
 
     def _make(self, head: Peek, code: AckCode, error: AckError | None = None) -> bytes:
+        if self._ack.form.bare:
+            return Bare(STORED if code in ("AA", "CA") else NOT_STORED)
         at = self._now() // 1_000_000
         return acknowledge(head, code, control_id=self._own_id(), at=at, error=error, form=self._ack.form)
 
@@ -130,7 +133,7 @@ class Answering:
             return self._make(reply.head, code, error)
         if self._batch == "none":
             return None
-        batch = read_batch(reply.frame)
+        batch = None if self._ack.form.bare else read_batch(reply.frame)
         if batch is None:
             return self._make(reply.head, code, error)
         told = batch.messages if self._batch == "each" or code != "AA" else ()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.config.edge import Ack
+from engine.config.endpoint import Endpoint
 from engine.config.model import Channel
 from engine.hl7.ack import AckCode, parse_ack
 from engine.hl7.peek import Peek
@@ -20,13 +21,16 @@ from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
 from engine.ledger.model import IntakeEvent, Message, Settlement, State
 from engine.ledger.routing import LEGACY
+from engine.mllp.framing import Bare
 from engine.observe import intake_events as events
 from engine.observe.delivery_events import Relayed, RelayLate
 from engine.observe.events import emit
 
 LATER = "application_answer"  # the kind of event that such an answer is kept as
+COMES_TO = 1.0  # seconds until it is known what a destination's time-out has come to: an accept acknowledgement counts
 LATE_AFTER = 30.0  # seconds, where the authority's endpoint does not say how long it may take
 
+ACCEPTS = ("CA", "CE", "CR")  # table 0008: accept acknowledgements
 ANSWERED: dict[State, AckCode] = {State.DELIVERED: "AA", State.REFUSED: "AR", State.DUPLICATE: "AA"}
 
 
@@ -58,13 +62,18 @@ class Inlet:
         self._meters = events.IntakeMeters(channel.id)
         self._awaited: deque[Message] = deque()  # relayed, in the order they came; answered ones are passed over
         self._late_after = 0.0
+        self._bare = False  # the authority answers by a byte outside of any block
 
     def set_phase(self, *, transparent: bool) -> None:
         """Whether the old engine judges the frames; whose answer the sender gets stands in the epoch."""
         self.transparent = transparent
         authority = self.book.epoch.routing.answer_from
         self._relays = authority is not None
-        self._late_after = _patience(self.channel, authority)
+        endpoint = _endpoint(self.channel, authority)
+        self._late_after = endpoint.ack_timeout if endpoint is not None else LATE_AFTER
+        if authority != LEGACY:
+            self._late_after += COMES_TO
+        self._bare = endpoint is not None and endpoint.framing.bare
 
     def answer_by(self, answering: Answering, ack: Ack) -> None:
         """A feed's own way of answering, for all its channels."""
@@ -107,7 +116,7 @@ class Inlet:
             return  # another copy's authority answers
         first = message.repeats
         if first is not None and first.answer is not None:
-            answered = self._answering.relay(reply, first.answer)
+            answered = self._pass_on_again(reply, first.answer)
         else:
             answered = self._answering.accept(reply)
         if answered:
@@ -141,35 +150,51 @@ class Inlet:
         reply.port.make_room(reply.conn)
 
     def _pass_on(self, reply: Reply, settlement: Settlement, code: AckCode) -> bool:
-        if reply.asks.enhanced and settlement.course.name != LEGACY:
-            return self._pass_on_applied(reply, settlement, code)
-        if settlement.answer is not None:
-            if self._another_follows(reply, settlement.answer):
-                reply.conn.expect_more(self._late_after)  # no longer than its first answer may take
-            return self._answering.relay(reply, settlement.answer)
-        if settlement.course.name == LEGACY:  # the message asks for no answer, and the old engine gave none
-            reply.given = True
-            return self._answering.give(reply.conn, None, reply.asks)
-        return self._answering.applied(reply, code, NOT_TAKEN.error if code == "AR" else None)
-
-    def _pass_on_applied(self, reply: Reply, settlement: Settlement, code: AckCode) -> bool:
-        """The accept acknowledgement was ours: what is passed on is a destination's application answer, if its sender
-        wants that. After the destination's own accept acknowledgement it is still to come (`answered_later`)."""
         answer = settlement.answer
-        said = parse_ack(answer) if answer is not None else None
-        if answer is not None and said is not None and said.code in ("AA", "AE", "AR"):
-            if reply.asks.application.on(code == "AA"):
-                return self._answering.relay(reply, answer)
-        elif answer is not None and code == "AA":
-            if any(reply.asks.application) and self._ack.to is None:
-                reply.conn.expect_more(self._late_after)
+        if settlement.course.name != LEGACY:
+            return self._pass_on_applied(reply, answer, code)
+        if answer is None:  # the message asks for no answer, and the old engine gave none
             reply.given = True
             return self._answering.give(reply.conn, None, reply.asks)
-        return self._answering.applied(reply, code, NOT_TAKEN.error if code == "AR" else None)
+        if self._another_follows(reply, answer):
+            reply.conn.expect_more(self._late_after)  # no longer than its first answer may take
+        return self._answering.relay(reply, self._as_it_came(answer))
+
+    def _pass_on_again(self, reply: Reply, answer: bytes) -> bool:
+        """The first answer, for a repeat that does not wait for one of its own."""
+        if self.book.epoch.routing.answer_from in (None, LEGACY) or (reply.asks.enhanced and not self._bare):
+            return self._answering.relay(reply, self._as_it_came(answer))
+        return self._pass_on_applied(reply, answer, "AA")
+
+    def _as_it_came(self, answer: bytes) -> bytes:
+        """An answer from the ledger, where nothing tells a byte from a block that holds it."""
+        return Bare(answer) if self._bare and len(answer) == 1 else answer
+
+    def _pass_on_applied(self, reply: Reply, answer: bytes | None, code: AckCode) -> bool:
+        """A destination's answer. What its sender waits for is the application's: that is passed on as it came, if the
+        sender wants to hear it. In enhanced mode the accept acknowledgement was ours, and after the destination's own
+        the application's is still to come (`answered_later`); in original mode it did not come. What says no more than
+        yes or no (an accept acknowledgement, a bare byte) is said in an answer of ours."""
+        said = parse_ack(answer) if answer is not None else None
+        if answer is not None and not self._bare:
+            if not reply.asks.enhanced:
+                if said is None or said.code not in ACCEPTS:
+                    return self._answering.relay(reply, answer)
+            elif said is not None and said.code in ("AA", "AE", "AR"):
+                if reply.asks.application.on(code == "AA"):
+                    return self._answering.relay(reply, answer)
+            elif code == "AA":
+                if any(reply.asks.application) and self._ack.apart is None:
+                    reply.conn.expect_more(self._late_after)
+                reply.given = True
+                return self._answering.give(reply.conn, None, reply.asks)
+        if code == "AR" and (self._bare or (said is not None and said.code == "CE")):
+            code = "AE"  # a no that may pass
+        return self._answering.applied(reply, code, NOT_TAKEN.error if code != "AA" else None)
 
     def _another_follows(self, reply: Reply, answer: bytes) -> bool:
         """Whether the application's answer is to come on the sender's connection, after this one."""
-        if not reply.asks.enhanced or self._ack.to is not None or not any(reply.asks.application):
+        if not reply.asks.enhanced or self._ack.apart is not None or not any(reply.asks.application):
             return False
         first = parse_ack(answer)
         return first is not None and first.code == "CA"
@@ -260,11 +285,9 @@ class Inlet:
         reply.port.make_room(reply.conn)
 
 
-def _patience(channel: Channel, authority: str | None) -> float:
-    """Seconds after which the authority's answer is late."""
+def _endpoint(channel: Channel, authority: str | None) -> Endpoint | None:
+    """Where the authority is."""
     if authority == LEGACY:
-        endpoint = channel.legacy.endpoint if channel.legacy else None
-    else:
-        found = [each for each in (channel.target.destinations if channel.target else ()) if each.name == authority]
-        endpoint = found[0].endpoint if found else None
-    return endpoint.ack_timeout if endpoint is not None else LATE_AFTER
+        return channel.legacy.endpoint if channel.legacy else None
+    found = [each for each in (channel.target.destinations if channel.target else ()) if each.name == authority]
+    return found[0].endpoint if found else None

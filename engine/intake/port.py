@@ -15,6 +15,7 @@ from engine.hl7.ack import answers, parse_ack
 from engine.hl7.batch import peek_batch
 from engine.hl7.modes import is_acknowledgement
 from engine.hl7.peek import Peek, peek
+from engine.intake.ack_port import AckPort
 from engine.intake.answering import Answering
 from engine.intake.inlet import LATER, Clocks, Inlet
 from engine.intake.judge import BATCH_ENVELOPE, OTHER_TYPE, TOO_LARGE, Flaw
@@ -40,6 +41,7 @@ MOST_BAD = 32  # refused frames and stretches of noise in a row; then the connec
 SLOWLY = 0.25  # seconds
 AGAIN = 60.0  # seconds until it is said again that a peer which is to send cannot be reached
 UNOPENED, CLOSED = NOT_OPEN = "not opened yet", "closed"
+APART = "bytes at the port where our answers are heard"
 NOISE_KEPT = 4096  # bytes of each stretch of noise
 NOISE_EVENTS = 16  # stretches of noise, or frames without an end, kept of one connection
 
@@ -61,9 +63,11 @@ class Port:
         router: Router | None = None,
         tls: ServerTls | ClientTls | None = None,
         budget: Budget | None = None,
+        acks: AckPort | None = None,
     ) -> None:
         """`name`: of the channel, or of the feed, whose first inlet is its default's. `router`: of a feed. `number`
-        gives each connection a number that is never used again."""
+        gives each connection a number that is never used again. `acks`: where its senders hear our answers, if not
+        here."""
         self.name = name
         self.inlets = {inlet.channel.id: inlet for inlet in inlets}
         self.down: str | None = UNOPENED  # why nobody can connect, or whom we connect to is not there
@@ -77,6 +81,9 @@ class Port:
         self._ledger = ledger
         self._clocks = clocks
         self._number = number
+        self._acks = acks
+        if acks is not None:
+            acks.number, acks.refused, acks.heard = number, self.refused, self._heard_apart
         self._fresh: set[Connection] = set()  # connected, and nothing answered yet
         self._quiet = Quiet()
         self._noisy: dict[Connection, int] = {}
@@ -98,25 +105,37 @@ class Port:
 
     async def open(self) -> None:
         """Listen; OSError where the port cannot be had, `down` says why. Or begin to connect: `down` says why there is
-        no connection until there is one."""
+        no connection until there is one. Nobody gets in who could not hear our answers."""
         if isinstance(self.listener, Connector):
             if self.down in NOT_OPEN:
                 self.down, self._told = "not connected yet", ("", 0.0)
             await self.listener.start()
             return
+        if self._acks is not None:
+            await self._had(self._acks)
         try:
-            await self.listener.start()
-        except OSError as error:
-            reason = error.strerror or "not possible"
-            if self.down != reason:
-                emit(events.ListenerFailed(self.name, str(self.listener.address), reason))
-            self.down = reason
+            await self._had(self.listener)
+        except OSError:
+            if self._acks is not None:
+                await self._acks.close()
             raise
         self.down = None
         emit(events.ListenerOpened(self.name, str(self.listener.address)))
 
+    async def _had(self, port: Listener | AckPort) -> None:
+        try:
+            await port.start()
+        except OSError as error:
+            reason = error.strerror or "not possible"
+            if self.down != reason:
+                emit(events.ListenerFailed(self.name, str(port.address), reason))
+            self.down = reason
+            raise
+
     async def close(self, grace: float = 0.0) -> None:
         await self.listener.close(grace)
+        if self._acks is not None:
+            await self._acks.close()
         if self.down is None:
             emit(events.ListenerClosed(self.name, str(self.listener.address)))
         self.down = CLOSED
@@ -190,6 +209,10 @@ class Port:
         conn.commit(False)
         self._answering.refuse(conn, answer, asks)
         self._keep(conn, "too_large", TOO_LARGE.reason, head, size, answer)
+
+    def _heard_apart(self, conn: Connection, data: bytes, size: int) -> None:
+        emit(events.Noise(self.name, conn.peer, size, APART))
+        self._keep_some(conn, "noise", APART, data[:NOISE_KEPT], size)
 
     def unfinished(self, conn: Connection, head: bytes, why: str) -> None:
         emit(events.FrameUnfinished(self.name, conn.peer, len(head), why))
@@ -316,7 +339,7 @@ class Port:
         reply.given = True
         answer = self._answering.refusal(reply.head, reply.asks, flaw.code, flaw.error)
         said = parse_ack(answer) if answer is not None else None
-        code = said.code if said is not None else "nothing"
+        code = said.code if said is not None else "NAK" if answer else "nothing"
         emit(events.FrameRefused(inlet.channel.id, conn.peer, code, flaw.reason, len(payload)))
         event = IntakeEvent(inlet.book, "refused", flaw.reason, now, conn.peer, conn.number, payload[:LARGE],
                             len(payload), answer, reply=reply)  # fmt: skip

@@ -25,10 +25,11 @@ def told(raw: bytes, ack: Ack, batch: Batch) -> str:
         last = ""
     elif whole and batch != "one":
         last = _OF_A_BATCH.get(batch, "{}").format(last)
-    if last and ack.to is not None:
-        last += f" to {ack.to} (whether it was taken there, the log says)"
+    if last and ack.apart is not None:
+        where = "at" if ack.listen is not None else "to"
+        last += f" {where} {ack.apart} (whether it was taken there, the log says)"
     said = ", then ".join(filter(None, (first, last)))
-    usual = ack.mode == "auto" and ack.form == PLAIN and ack.to is None and (not whole or batch == "one")
+    usual = ack.mode == "auto" and ack.form == PLAIN and ack.apart is None and (not whole or batch == "one")
     if not said:
         said = "nothing, as MSH-15 and MSH-16 ask" if not asks.application.success else "nothing"
     return said if usual else said + _BY_OPTIONS
@@ -41,4 +42,6 @@ def committed(raw: bytes, ack: Ack) -> str:
 
 
 def _code(ack: Ack, code: str) -> str:
+    if ack.form.bare:
+        return "0x06"
     return ack.form.codes.get(code, code)

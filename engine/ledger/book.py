@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from engine.ledger.audit import Entry, Head, append
-from engine.ledger.course import SETTLED_STATES, Barrier, ChannelBook, Compared, Course, Hold, Span
+from engine.ledger.course import OURS, POLICY, SETTLED_STATES, Barrier, ChannelBook, Compared, Course, Hold, Span
 from engine.ledger.model import (
     ENDS_ALL,
     FAILED,
@@ -163,6 +163,8 @@ class Book:
             epoch = work.epoch
         elif course.frontier < seq <= course.claim and seq not in course.done:
             epoch = course.spans[0].epoch
+        elif state is State.PARKED:
+            return None  # closed by others just before, by a person say: it waits for nothing any more
         else:
             raise LedgerRuleError(
                 f"{course.channel.name}/{seq} at {course.name}: neither open nor claimed (frontier {course.frontier},"
@@ -171,6 +173,8 @@ class Book:
         following = None
         if state < FIRST_SETTLED:
             self._open_again(settlement, epoch, work.so_far if work is not None else 0)
+            if course.stops and state is State.DEAD:
+                self._stop(settlement, epoch)
         elif settlement.parts == 1:
             self._receipt(settlement, epoch, settlement.part)
             self._count(course, epoch, settlement.delivery, state._value_)
@@ -219,7 +223,7 @@ class Book:
         following = OpenWork(
             seq, part + 1, settlement.delivery, settlement.message.id, epoch,
             State.SENDING if claimed else State.RETRYING, 0, 0, "", True, settlement.parts, counts.value,
-            settlement.revision,
+            settlement.revision, settlement.made_by,
         )  # fmt: skip
         self._put_open(course, following)
         return following.key, claimed
@@ -231,9 +235,21 @@ class Book:
             blocks = False  # a rollback, which may have come in between, has left it to a person: nothing waits for it
         opened = OpenWork(
             *key, settlement.message.id, epoch, settlement.state, settlement.due, settlement.tries, settlement.why,
-            blocks, settlement.parts, so_far, settlement.revision,
+            blocks, settlement.parts, so_far, settlement.revision, settlement.made_by,
         )  # fmt: skip
         self._put_open(settlement.course, opened)
+
+    def _stop(self, settlement: Settlement, epoch: int) -> None:
+        """A message is dead, and its destination's policy stops the channel: no claim from this transaction on.
+        Not where an old engine does the work, whose messages must not wait for ours; nor while a rollback takes the
+        channel back: a person is at it."""
+        channel, at = settlement.course.channel, settlement.at
+        theirs = {channel.epoch.phase, channel.epochs[epoch - 1].phase} - OURS
+        if theirs or channel.hold is not None or (channel.barrier is not None and channel.barrier.shut):
+            return
+        why = f"message {settlement.seq} is dead at {settlement.course.name}"
+        self.hold(channel, Hold(at, POLICY, why, at))
+        self.audit(Entry(at, POLICY, "delivery", "hold", channel.name, why))
 
     def claim_open(self, course: Course, key: tuple[int, int, int]) -> bool:
         """Claim one open part anew, singly. False when it is not there to be claimed, or held back."""
@@ -390,9 +406,10 @@ class Book:
         message = Message(course.channel, b"", 0)
         message.id, message.seq = work.message, work.seq
         blocks = work.blocks and state is not State.PARKED
+        bound = work.bound if state < FIRST_SETTLED else None
         self.settle(
             Settlement(course, message, state, at, why, part=work.part, parts=work.parts, delivery=work.delivery,
-                       revision=work.revision, tries=work.tries, blocks=blocks)
+                       revision=work.revision, tries=work.tries, blocks=blocks, made_by=bound)
         )  # fmt: skip
 
     # -- what people decide
@@ -409,18 +426,23 @@ class Book:
         changed = replace(work, state=state, due=0, tries=0, why=why, blocks=True)
         if revision is not None:
             changed.revision = revision
+        if revision is not None or (not work.so_far and work.delivery == 1):
+            changed.bound = None  # a person may have mended what makes it
         self._put_open(course, changed)
         self._mark(course, work.epoch)
 
-    def replay(self, course: Course, message: int, seq: int, delivery: int, revision: int, why: str) -> OpenKey:
-        """Begin one more delivery of a message, which a person asked for. LedgerRuleError where nothing is due at the
-        destination any more, or this delivery is there already."""
+    def replay(
+        self, course: Course, message: int, seq: int, delivery: int, revision: int, why: str, bound: int | None = None
+    ) -> OpenKey:
+        """Begin one more delivery of a message, which a person asked for; by the mapping of epoch `bound`, if given.
+        LedgerRuleError where nothing is due at the destination any more, or this delivery is there already."""
         key = (seq, 1, delivery)
         epoch = course.channel.epoch.number
         if delivery < 2 or key in course.open or course.mode(seq, delivery) not in (Mode.SEND, Mode.CAPTURE):
             raise LedgerRuleError(f"{course.channel.name}/{seq} cannot be replayed to {course.name}")
         self._touch(course)
-        self._put_open(course, OpenWork(*key, message, epoch, State.RETRYING, 0, 0, why, True, revision=revision))
+        work = OpenWork(*key, message, epoch, State.RETRYING, 0, 0, why, True, revision=revision, bound=bound)
+        self._put_open(course, work)
         self._log.append((course.again, 0, course.again[0]))
         course.again[0] += 1
         self._replayed[course] = None
@@ -486,6 +508,7 @@ class Book:
                         work.parts,
                         work.so_far,
                         work.revision,
+                        work.bound,
                     )
                 )
         return changes, claimed
@@ -531,10 +554,11 @@ class Book:
         course, message, state = settlement.course, settlement.message.id, settlement.state._value_
         self._changes.receipts.append(
             (message, course.channel.id, settlement.seq, course.id, part, settlement.delivery, settlement.revision,
-             epoch, state, settlement.at, self.term, settlement.why or None, settlement.answer)
+             epoch, state, settlement.at, self.term, settlement.made_by, settlement.why or None, settlement.answer)
         )  # fmt: skip
         if settlement.output is not None and settlement.delivery == 1:
-            self._changes.captured.append((message, course.id, part, settlement.output))
+            packed = zlib.compress(settlement.output, 1) if settlement.output else settlement.output
+            self._changes.captured.append((message, course.id, part, packed))
 
     def _count(self, course: Course, epoch: int, delivery: int, state: int) -> None:
         """All parts of one delivery of a message are settled: it counts once."""

@@ -12,12 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.ledger.model import SETTLED, Message, OpenWork
+from engine.ledger.model import SETTLED, Message, OpenWork, State
 from engine.ledger.repeats import Repeats
 from engine.ledger.routing import Epoch, Grant, Mode, Route
 
 SETTLED_STATES = len(SETTLED)
 FOR_EVER = 1 << 62  # above every number
+OURS = frozenset({"live", "retired"})  # phases in which no old engine does the work
+POLICY = "the policy dead: stops_channel"  # who held a channel that stopped by itself
 MOST_AWAITED = 500  # messages of one channel whose senders wait for the authority; the next ones we answer ourselves
 
 
@@ -76,7 +78,7 @@ class Course:
 
     __slots__ = (
         "again", "blocked", "channel", "claim", "done", "frontier", "frontier_id", "gated", "id", "ids", "marked",
-        "name", "open", "paused", "repeated", "runner", "sending", "spans", "stamp", "totals", "window",
+        "name", "open", "paused", "repeated", "runner", "sending", "spans", "stamp", "stops", "totals", "window",
     )  # fmt: skip
 
     def __init__(self, channel: ChannelBook, id: int, name: str, window: int, gated: bool) -> None:
@@ -97,6 +99,7 @@ class Course:
         self.spans: list[Span] = []  # what is still due, oldest first; the first one is the one at work
         self.repeated: dict[int, int] = {}  # numbers still to come to that repeat an earlier one -> the earlier one
         self.stamp = 0
+        self.stops = False  # a message that is dead here stops the channel
         self.marked = 0  # of this transaction: the epoch whose row is to be written
         self.runner: Any = None  # the delivery loop's end of this course
 
@@ -247,6 +250,21 @@ class ChannelBook:
 
     def course(self, name: str) -> Course | None:
         return next((course for course in self.courses if course.name == name), None)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it stopped by itself, behind a dead message."""
+        return self.hold is not None and self.hold.who == POLICY
+
+    def stopping(self) -> list[OpenWork]:
+        """The dead parts for which it stops, each until a person decides."""
+        return [
+            work
+            for course in self.courses
+            if course.stops
+            for work in course.open.values()
+            if work.state is State.DEAD and self.epochs[work.epoch - 1].phase in OURS  # numbers count from 1
+        ]
 
     def released(self) -> int:
         """The highest number that no awaited answer holds back."""

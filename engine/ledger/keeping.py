@@ -8,7 +8,7 @@ needed by a run or a rollback holds back everything from it on.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -102,6 +102,22 @@ def bound(
     return min(found, key=lambda one: one.upto, default=FREE)
 
 
+def needed(channels: Iterable[ChannelBook], kept: Mapping[int, Kept]) -> set[str]:
+    """The versions of mappings by which an output may still be made again: those of the newest epochs, and of each
+    earlier one that has a number at or below its last whose bytes are there. kept: by the ledger's number of a channel.
+
+    What waits is made by the newest epoch's mapping, whatever its own epoch is; so a version has made nothing above the
+    last number of the epoch that names it.
+    """
+    found = set()
+    for channel in channels:
+        gone = kept.get(channel.id, Kept())
+        for epoch, later in zip(channel.epochs, [*channel.epochs[1:], None], strict=True):
+            if later is None or not gone.bytes_gone(later.first - 1):
+                found |= {route.mapping for route in epoch.routing.routes if route.mapping}
+    return found
+
+
 def _whole(channel: ChannelBook, kept: Kept, running: str) -> list[Bound]:
     found = []
     if kept.legal is not None:
@@ -162,10 +178,9 @@ def _uncompared(channel: ChannelBook, compared: Compared) -> list[Bound]:
         if epoch.phase != "parallel" or not epoch.routing.taps:
             continue
         last = later.first - 1 if later else FOR_EVER
-        for tap, watermark in (compared.watermarks or {"": 0}).items():
+        for tap, watermark in compared.watermarks.items():
             if watermark < last:
-                where = f"at {tap}" if tap else "with the old engine's"
-                found.append(Bound(max(watermark, epoch.first - 1), f"what follows is not compared {where} yet"))
+                found.append(Bound(max(watermark, epoch.first - 1), f"what follows is not compared at {tap} yet"))
     if compared.shown is not None:
         found.append(Bound(compared.shown - 1, f"{compared.shown} shows a discrepancy that is open"))
     return found

@@ -38,6 +38,9 @@ class State(IntEnum):
 AS_IT_CAME = b""
 """A captured output that is the message itself: it need not be kept a second time."""
 
+MADE = frozenset((State.DELIVERED, State.CAPTURED, State.FILTERED))
+"""A mapping has made what was sent or kept, or has held it back."""
+
 OPEN = tuple(state for state in State if state < State.DELIVERED)
 SETTLED = tuple(state for state in State if state >= State.DELIVERED)
 FIRST_SETTLED = State.DELIVERED.value
@@ -126,12 +129,13 @@ class Settlement:
     `at` and `due` are microseconds since 1970; `due` says when an open part is to be tried again (0: not by itself).
     `why` is the reason, `answer` the peer's answer; both are kept with the receipt. `blocks`: later messages of the
     lane wait. `parts`: how many outputs the message becomes here; while `part` is not the last of them, its settlement
-    makes the next one the message's open work. `revision`: of the message's bytes, that were sent.
+    makes the next one the message's open work. `revision`: of the message's bytes, that were sent. `made_by`: the epoch
+    by whose mapping it was made, None where nothing was; of what is open: by whose it must be (`OpenWork.bound`).
     """
 
     __slots__ = (
-        "answer", "at", "blocks", "course", "delivery", "due", "message", "output", "part", "parts", "revision", "seq",
-        "state", "tries", "why",
+        "answer", "at", "blocks", "course", "delivery", "due", "made_by", "message", "output", "part", "parts",
+        "revision", "seq", "state", "tries", "why",
     )  # fmt: skip
 
     def __init__(
@@ -151,6 +155,7 @@ class Settlement:
         parts: int = 1,
         delivery: int = 1,
         revision: int = 1,
+        made_by: int | None = None,
     ) -> None:
         self.course = course
         self.message = message
@@ -167,6 +172,7 @@ class Settlement:
         self.parts = parts
         self.delivery = delivery
         self.revision = revision
+        self.made_by = made_by
 
 
 @dataclass(slots=True)
@@ -175,7 +181,9 @@ class OpenWork:
     parts go one after the other, and those behind `part` have not begun.
 
     parts: how many there are, 1 until more are known. so_far: of the parts before this one, the state that counts for
-    the message (`first_of`); 0 where there are none. revision: of the message's bytes, that is to be sent.
+    the message (`first_of`); 0 where there are none. revision: of the message's bytes, that is to be sent. bound: the
+    epoch by whose mapping it must be made, None: the present one's. It is bound to the one by which parts before it
+    went out, by which it may have gone out itself, or for which a replay asked.
     """
 
     seq: int
@@ -191,6 +199,7 @@ class OpenWork:
     parts: int = 1
     so_far: int = 0
     revision: int = 1
+    bound: int | None = None
 
     @property
     def key(self) -> tuple[int, int, int]:

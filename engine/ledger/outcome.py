@@ -28,6 +28,7 @@ class Outcome:
     points: FHIR quota points that the attempt cost.
     trouble: the endpoint as a whole seems to be down or busy, not only this message: counts towards its breaker.
     local: decided here, the endpoint was not asked: says nothing about it.
+    passes: the endpoint says what stands in the way, and that passes: tried again as long as it says so.
     aside: nothing at all can be made of the message (no mapping takes it, it is not text): its lane goes on without it.
     """
 
@@ -39,3 +40,4 @@ class Outcome:
     trouble: bool = False
     local: bool = False
     aside: bool = False
+    passes: bool = False

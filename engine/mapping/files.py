@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from engine.mapping.expression import Condition, Value
 from engine.mapping.model import Block, Decision, Key, Map, MessageMap, Table
 from engine.mapping.problems import Problems, guess
 from engine.mapping.rows import RowReader
-from engine.mapping.source import Source, fields, read, texts
+from engine.mapping.source import Source, documents, fields, read, texts
 
 FOLDERS = ("messages", "segments", "datatypes", "tables")
 _NAME = re.compile(r"([A-Z][A-Z0-9]*)\[([A-Za-z]+(?:\.[A-Za-z]+)*)(?:-[A-Za-z0-9-]+)?\]")
@@ -35,13 +36,24 @@ class Files:
 
 def read_folder(folder: Path, into: Files, problems: Problems) -> None:
     """Add a folder's files to `into`, but for the examples, and for v2/, which has a language of its own."""
-    if not folder.is_dir():
-        return
     reader = _Reader(into, problems)
-    for path in sorted(folder.rglob("*.yaml")):
-        if path.relative_to(folder).parts[0] not in ("examples", "v2"):
-            for source in read(path, str(path), problems):
-                reader.document(source)
+    for path in paths(folder):
+        for source in read(path, str(path), problems):
+            reader.document(source)
+
+
+def paths(folder: Path) -> list[Path]:
+    """The files of a folder that are FHIR mappings or parts of them, in the order in which they are read."""
+    found = sorted(folder.rglob("*.yaml")) if folder.is_dir() else []
+    return [path for path in found if path.relative_to(folder).parts[0] not in ("examples", "v2")]
+
+
+def read_texts(texts: Iterable[tuple[str, str]], into: Files, problems: Problems) -> None:
+    """Add a folder's files, given by name and text, to `into`."""
+    reader = _Reader(into, problems)
+    for name, text in texts:
+        for source in documents(text, name, problems):
+            reader.document(source)
 
 
 def read_tables(folder: Path, into: Files, problems: Problems) -> None:

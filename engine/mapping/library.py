@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from functools import partial
@@ -130,8 +130,9 @@ class _Makers:
 class Library:
     """All mappings by name."""
 
-    def __init__(self, mappings: dict[str, Mapping]) -> None:
+    def __init__(self, mappings: dict[str, Mapping], compiled: Sequence[Compiled] = ()) -> None:
         self._mappings = mappings
+        self._compiled = compiled
         self._accepts = {kind: one for one in mappings.values() for kind in one.accepts}
 
     @staticmethod
@@ -147,7 +148,16 @@ class Library:
             kept = makers.compiled(full=cache is not None)
             if cache and key:
                 compile_cache.write(cache, key, kept)
-        return Library({one.name: Mapping(one, partial(makers.one, one.name)) for one in kept})
+        return _library(kept, makers)
+
+    def data(self) -> list[tuple[Any, ...]]:
+        """All that was compiled, as data that `marshal` takes: what another process needs to map as this one does."""
+        return [one.data() for one in self._compiled]
+
+    @staticmethod
+    def of(data: list[tuple[Any, ...]], shipped: Path, site: Path | None = None) -> Library:
+        """What `data` was made of. The folders are read only where a variant is wanted that was not compiled."""
+        return _library([Compiled.of(each) for each in data], _Makers(shipped, site))
 
     @property
     def names(self) -> list[str]:
@@ -164,6 +174,10 @@ class Library:
     def for_message(self, type: str, trigger: str) -> Mapping | None:
         """The mapping that accepts `ORU^R01`."""
         return self._accepts.get(f"{type}^{trigger}")
+
+
+def _library(compiled: Sequence[Compiled], makers: _Makers) -> Library:
+    return Library({one.name: Mapping(one, partial(makers.one, one.name)) for one in compiled}, compiled)
 
 
 _EDGE_BLANK = re.compile(rb" (?:(?=[|^~&\r\n])|(?<=[|^~&\r\n] ))")

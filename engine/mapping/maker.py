@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import orjson
 
 from engine.mapping.compiled import LANGUAGE, Compiled, pack
 from engine.mapping.emit import Emitter
-from engine.mapping.files import Files, read_folder
+from engine.mapping.files import Files, read_folder, read_texts
 from engine.mapping.model import MessageMap
 from engine.mapping.problems import Problems
 from engine.mapping.program import Program
@@ -30,6 +31,18 @@ def make(folders: list[Path], full: bool) -> tuple[dict[str, Maker], list[Compil
     _check_unused(files, problems)
     problems.check()
     return makers, compiled
+
+
+def make_again(folders: Iterable[Iterable[tuple[str, str]]], names: Collection[str]) -> list[tuple[Maker, Compiled]]:
+    """The maps of these names, from the files of folders that were right once, each by name and text. Raises
+    `MappingError` where this release does not understand them any more."""
+    problems, files = Problems(), Files()
+    for folder in folders:
+        read_texts(folder, files, problems)
+    makers = [Maker(message, files) for name, message in sorted(files.messages.items()) if name in names]
+    found = [(maker, maker.compiled(problems, False)) for maker in makers]
+    problems.check()
+    return found
 
 
 class Maker:

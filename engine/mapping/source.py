@@ -47,13 +47,39 @@ class Source:
         return [[key.content(), value.content()] for key, value in self.pairs()]
 
 
+def as_json(source: Source) -> Any:
+    """What JSON can hold: text, lists and objects, all that the value says but for where it stands."""
+    if source.kind == "scalar":
+        return source.value
+    if source.kind == "list":
+        return [as_json(item) for item in source.items()]
+    return {key.text: as_json(value) for key, value in source.pairs()}
+
+
+def of_json(data: Any, place: Place) -> Source:
+    """The value that `as_json` was made of, all of it at one place."""
+    if isinstance(data, dict):
+        pairs = [(Source(place, key, "scalar"), of_json(value, place)) for key, value in data.items()]
+        return Source(place, pairs, "mapping")
+    if isinstance(data, list):
+        return Source(place, [of_json(item, place) for item in data], "list")
+    return Source(place, data, "scalar")
+
+
 def read(path: Path, shown: str, problems: Problems) -> list[Source]:
     """The documents of a file; what is no YAML is a problem."""
     try:
-        nodes = list(yaml.compose_all(path.read_text(encoding="utf-8"), Loader=_Loader))
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         problems.add(Place(shown, 1, 1), "bytes that are not UTF-8", "a YAML file in UTF-8")
         return []
+    return documents(text, shown, problems)
+
+
+def documents(text: str, shown: str, problems: Problems) -> list[Source]:
+    """The documents of a file's text."""
+    try:
+        nodes = list(yaml.compose_all(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)

@@ -15,7 +15,6 @@ from engine.ledger.routing import LEGACY
 from engine.ledger.sqlite.journal import RunRow
 from engine.migration import drain
 from engine.migration.drain import NOBODY, Carried, Left
-from engine.migration.gate.words import SECOND
 from engine.migration.phases import Phase
 from engine.migration.runs import DONE, Ended, Failed
 from engine.migration.switching import replayed
@@ -47,7 +46,7 @@ class Barriers:
                                      f" (go on: interlock release --connection {row.connection})")  # fmt: skip
         if row.step != "drained":  # said before: whoever sees this step finds the words with it
             await self._conductor.step(id, "drained")
-        while self._conductor.alive(id).deadline > self._world.now():  # noqa: ASYNC110 - the clock announces nothing
+        while self._conductor.left(self._conductor.alive(id)) > 0:  # noqa: ASYNC110 - the clock announces nothing
             await asyncio.sleep(POLL)
         await self._conductor.end(id, DONE, "its time was over: lifted, delivery goes on")
 
@@ -76,14 +75,14 @@ class Barriers:
 
     async def _wait(self, id: int, still: Callable[[RunRow], list[tuple[str, Left]]]) -> None:
         """Until nothing of it is left. Raises Ended, Failed."""
-        began = self._world.now()
+        limit = self._conductor.left(self._conductor.alive(id))
         while True:
             row = self._conductor.alive(id)
             waiting = still(row)
             if not waiting:
                 return
-            self._conductor.runs.say(id, self._waits_for(row, waiting, began))
-            if row.deadline <= self._world.now():
+            self._conductor.runs.say(id, self._waits_for(row, waiting, limit))
+            if self._conductor.left(row) <= 0:
                 raise Failed(f"the time is over: {_listed(waiting)} did not settle")
             await asyncio.sleep(POLL)
 
@@ -99,7 +98,7 @@ class Barriers:
             open_pairs = f"; {unpaired} inputs without an output are listed, not waited for" if unpaired else ""
             said = f"settle: {channel.id} must be quiet for {seconds:.1f} s more{open_pairs}"
             self._conductor.runs.say(id, f"{said} ({WHAT_NOW.format(id=id)})")
-            if row.deadline <= self._world.now():
+            if self._conductor.left(row) <= 0:
                 raise Failed(f"the time is over: {channel.id} was not quiet")
             await asyncio.sleep(min(POLL, seconds))
 
@@ -137,9 +136,8 @@ class Barriers:
                     found.append((name, each))
         return found
 
-    def _waits_for(self, row: RunRow, waiting: list[tuple[str, Left]], began: int) -> str:
-        now = self._world.now()
-        spent, limit = (now - began) / SECOND, max(0.0, (row.deadline - began) / SECOND)
+    def _waits_for(self, row: RunRow, waiting: list[tuple[str, Left]], limit: float) -> str:
+        spent, limit = limit - self._conductor.left(row), max(0.0, limit)
         stuck = [f"{name}/{seq}" for name, each in waiting for seq in each.stuck][:5]
         way_out = "a person" if row.verb == "drain" else "a person, or --carry"
         person = f"; {', '.join(stuck)} want {way_out}" if stuck else ""

@@ -18,11 +18,12 @@ from engine.config.model import Channel
 from engine.config.model import Replay as Policy
 from engine.ledger.audit import Entry
 from engine.ledger.book import Book
-from engine.ledger.course import ChannelBook
+from engine.ledger.course import ChannelBook, Hold
 from engine.ledger.sqlite import journal
 from engine.ledger.sqlite.journal import RunRow
 from engine.ledger.sqlite.loading import LedgerError
 from engine.migration.barriers import Barriers
+from engine.migration.deadlines import Deadlines
 from engine.migration.gate.check import Fact, Subject, Waiver
 from engine.migration.handover import Handover
 from engine.migration.phases import Phase
@@ -60,6 +61,7 @@ class Conductor:
         self.world = world
         self.facts: dict[str, dict[str, Fact]] = {}
         self.waivers: dict[str, dict[str, Waiver]] = {}
+        self.deadlines = Deadlines(world.now, world.tick)
         self.switching = Switching(self)
         self.handover = Handover(self)
         self._barriers = Barriers(self)
@@ -78,6 +80,10 @@ class Conductor:
             self.waivers[names[id]] = {name: Waiver(name, *values) for name, values in waived.items()}
         for row in self.runs.active():
             events.RUNS.of(row.verb).n += 1
+            self.left(row)
+        for book in self._ledger.channels.values():
+            if book.hold is not None:
+                self.left_of_hold(book, book.hold)
         for row in [row for row in self.runs.active() if barred(row) and not self._stands(row)]:
             await self._strike(row)
 
@@ -102,6 +108,16 @@ class Conductor:
     def book(self, channel: str) -> ChannelBook:
         return self._ledger.channels[channel]
 
+    # -- time
+
+    def left(self, row: RunRow) -> float:
+        """Seconds until a run's time is over; from its beginning on, or our start, by a clock that nobody sets."""
+        return self.deadlines.left(row.id, row.started, row.deadline)
+
+    def left_of_hold(self, book: ChannelBook, hold: Hold) -> float:
+        """Seconds until a hold is overdue, and pages; as for a run. It ends by a person's word alone."""
+        return self.deadlines.left(book.name, hold.at, hold.until)
+
     # -- beginning and ending
 
     async def begin(
@@ -122,6 +138,7 @@ class Conductor:
             also(book)
             return []
 
+        self.left(row)
         self.runs.add(row)  # before its barriers are there: who finds one must find its run
         try:
             problems = await self._ledger.transaction(act, ready.sql if ready else ())

@@ -13,7 +13,7 @@ from engine.config.edge import Listen
 from engine.ledger.book import Book
 from engine.ledger.sqlite.journal import RunRow
 from engine.migration.doors import Door
-from engine.migration.gate.words import SECOND, count, listed
+from engine.migration.gate.words import count, listed
 from engine.migration.phases import Phase
 from engine.migration.runs import DONE, FAILED, Ended, Failed
 from engine.migration.steps import BACK, CLOSE, FAR, POLL, WATCH, Ends, TurnBack, named
@@ -54,10 +54,10 @@ class GiveBack:
 
     async def _listener(self, row: RunRow) -> None:
         """Until the old listener is there; for a moment only, where nobody knows whether it could be seen."""
-        began = self._world.now()
+        began = self._world.tick()
         unknown = not row.options["watch"] and not any(row.options["here"].values())
         while absent := await self._absent(row):
-            if unknown and self._world.now() - began > LOOK * SECOND:
+            if unknown and self._world.tick() - began > LOOK:
                 return
             self._handover.going(row.id, f"{absent}: start the old listener now")
             await asyncio.sleep(FAR)
@@ -108,10 +108,10 @@ class GiveBack:
         """Our ports again."""
         ends = Ends(**row.options["ends"])
         await self._legacy(row, ends)
-        until = self._world.now() + AGAIN * SECOND
+        until = self._world.tick() + AGAIN
         every = self._handover.doors(row)
         while shut := [why for door in every if (why := await self._world.open_door(door.channels[0]))]:
-            if self._world.now() > until:
+            if self._world.tick() > until:
                 break
             await asyncio.sleep(POLL)
         ours = f"not ours again yet ({shut[0]}), and tried on" if shut else "ours again"

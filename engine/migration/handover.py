@@ -88,14 +88,13 @@ class Handover:
     def going(self, id: int, said: str) -> None:
         """Say what is waited for. Raises TurnBack where somebody wants it, Failed where the time is over, Ended."""
         row = self.conductor.alive(id)
-        now = self.world.now()
+        left = self.conductor.left(row)
         if ends := self._wanted.pop(id, None):
             raise TurnBack(ends)
         if said:
-            spent, limit = (now - row.started) / SECOND, (row.deadline - row.started) / SECOND
-            what_now = WHAT_NOW.format(id=id)
-            self.conductor.runs.say(id, f"{row.step} {spent:.0f} s of {limit:.0f} s: {said}{what_now}")
-        if row.deadline <= now:
+            limit, what_now = (row.deadline - row.started) / SECOND, WHAT_NOW.format(id=id)
+            self.conductor.runs.say(id, f"{row.step} {limit - left:.0f} s of {limit:.0f} s: {said}{what_now}")
+        if left <= 0:
             raise Failed(f"the time is over: {said}" if said else "the time is over")
 
     async def step(self, row: RunRow, step: str) -> None:

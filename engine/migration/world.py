@@ -33,7 +33,12 @@ class World(Protocol):
     channels: Sequence[Channel]
     feeds: Mapping[str, Feed]
 
-    def now(self) -> int: ...
+    def now(self) -> int:
+        """The wall clock: what is written down, what people agreed on by date and time (a window, `rollback_until`, the
+        end of a waiver or an attestation), and how old a fact is."""
+
+    def tick(self) -> float:
+        """Seconds of a clock that nobody sets: how long something has lasted in this process."""
 
     def routing(self, channel: Channel, phase: Phase) -> Routing:
         """The routing table of a channel in a phase, with the mappings of the running configuration."""
@@ -52,7 +57,8 @@ class World(Protocol):
         long as something of the old engine waits for an answer there."""
 
     def settle_time(self, channel: Channel) -> float:
-        """Seconds of quiet after which nothing of the old engine is on its way any more."""
+        """Seconds of quiet after which nothing of the old engine is on its way any more. They pass by the machine's own
+        clock, as does `quiet_for`: a wall clock that is set makes nothing quiet."""
 
     def unpaired(self, channel: Channel) -> int:
         """Inputs that the comparison still waits for an output of."""

@@ -18,6 +18,9 @@ from engine.mllp.replies import NOT_COMMITTED, Answered, Lost, NotSent, Reply, W
 
 Final = Callable[[bytes], bool]
 
+HEAD = 16 * 1024
+"""Bytes of a frame in which it says that it is an answer, and to what: nobody reads megabytes for that."""
+
 MOST_REMEMBERED = 1024
 """Messages whose answers are known as such after the exchange."""
 
@@ -75,12 +78,20 @@ class Back:
             done(NotSent("closed"))
         self._settle(Lost("closed"))
 
+    def sent_before(self, names: Iterable[str]) -> None:
+        """MSH-10 of what an earlier process may have sent, newest first."""
+        for name in reversed(list(names)):
+            self._remember(name)
+        self._name = ""
+
     # -- from the port
 
     def offer(self, conn: Connection, payload: bytes) -> bool:
         """A frame came on one of the connections. Whether it is what the outstanding message waits for, or belongs to
         it: it is no message of the peer's own then."""
-        answer = self._answers(payload)
+        if self._conn is None and not self._sent:
+            return False
+        answer = self._answers(payload[:HEAD])
         if answer is None:
             return False
         if conn is not self._conn or not self._expects or (answer[1] != self._name and self._sent.get(answer[1])):

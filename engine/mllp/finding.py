@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from engine.config.address import Address
 from engine.config.edge import Framing
 from engine.mllp.dial import NoSource
+from engine.mllp.framing import FILLER, NOT_STORED, STORED
 from engine.mllp.handshake import refused_us
 
 GOOD = ("connected", "answered", "written")
@@ -76,6 +77,8 @@ _SENTENCES = {
     "within {timeout:g} s",
     "peer_speaks_release_2": "{to} speaks release 2 of MLLP, with commit acknowledgements: its framing here is to have "
     "release: 2",
+    "peer_answers_bare": "{to} answered by a byte outside of any frame (0x06 or 0x15): its endpoint here is to have "
+    "answers: bare",
     "bad_frame": "{to} sent back {detail}",
     "answered": "{to} answered",
     "written": "the message was written to {to}, from where no answer is expected",
@@ -131,6 +134,8 @@ def of_bytes(data: bytes, framing: Framing) -> tuple[str, str]:
     """Code and detail for what came instead of a frame."""
     if data.startswith(_TLS_ALERT):
         return "peer_speaks_tls", ""
+    if data.strip(FILLER) in (STORED, NOT_STORED):
+        return "peer_answers_bare", ""
     wanted = " ".join(f"0x{byte:02X}" for byte in framing.end)
     if framing.start:
         wanted = f"0x{framing.start[0]:02X} at the beginning and {wanted} at the end"

@@ -13,6 +13,8 @@ Three rules make the outcome independent of how the network cuts the stream:
 * A start byte inside a block is data (word processors use 0x0B as a line break), unless an HL7 header follows it: then
   the sender began again, and what came before is reported as `Unfinished`.
 
+Where the peer answers by a byte outside of any block (`Framing.bare`), that byte is a frame too, of the type `Bare`.
+
 In release 2 a block that is nothing but ACK (0x06) or NAK (0x15) is no message: the other side says with it whether it
 has stored a block of ours (`Commit`).
 
@@ -30,7 +32,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from engine.config.edge import MLLP, Framing
+from engine.config.edge import BARE, MLLP, Framing
 
 MAX_BYTES = 32 * 1024 * 1024
 """Default limit of one payload, in bytes."""
@@ -48,9 +50,16 @@ _HEADERS = (b"MSH", b"FHS", b"BHS")
 _HEADER_LATER = re.compile(rb"(?<=[\r\n\x00])(?:MSH|FHS|BHS)")
 
 
+_BARE = re.compile(b"[%b]|[^%b]+" % (BARE, BARE))
+
+
+class Bare(bytes):
+    """A payload that stands outside of any block: an answer of one byte, `STORED` or `NOT_STORED`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One whole block, without its framing bytes."""
+    """One whole block, without its framing bytes. Or, as `Bare`, a byte that is an answer."""
 
     payload: bytes
 
@@ -97,7 +106,9 @@ _COMMITS = {STORED: Commit(True), NOT_STORED: Commit(False)}
 
 
 def encode(payload: bytes, framing: Framing = MLLP) -> bytes:
-    """The block that carries `payload`."""
+    """The block that carries `payload`; one that is `Bare` has none."""
+    if type(payload) is Bare:
+        return payload
     if framing is MLLP:
         return b"\x0b%b\x1c\r" % payload
     return framing.start + payload + framing.end
@@ -133,6 +144,7 @@ class Decoder:
     """Finds blocks in a stream of bytes. Each byte is looked at once, however the stream is cut."""
 
     __slots__ = (
+        "_bare",
         "_block",
         "_first",
         "_held",
@@ -158,6 +170,7 @@ class Decoder:
         self._marks = _marks(framing)
         self._mark = self._marks.mark
         self._block: Callable[[bytes], Event] = Frame if framing.release == 1 else _of_release_2
+        self._bare = framing.bare
         self._start = framing.start
         self._first = framing.start or b"none"  # what a read's first byte is compared with
         self._width = len(framing.end)
@@ -216,14 +229,20 @@ class Decoder:
     def _outside(self, data: bytes, at: int, events: list[Event]) -> int:
         start = self._beginning(data, at)
         if start < 0:
-            events.append(Noise(data[at:]))
+            events += self._noise(data[at:])
             return len(data)
         if start > at:
-            events.append(Noise(data[at:start]))
+            events += self._noise(data[at:start])
         self.inside = True
         self.serial += 1
         self.framing += len(self._start)
         return start + len(self._start)
+
+    def _noise(self, data: bytes) -> list[Event]:
+        """Bytes outside of any block, each answer among them as what it is."""
+        if not self._bare:
+            return [Noise(data)]
+        return [Frame(Bare(part)) if part in _COMMITS else Noise(part) for part in _BARE.findall(data)]
 
     def _beginning(self, data: bytes, at: int) -> int:
         """Where the next block begins, -1 where none does."""

@@ -61,10 +61,12 @@ class Listener(Peers):
         probes: Iterable[str] = (),
         tls: ServerTls | None = None,
         budget: Budget | None = None,
+        quiet: float | None = None,
     ) -> None:
         """`handler_factory` gives each new connection its handler; it may give the same one to all.
         `max_bytes`: limit of one message. `frame_timeout`: seconds without a byte in a message.
-        `allow`, `probes`: networks (CIDR); see engine.config.edge.Listen. ValueError where `framing` cannot work."""
+        `allow`, `probes`: networks (CIDR); see engine.config.edge.Listen. `quiet`: seconds without a byte after which a
+        connection is a peer's: `QUIET`, and 0 where peers only hear. ValueError where `framing` cannot work."""
         manner = Manner(framing, max_bytes, frame_timeout, sockets.idle, sockets.keepalive, sockets.one_message, budget)
         super().__init__(handler_factory, manner)
         self.address = address
@@ -72,6 +74,7 @@ class Listener(Peers):
         self._allowed = Allowed(allow)
         self._probes = Networks(probes)
         self._tls = tls
+        self._quiet = QUIET if quiet is None else quiet
         self._listening: list[socket.socket] = []
         self._arriving: dict[str, tuple[asyncio.Task[None], socket.socket]] = {}  # no connection yet, by `ip:port`
         self._resting: asyncio.TimerHandle | None = None
@@ -171,7 +174,7 @@ class Listener(Peers):
         else:
             sock.setblocking(False)
             loop = asyncio.get_running_loop()
-            make = partial(Connection, self, self._factory(), loop, peer, None if probing else QUIET)
+            make = partial(Connection, self, self._factory(), loop, peer, None if probing else self._quiet)
             greet = self._greet(sock, make) if self._tls is None else self._greet_tls(sock, peer, make, self._tls)
             task = loop.create_task(greet, name=f"mllp accept {self.address}")
             self._arriving[peer] = (task, sock)

@@ -41,24 +41,6 @@ OLDEST = METRICS.gauge(
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered(Event):
-    """Counted only."""
-
-    channel: str
-    destination: str
-    seq: int
-    seconds: float
-    points: int = 0
-    level: ClassVar[Level | None] = None
-
-    def count(self) -> None:
-        SETTLED.of(self.channel, self.destination, "delivered").n += 1
-        DELIVERY_LATENCY.of(self.channel, self.destination).observe(self.seconds)
-        if self.points:
-            POINTS.of(self.channel, self.destination).n += self.points
-
-
-@dataclass(frozen=True, slots=True)
 class Refused(Event):
     """The destination said no and the sender was told: the sender owns the matter."""
 

@@ -57,6 +57,7 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
         "verb": CODE,
         "version": CODE,
         "who": REASON,
+        "worker": NUMBER,
     }
 )
 

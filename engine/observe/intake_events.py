@@ -40,7 +40,7 @@ STRAY = METRICS.counter(
     "interlock_stray_acknowledgements_total", "Acknowledgements on the channel's port that nothing waits for", "channel"
 )
 UNSENT = METRICS.counter(
-    "interlock_answers_unsent_total", "Answers that could not be sent to where `ack.to` says", "channel"
+    "interlock_answers_unsent_total", "Answers that could not be sent to where `ack.to` or `ack.listen` says", "channel"
 )
 
 

@@ -61,6 +61,20 @@ class ChannelHeld(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelStopped(Event):
+    """A message is dead, and by its destination's policy nothing more is sent until a person decides."""
+
+    channel: str
+    destination: str
+    seq: int
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = "stopped: message {seq} is dead at {destination}; what comes is stored, and nothing is sent"
+
+    def count(self) -> None:
+        HELD.of(self.channel).n = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelReleased(Event):
     channel: str
     who: str

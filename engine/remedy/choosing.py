@@ -49,6 +49,12 @@ def waits_for_a_person(course: Course, work: OpenWork) -> bool:
     return work.state is State.PARKED and (work.blocks or course.mode(work.seq, work.delivery) is Mode.ASK)
 
 
+def why_open(course: Course, work: OpenWork) -> str:
+    """Why it is open, and that its channel stands still for it."""
+    stops = course.channel.stopped and any(work is each for each in course.channel.stopping())
+    return f"{work.why}; its channel is stopped" if stops else work.why
+
+
 def chosen(books: Mapping[str, ChannelBook], wanted: Chosen) -> list[Item]:
     """The work that is meant, in order. Raises Refused where a message is named that is not open."""
     if not wanted.messages:
@@ -82,10 +88,10 @@ def _of(book: ChannelBook, wanted: Chosen, seq: int | None) -> Iterator[Item]:
 
 
 def _behind(course: Course, work: OpenWork) -> int:
-    """With one lane everything after it; with several only what is parked already is known to wait."""
+    """How many wait for it: with one lane everything after it; with several what has joined them, and is parked."""
     if course.window == 1:
         return course.channel.seq - work.seq if work.blocks else 0
-    return sum(1 for other in course.open.values() if other.state is State.PARKED and not other.blocks)
+    return course.runner.behind(work.key) if course.runner is not None else 0
 
 
 def standing_against_retry(item: Item) -> str | None:

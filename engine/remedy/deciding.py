@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from engine.hl7.peek import peek
 from engine.ledger.audit import Entry
 from engine.ledger.book import Book
-from engine.ledger.model import Message, State
+from engine.ledger.course import ChannelBook
+from engine.ledger.model import Message, OpenWork, State
 from engine.ledger.routing import Grant, Mode
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.migration.refused import Refused
+from engine.observe.events import emit
+from engine.observe.migration_events import ChannelReleased
 from engine.remedy.choosing import Item, standing_against_discard, standing_against_retry
 from engine.remedy.verb import Asked, Plan
 
@@ -38,6 +41,11 @@ class Deciding:
             )
         if unknown := sum(map(_may_have_left, items)):
             plan.lines.append(f"{unknown} of them may have been taken already: the receiver may get them twice")
+        if bound := sum(1 for item in items if _stays_bound(item.work)):
+            plan.lines.append(f"{bound} of them by the mapping that made what went before; a new one is for a replay")
+        if len(items) > bound:
+            plan.lines.append("what is sent is made by the mapping as it is now")
+        plan.lines += _going_on(items)
         return plan
 
     def plan_discard(self, items: Sequence[Item]) -> Plan:
@@ -46,6 +54,7 @@ class Deciding:
             plan.lines.append(f"{channel}: {count} {state} at {name}: never sent there; what waits behind them goes on")
         if begun := [item for item in items if item.work.so_far]:
             plan.lines.append(f"of {len(begun)} the receiver has the first parts already; the others are not sent")
+        plan.lines += _going_on(items)
         return plan
 
     async def plan_edit(self, item: Item, raw: bytes) -> Plan:
@@ -65,6 +74,8 @@ class Deciding:
                 f"{item.place} goes to {item.course.name} with other bytes: {', '.join(changes(before, raw))}"
             )
             plan.lines.append("as it came it stays in the ledger; other destinations are not touched")
+            plan.lines.append("it is made by the mapping as it is now")
+            plan.lines += _going_on([item])
             if item.work.so_far:
                 plan.refused.append("the receiver has parts of it as it was: discard the rest, or retry it as it is")
         return plan
@@ -115,14 +126,14 @@ class Deciding:
         for at in range(0, len(items), MOST_IN_ONE):
             some = items[at : at + MOST_IN_ONE]
 
-            def transaction(book: Book, some: Sequence[Item] = some) -> list[Item]:
+            def transaction(book: Book, some: Sequence[Item] = some) -> tuple[list[Item], list[ChannelBook]]:
                 good = [each for item in some if (each := _as_it_is(item)) and against(each) is None]
                 for item in good:
                     act(book, item)
                     book.audit(self._entry(verb, item, asked))
-                return good
+                return good, self._released(book, good, asked)
 
-            good = await self._ledger.transaction(transaction)
+            good, released = await self._ledger.transaction(transaction)
             done += len(good)
             for item in good:
                 runner = item.course.runner
@@ -132,9 +143,25 @@ class Deciding:
                     await runner.revive(item.key)
                 else:
                     runner.forget()
+            for channel in released:
+                emit(ChannelReleased(channel.name, asked.who))
+                for course in channel.courses:
+                    if course.runner is not None:
+                        course.runner.resume()
         if not done:
             raise Refused("Something else came in between: look again.")
         return done
+
+    def _released(self, book: Book, decided: Sequence[Item], asked: Asked) -> list[ChannelBook]:
+        """The channels that had stopped by themselves and go on, in the transaction that decides the last of what
+        stopped them."""
+        released = []
+        for channel in dict.fromkeys(item.course.channel for item in decided):
+            if channel.stopped and not channel.stopping():
+                book.hold(channel, None)
+                book.audit(Entry(self._now(), asked.who, asked.origin, "release", channel.name, asked.why))
+                released.append(channel)
+        return released
 
     def _entry(self, verb: str, item: Item, asked: Asked) -> Entry:
         before = f"{item.work.state.label}: {item.work.why}" if item.work.why else item.work.state.label
@@ -175,8 +202,27 @@ def _may_have_left(item: Item) -> bool:
     return item.work.state is State.UNKNOWN or (item.work.state is State.PARKED and item.work.blocks)
 
 
+def _stays_bound(work: OpenWork) -> bool:
+    """Whether it is made by an earlier mapping whatever a person does: parts before it went out, or a replay as-was
+    asked for it."""
+    return work.bound is not None and bool(work.so_far or work.delivery > 1)
+
+
 def _left_by_a_rollback(item: Item) -> bool:
     return item.course.mode(item.work.seq, item.work.delivery) is Mode.ASK
+
+
+def _going_on(items: Sequence[Item]) -> list[str]:
+    """What becomes of channels that have stopped by themselves."""
+    lines = []
+    for channel in dict.fromkeys(item.course.channel for item in items):
+        meant = [item.work for item in items]
+        left = [work for work in channel.stopping() if not any(work is each for each in meant)]
+        if channel.stopped and left:
+            lines.append(f"{channel.name}: stays stopped, {len(left)} more are dead where that stops it")
+        elif channel.stopped:
+            lines.append(f"{channel.name}: had stopped by itself, and goes on")
+    return lines
 
 
 def _as_it_is(item: Item) -> Item | None:

@@ -10,34 +10,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from engine.ledger.audit import Entry
 from engine.ledger.book import Book, OpenKey
 from engine.ledger.course import ChannelBook, Course
-from engine.ledger.model import State
-from engine.ledger.routing import Mode
 from engine.ledger.sqlite import replays
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.loading import LedgerError
-from engine.ledger.sqlite.replays import DONE, RUNNING, STOPPED, ReplayRow
+from engine.ledger.sqlite.replays import AS_IS, AS_WAS, DONE, RUNNING, STOPPED, ReplayRow
 from engine.migration.refused import Refused
 from engine.remedy.choosing import waits_for_a_person
+from engine.remedy.planning import Found, look_up, plan, ranges, sort_out
 from engine.remedy.verb import Asked, Plan
 
 MOST = 1_000_000  # messages of one replay
 RETRY = 1.0  # seconds until what could not be written is tried again
-
-
-@dataclass(slots=True)
-class Found:
-    """Numbers of a channel that can be replayed to a destination, and why the others cannot."""
-
-    numbers: list[int]
-    open: int = 0
-    gone: int = 0
-    delivered: int = 0
-    never_due: int = 0
 
 
 class Replaying:
@@ -71,54 +59,17 @@ class Replaying:
 
     # -- planning
 
-    async def look(self, book: ChannelBook, course: Course, numbers: Sequence[int]) -> Found:
-        """Which of these messages can be replayed there."""
-        found = Found([])
-        opened = {key[0] for key in course.open}
+    async def look(self, book: ChannelBook, course: Course, numbers: Sequence[int], mapping: str = AS_IS) -> Found:
+        """Which of these messages can be replayed there. mapping: AS_IS or AS_WAS."""
         stored = await self._ledger.read(lambda r: replays.stored(r.connection, book.id, numbers))
-        kept = self._ledger.kept.get(book.id)
-        for seq in numbers:
-            if seq not in stored or (kept is not None and kept.bytes_gone(seq)):
-                found.gone += 1
-            elif seq in opened or (seq > course.frontier and course.spans and course.spans[0].first <= seq):
-                found.open += 1
-            else:
-                found.numbers.append(seq)
-        ids = [stored[seq] for seq in found.numbers]
-        states = await self._ledger.read(lambda r: replays.states(r.connection, ids, course.id))
-        found.delivered = sum(1 for id in ids if State.DELIVERED in states.get(id, ()))
-        found.never_due = sum(1 for id in ids if id not in states)
+        found = sort_out(course, numbers, stored, self._ledger.kept.get(book.id), mapping)
+        seqs = {stored[seq]: seq for seq in found.numbers}
+        before = await self._ledger.read(lambda r: replays.before(r.connection, list(seqs), course.id))
+        look_up(course, found, {seqs[id]: one for id, one in before.items()}, self._ledger.mappings)
         return found
 
     def plan(self, book: ChannelBook, course: Course, found: Found) -> Plan:
-        plan = Plan("replay", len(found.numbers))
-        route = book.epoch.routing.route(course.name)
-        if route is None or route.mode not in (Mode.SEND, Mode.CAPTURE):
-            plan.refused.append(f"{book.name} sends nothing to {course.name} in phase {book.epoch.phase}")
-        if course.runner is None:
-            plan.refused.append(f"{course.name} is no longer configured in {book.name}")
-        if not found.numbers:
-            plan.refused.append(f"none of these messages can go to {course.name} again{_why(found)}")
-            return plan
-        first, last = found.numbers[0], found.numbers[-1]
-        captured = (
-            " (its output is made and not sent, as the phase says)" if route and route.mode is Mode.CAPTURE else ""
-        )
-        plan.lines.append(
-            f"{len(found.numbers)} messages of {book.name} ({first} … {last}) go to {course.name} once more, in their"
-            f" order, by the mapping as it is now{captured}"
-        )
-        if found.delivered:
-            plan.lines.append(f"{found.delivered} of them were delivered there already: the receiver gets them again")
-        if found.never_due:
-            plan.lines.append(f"{found.never_due} of them were never due there")
-        if later := book.seq - last:
-            plan.lines.append(
-                f"{later} later messages of {book.name} may have been delivered: old contents may come after newer ones"
-            )
-        if skipped := _why(found):
-            plan.lines.append(f"left out{skipped}")
-        return plan
+        return plan(book, course, found)
 
     # -- acting
 
@@ -126,12 +77,12 @@ class Replaying:
         self._last += 1
         row = ReplayRow(
             self._last, book.name, course.name, ranges(found.numbers), 0, len(found.numbers), 0, RUNNING, asked.who,
-            asked.why, asked.origin, self._now(), None,
+            asked.why, asked.origin, self._now(), None, found.mapping,
         )  # fmt: skip
 
         def act(ledger: Book) -> None:
             ledger.put("put_replay", *row.values(book.id))
-            what = json.dumps({"replay": row.id, "numbers": row.numbers, "count": row.total})
+            what = json.dumps({"replay": row.id, "numbers": row.numbers, "count": row.total, "mapping": row.mapping})
             subject = f"{book.name} to {course.name}"
             ledger.audit(Entry(row.at, asked.who, asked.origin, "replay", subject, asked.why, "", what))
 
@@ -191,11 +142,12 @@ class Replaying:
         def act(ledger: Book) -> list[OpenKey]:
             keys = []
             kept = self._ledger.kept.get(book.id)
-            for seq, (message, last, revision) in found.items():
+            for seq, last in found.items():
                 if kept is not None and kept.bytes_gone(seq):
                     continue
-                delivery = max([2, last + 1, *(key[2] + 1 for key in course.open if key[0] == seq)])
-                keys.append(ledger.replay(course, message, seq, delivery, revision, f"replay {id}"))
+                delivery = max([2, last.delivery + 1, *(key[2] + 1 for key in course.open if key[0] == seq)])
+                bound = last.made_by if row.mapping == AS_WAS else None
+                keys.append(ledger.replay(course, last.message, seq, delivery, last.revision, f"replay {id}", bound))
             ledger.put("put_replay", *replace(row, upto=numbers[-1], begun=row.begun + len(keys)).values(book.id))
             return keys
 
@@ -218,23 +170,3 @@ class Replaying:
 
         await self._ledger.transaction(act)
         return ended
-
-
-def ranges(numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Rising numbers as stretches, first and last of each."""
-    found: list[tuple[int, int]] = []
-    for seq in numbers:
-        if found and found[-1][1] == seq - 1:
-            found[-1] = (found[-1][0], seq)
-        else:
-            found.append((seq, seq))
-    return tuple(found)
-
-
-def _why(found: Found) -> str:
-    reasons = []
-    if found.open:
-        reasons.append(f"{found.open} still open there: retry those")
-    if found.gone:
-        reasons.append(f"{found.gone} not there, or their bytes pruned")
-    return f" ({'; '.join(reasons)})" if reasons else ""

@@ -159,7 +159,8 @@ class Comparisons:
         if tapped is None or not tapped.attributes:
             return
         if settlement.state in OURS:  # where the output is not kept apart, it is the frame as it came
-            tapped.comparer.captured(settlement.seq, course.name, settlement.output or settlement.message.raw)
+            raw = settlement.output or settlement.message.raw
+            tapped.comparer.captured(settlement.seq, course.name, raw, settlement.part, settlement.parts)
         elif course is course.channel.relay:
             if settlement.state in NOTHING_COMES:
                 tapped.comparer.refused(settlement.seq)

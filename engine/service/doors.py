@@ -18,6 +18,7 @@ from engine.delivery.sender import Job
 from engine.hl7.ack import parse_ack
 from engine.hl7.charset import Undecodable, decode
 from engine.hl7.peek import peek
+from engine.intake.ack_port import AckPort
 from engine.intake.answering import Answering, Elsewhere
 from engine.intake.files import FileSource
 from engine.intake.inlet import Clocks, Inlet
@@ -57,6 +58,7 @@ class Doors:
         self._number = number
         self._spawn = spawn
         self._backs: dict[str, Back] = {}  # lines back to a channel's senders
+        self._acks: dict[str, AckPort] = {}  # where senders hear our answers, by channel or feed
         self._answers = 0
         self.budget = Budget()
         self._opening: dict[str, asyncio.Task[Any]] = {}
@@ -122,7 +124,7 @@ class Doors:
         tls = self._certificates.server(name, source.tls) if listens else self._certificates.client(name, source.tls)
         port = Port(
             name, source, takes, inlets, answering, self._ledger, self._clocks, self._number, router=router, tls=tls,
-            budget=self.budget,
+            budget=self.budget, acks=self._acks.get(name),
         )  # fmt: skip
         port.pass_on = lambda payload: self._pass_on(name, payload)
         port.back = self._backs.get(name)
@@ -135,12 +137,15 @@ class Doors:
 
     def _answering(self, name: str, ack: Ack, takes: Takes) -> Answering:
         elsewhere = self._elsewhere(ack.to) if ack.to else None
+        if ack.listen is not None:
+            acks = self._acks[name] = AckPort(ack.listen, self._certificates.server(f"{name}/acks", ack.listen.tls))
+            elsewhere = acks.send
         return Answering(name, ack, takes.batch, self._own_id, self._clocks.now, elsewhere)
 
     def _elsewhere(self, to: Endpoint) -> Elsewhere:
         """Our answers get none themselves."""
         sender = self._ways.sender(to)
-        return lambda answer, sent: sender.send(Job(answer, to.ack_timeout, sent, expects=False))
+        return lambda conn, answer, sent: sender.send(Job(answer, to.ack_timeout, sent, expects=False))
 
     def _own_id(self) -> str:
         """Of our own answers: unique in this process, which is all that MSH-10 of an acknowledgement is asked to be."""

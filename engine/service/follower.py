@@ -29,7 +29,8 @@ BUSY_MESSAGES = 16  # in one commit: senders are waiting side by side
 BUSY_SECONDS = 0.02  # that one commit takes
 TIDY_EVERY = 600.0  # seconds
 SET_BACK = 24 * 3600 * 1_000_000  # microseconds: later messages may seem so much older, where a clock was wrong
-RETRY = 1.0  # seconds until what could not be written is tried again
+RETRY = 1.0  # seconds until what could not be written is tried again; then twice as long, and so on
+LONGEST_RETRY = 60.0
 MOST_UNREAD = 200_000  # messages that a search by key reads itself
 CHUNK = 64  # candidates read at a time
 
@@ -96,14 +97,16 @@ class Follower:
 
     async def _complete(self, filling: Filling, block: int) -> None:
         """No message of this block is to come: write its keys, and go on with the block of the next message."""
+        wait = RETRY
         while not filling.empty:
             rows = await self._ledger.read(lambda _: filling.rows())
             try:
-                await self._ledger.transaction(lambda book: None, rows)
+                await self._ledger.transaction(lambda book: None, rows, beside=True)
                 break
             except LedgerError as error:
                 emit(FollowerWaits(str(error)))
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, LONGEST_RETRY)
         self._filling = Filling(block)  # only now: until then the keys are found in memory
 
     # -- what is gone
@@ -121,9 +124,11 @@ class Follower:
         try:
             if 0 <= written < low >> search.BLOCK:
                 block = low >> search.BLOCK
-                await self._ledger.transaction(lambda book: None, tuple((sql, (block,)) for sql in search.FORGET))
+                await self._ledger.transaction(
+                    lambda book: None, tuple((sql, (block,)) for sql in search.FORGET), beside=True
+                )
             while await self._ledger.read(lambda reader: remembered.expired(reader.connection, oldest)):
-                await self._ledger.transaction(lambda book: None, ((remembered.PRUNE, (oldest,)),))
+                await self._ledger.transaction(lambda book: None, ((remembered.PRUNE, (oldest,)),), beside=True)
         except LedgerError as error:
             emit(FollowerWaits(str(error)))
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from engine.config.model import Configuration
@@ -53,6 +54,7 @@ PAGES: Final = 32  # given back in one transaction
 AT_ONCE: Final = 10  # channels looked at without a pause
 SAMPLED: Final = 256  # rows that the size of a class is estimated from, in a dry run
 KINDS: Final = (CAPTURED, RAW, OUTPUTS, EVENTS, RECEIPTS)
+NO_TAPS: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 DECIDED: Final = ("live", "retired")  # phases in which nobody has to decide any more about what `live` would refuse
 
 
@@ -79,14 +81,17 @@ class Keeping:
         audit: float,
         clock: Callable[[], int],
         running: Callable[[str], str] = lambda channel: "",
+        taps: Mapping[str, Sequence[str]] = NO_TAPS,
     ) -> None:
         """keeps: by channel; those without are kept whole. audit: seconds that the audit chain is kept. clock:
-        microseconds since 1970. running: which run of a channel goes on, in words."""
+        microseconds since 1970. running: which run of a channel goes on, in words. taps: by channel, those at which it
+        is compared now."""
         self._ledger = ledger
         self._keeps = keeps
         self._audit = audit
         self._clock = clock
         self._running = running
+        self._taps = taps
         self._thread = ThreadPoolExecutor(1, "ledger-keeping")
         self._turn = asyncio.Lock()  # one look at a time, and none while a backup is made
         self._connection: sqlite3.Connection | None = None
@@ -104,7 +109,8 @@ class Keeping:
         """As the files say."""
         kept = {channel.id: channel.retention for channel in configuration.channels}
         keeps = {id: Keep(one.raw, one.captured, one.receipts, one.events) for id, one in kept.items()}
-        return cls(ledger, keeps, configuration.service.audit, clock, running)
+        taps = {channel.id: [tap.name for tap in channel.taps] for channel in configuration.channels}
+        return cls(ledger, keeps, configuration.service.audit, clock, running, taps)
 
     async def run(self) -> None:
         """Look again and again."""
@@ -152,6 +158,7 @@ class Keeping:
             for kind in KINDS:
                 await self._class(kind, now, done)
             await self._prune_audit(now)
+            await self._ledger.drop_mappings()
             await self._give_back(done)
         for (channel, kind), rows in done.rows.items():
             emit(Pruned(channel, kind, rows, done.size[channel, kind]))
@@ -200,7 +207,13 @@ class Keeping:
     def _bound(self, book: ChannelBook, kind: str, now: int, facts: Compared) -> Bound:
         kept, keep = self._ledger.kept[book.id], self._keeps[book.name].of(kind)
         earlier = min(now, self._clock())  # by which the end of a rollback's time was set
-        return bound(book, kind, keep, earlier, kept, facts, self._running(book.name))
+        return bound(book, kind, keep, earlier, kept, self._compared(book, facts), self._running(book.name))
+
+    def _compared(self, book: ChannelBook, facts: Compared) -> Compared:
+        """What is compared still. A tap that was taken out of the channel's file has rows, and will never get any
+        further; without any tap there is nobody who could settle a discrepancy."""
+        taps = self._taps.get(book.name, ())
+        return Compared({tap: facts.watermarks.get(tap, 0) for tap in taps}, facts.shown if taps else None)
 
     async def _remove(self, kind: str, now: int, parts: Sequence[Part], rules: Mapping[int, str]) -> list[Part]:
         """In one transaction; those that are gone."""

@@ -17,7 +17,8 @@ from engine.config.edge import Connect, Files, Listen
 from engine.config.endpoint import Endpoint
 from engine.config.feed import Feed
 from engine.config.model import Channel, Destination, Tap
-from engine.ledger.course import ChannelBook
+from engine.ledger.course import POLICY, ChannelBook
+from engine.ledger.model import Settlement
 from engine.ledger.routing import LEGACY, Routing
 from engine.ledger.sqlite import journal
 from engine.migration.doors import source_of
@@ -26,7 +27,10 @@ from engine.migration.gate.watch import is_monitoring
 from engine.migration.gate.window import inside
 from engine.migration.peers import Here, Socket, here, kernel, plain
 from engine.migration.phases import Phase, routing
+from engine.migration.runs import ABORTED, HANDOVERS
 from engine.migration.world import Seen
+from engine.observe.events import emit
+from engine.observe.migration_events import ChannelStopped
 
 if TYPE_CHECKING:
     from engine.service.service import Service
@@ -57,6 +61,9 @@ class Moves:
 
     def now(self) -> int:
         return time.time_ns() // 1000
+
+    def tick(self) -> float:
+        return time.monotonic()
 
     def routing(self, channel: Channel, phase: Phase) -> Routing:
         return routing(channel, phase, self._service.ways.versions(channel))
@@ -217,6 +224,21 @@ class Moves:
         if inlet is None or book.relay is None or book.relay.runner is None or book.hold is None:
             return  # behind a barrier, what awaits an answer goes on
         inlet.answer_awaited(book.relay.runner.taken)
+
+    def died(self, settlement: Settlement) -> None:
+        """A message is dead. Where that has stopped its channel, what goes on with the channel ends, as by a hold of a
+        person, and who awaits a relayed answer hears ours."""
+        course, hold = settlement.course, settlement.course.channel.hold
+        if hold is None or (hold.who, hold.at) != (POLICY, settlement.at):
+            return
+        name = course.channel.name
+        emit(ChannelStopped(name, course.name, settlement.seq))
+        conductor = self._service.conductor
+        for row in conductor.runs.of([name]):
+            if row.verb not in HANDOVERS:
+                self.spawn(conductor.end(row.id, ABORTED, f"{name} stopped: {hold.why}"), f"end of run {row.id}")
+        if channel := next((each for each in self.channels if each.id == name), None):
+            self.frozen(channel)
 
     def resumed(self, channel: Channel) -> None:
         for course in self._book(channel).courses:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import State
 from engine.ledger.sqlite import replays
-from engine.ledger.sqlite.replays import ReplayRow
+from engine.ledger.sqlite.replays import AS_IS, ReplayRow
 from engine.migration.refused import Refused
 from engine.migration.selection import Selector, select
-from engine.remedy.choosing import Chosen, Item, chosen, waits_for_a_person
+from engine.remedy.choosing import Chosen, Item, chosen, waits_for_a_person, why_open
 from engine.remedy.deciding import Deciding
 from engine.remedy.replaying import MOST
 from engine.remedy.verb import Asked, Plan
@@ -81,11 +81,11 @@ class Remedies:
 
     async def replay(
         self, channel: str, destination: str, *, numbers: list[tuple[int, int]], search: dict[str, Any] | None,
-        who: str, reason: str, origin: str, dry_run: bool, confirm: int | None,
+        who: str, reason: str, origin: str, dry_run: bool, confirm: int | None, mapping: str = AS_IS,
     ) -> dict[str, Any]:  # fmt: skip
         book, course = self._course(channel, destination)
         meant = await self._found(channel, search) if search is not None else _numbers(numbers, book.seq)
-        found = await self._replaying.look(book, course, meant)
+        found = await self._replaying.look(book, course, meant, mapping)
         plan = self._replaying.plan(book, course, found)
         if dry_run:
             return _answer(plan)
@@ -164,7 +164,7 @@ def _row(item: Item, received: int | None) -> dict[str, Any]:
     return {
         "channel": course.channel.name, "seq": work.seq, "destination": course.name, "part": work.part,
         "parts": work.parts, "delivery": work.delivery, "revision": work.revision, "state": work.state.label,
-        "person": waits_for_a_person(course, work), "why": work.why, "tries": work.tries,
+        "person": waits_for_a_person(course, work), "why": why_open(course, work), "tries": work.tries,
         "due": iso(work.due) if work.due else None, "received": iso(received) if received else "",
         "behind": item.behind,
     }  # fmt: skip
@@ -177,6 +177,6 @@ def _answer(plan: Plan, done: int = 0, row: ReplayRow | None = None) -> dict[str
 def _replay(row: ReplayRow) -> dict[str, Any]:
     return {
         "id": row.id, "channel": row.channel, "destination": row.destination, "total": row.total, "begun": row.begun,
-        "state": row.state, "who": row.who, "why": row.why, "at": iso(row.at),
+        "state": row.state, "who": row.who, "why": row.why, "at": iso(row.at), "mapping": row.mapping,
         "ended": iso(row.ended) if row.ended else None,
     }  # fmt: skip

@@ -15,8 +15,10 @@ from typing import Any
 
 from engine.config.feed import Feed
 from engine.config.model import Channel, Configuration
+from engine.delivery.destinations.whole import Wholes
 from engine.delivery.outputs import Memory
 from engine.delivery.runner import Runner
+from engine.delivery.workers.lock import DeliveryLock
 from engine.intake.inlet import Clocks
 from engine.ledger.audit import Entry
 from engine.ledger.course import ChannelBook, Course
@@ -44,6 +46,7 @@ from engine.service.keeping import Keeping
 from engine.service.moments import now_us
 from engine.service.moves import PAGE_EVERY, Moves
 from engine.service.remembering import Remembering
+from engine.service.reminding import remind
 from engine.service.ways import Ways
 
 SWEEP = 0.2  # seconds between looks for late answers
@@ -84,6 +87,9 @@ class Service:
         still_open = sum(course.unsettled() for book in books for course in book.courses)
         messages = sum(book.seq for book in books)
         emit(LedgerOpened(str(self.ledger.path), self.ledger.incarnation, self.ledger.term, messages, still_open))
+        self.delivery = DeliveryLock(self.ledger.path)
+        self.ways.incarnations = self.ledger.incarnations.names
+        self.ways.hire(self.delivery)
         self.ledger.on_unwritable = self._unwritable
         self.ledger.on_fatal = self._fatal
         self.follower = Follower(self.ledger)
@@ -94,6 +100,7 @@ class Service:
         conflicts = [text for channel in self.configuration.channels for text in self._conflicts(channel)]
         if conflicts := conflicts + [text for feed in self.configuration.feeds for text in self._half_ours(feed)]:
             await self.ledger.close()
+            self.delivery.release()
             raise StartError("\n".join(conflicts))
         self.moves = Moves(self)
         self.conductor = Conductor(self.moves)
@@ -103,11 +110,13 @@ class Service:
         )  # fmt: skip
         self.ways.back, self.ways.answered = self.doors.back, self._answered
         self.ways.later = Afterwards(self.ledger, self.doors.inlets, self.ways.meanings, now_us).heard
-        self.ways.books = self._books
+        self.ways.books, self.ways.wholes = self._books, Wholes(self.ledger)
         self.replaying = Replaying(self.ledger, now_us)
         self.keeping = Keeping.of(self.configuration, self.ledger, now_us, self._running)
         self.comparisons = Comparisons(self.ledger, self.ways, now_us, self._number, self.spawn)
         await self.conductor.load()
+        self.ways.kept = self.ledger.keep_mappings
+        await self.ways.keep()
         await asyncio.gather(*(self._open_epoch(channel) for channel in self.configuration.channels))
         self.remembering = Remembering(self.ledger, self.ways.remembers())
         self.ways.memory = Memory(self.remembering.recall, self.remembering.caught_up)
@@ -123,10 +132,13 @@ class Service:
             self._build(channel)
         for feed in self.configuration.feeds:
             self.doors.join(feed)
-        for runner in self.runners:
-            self.spawn(runner.start(), "runner")
+        if self.delivery.held:
+            self._begin()
+        else:
+            self.spawn(self._begin_later(), "delivery lock")
         await self.comparisons.open()
         await self.ways.open(self.spawn)
+        await remind(self.configuration, self.ledger, self.doors)
         await self.doors.open()
         self.spawn(self.ways.certificates.watch(), "certificates")
         self.spawn(self._sweep(), "sweep")
@@ -161,6 +173,7 @@ class Service:
         if self.remembering is not None:
             self.remembering.close()
         await self.ledger.close()
+        self.delivery.release()
 
     # -- building
 
@@ -257,6 +270,7 @@ class Service:
     async def follow(self, channel: Channel) -> None:
         """An epoch was opened: the courses that it needs, and how frames are judged."""
         self.comparisons.moved(channel.id)
+        await self.delivery.acquire()
         made = self._missing_runners(channel)
         self.runners += made
         for runner in made:
@@ -268,6 +282,14 @@ class Service:
         """A destination that the configuration no longer has: what is due there goes nowhere, and must be seen."""
         if left := course.unsettled():
             emit(Stranded(course.channel.name, course.name, left))
+
+    def _begin(self) -> None:
+        for runner in self.runners:
+            self.spawn(runner.start(), "runner")
+
+    async def _begin_later(self) -> None:
+        await self.delivery.acquire()
+        self._begin()
 
     def _number(self) -> int:
         self._sockets += 1
@@ -306,6 +328,8 @@ class Service:
         for settlement in commit.settled:
             if settlement.delivery > 1:
                 self.replaying.settled(settlement.course)
+            if settlement.state is State.DEAD:
+                self._guarded(self.moves.died, settlement)
             if settlement.message.reply is not None and settlement.course is settlement.course.channel.relay:
                 self._guarded(doors.settled, settlement)
         if comparisons.channels:
@@ -386,7 +410,10 @@ class Service:
         late = False
         while True:
             await asyncio.sleep(TABLES_EVERY)
-            late |= await self.ways.refresh()
+            try:
+                late |= await self.ways.refresh()
+            except Exception as error:  # looked at again at the next turn
+                emit(Fault.of(error))
             if late:
                 late = False
                 for channel in self.configuration.channels:
@@ -405,8 +432,8 @@ class Service:
             return
         for book in self.ledger.channels.values():
             hold = book.hold
-            if hold is not None and hold.until < now_us():
-                emit(HoldOverdue(book.name, hold.who, (now_us() - hold.until) / 1e6))
+            if hold is not None and (left := self.conductor.left_of_hold(book, hold)) < 0:
+                emit(HoldOverdue(book.name, hold.who, -left))
 
     async def _quiet(self, deadline: float) -> None:
         """Wait a moment for what is on the way."""

@@ -22,6 +22,7 @@ from engine.ledger.routing import LEGACY, Epoch
 from engine.ledger.sqlite import later, retention
 from engine.ledger.sqlite.reader import Receipt
 from engine.migration.refused import Refused
+from engine.remedy.choosing import why_open
 from engine.service.moments import iso, now_us
 from engine.service.searching import Searching
 from engine.service.service import Service
@@ -56,6 +57,8 @@ class View:
             "ledger": str(self._ledger.path),
             "writable": self._ledger.unwritable is None,
             "balanced": all(row["balanced"] for row in rows),
+            "delivering": self._service.delivery.held,
+            "workers": workers.told if (workers := self._service.ways.workers) else {},
             "channels": channels,
             "answers": [
                 {
@@ -170,6 +173,7 @@ class View:
             "ledger": unwritable or "",
             "listeners": listeners,
             "destinations": {name: breaker.reason if breaker.open else "" for name, breaker in breakers.items()},
+            "workers": workers.told if (workers := self._service.ways.workers) else {},
         }
 
     def scraped(self, agent: str) -> None:
@@ -299,7 +303,7 @@ def _open_rows(book: ChannelBook, message: int) -> list[dict[str, Any]]:
         {
             "destination": course.name, "part": work.part, "delivery": work.delivery,
             "revision": work.revision, "state": work.state.label,
-            "at": iso(work.due) if work.due else "", "reason": work.why, "answer": None,
+            "at": iso(work.due) if work.due else "", "reason": why_open(course, work), "answer": None,
         }
         for course in book.courses
         for work in list(course.open.values())
@@ -321,7 +325,7 @@ def _relayed(epoch: Epoch, receipts: Sequence[Receipt]) -> str | None:
     for destination, _, _, _, state, _, why, answer, _ in receipts:
         if destination == epoch.routing.answer_from and answer and (why == "relayed" or state is State.REFUSED):
             parsed = parse_ack(answer)
-            return parsed.code if parsed else None
+            return parsed.code if parsed else f"0x{answer.hex()}" if len(answer) == 1 else None
     return None
 
 
@@ -344,7 +348,7 @@ def _hold(book: ChannelBook) -> dict[str, Any] | None:
     hold = book.hold
     if hold is None:
         return None
-    return {"who": hold.who, "why": hold.why, "since": iso(hold.at), "until": iso(hold.until)}
+    return {"stopped": book.stopped, "who": hold.who, "why": hold.why, "since": iso(hold.at), "until": iso(hold.until)}
 
 
 def _epoch(book: ChannelBook, seq: int) -> Epoch:

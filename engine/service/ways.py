@@ -3,53 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from engine.config.edge import ACKNOWLEDGES, Ack, AckMode, Answers, Place
 from engine.config.endpoint import Endpoint
-from engine.config.filtering import AS_IT_CAME
-from engine.config.model import Channel, Configuration, Destination, Target
+from engine.config.model import Channel, Configuration, Destination
 from engine.config.shipped import shipped_mappings
 from engine.delivery.answer_port import AnswerPort
+from engine.delivery.attempt import Carrier
 from engine.delivery.breaker import Breaker
+from engine.delivery.carrier import AT_ONCE
 from engine.delivery.decision import Manner
 from engine.delivery.destinations.file import FileDestination
-from engine.delivery.destinations.medplum import AT_ONCE, WINDOW, MedplumDestination, Project
+from engine.delivery.destinations.medplum import WINDOW, MedplumDestination, Project
 from engine.delivery.destinations.mllp import Later, MllpDestination
+from engine.delivery.destinations.whole import Wholes
 from engine.delivery.feed import FeedDestination, FeedLink
 from engine.delivery.hours import Schedule
 from engine.delivery.line import Line
 from engine.delivery.outputs import Memory, Outputs
 from engine.delivery.sender import Sender
 from engine.delivery.work import Destination as Way
-from engine.fhir.client import FhirClient
-from engine.fhir.deliverer import Deliverer
-from engine.fhir.output import Output
+from engine.delivery.workers.lock import DeliveryLock
+from engine.delivery.workers.pool import AHEAD, Workers
 from engine.files.folder import Folder
 from engine.files.places import folder_of
 from engine.hl7.ack import parse_ack
-from engine.hl7.batch import read_batch
-from engine.hl7.peek import Peek, peek
 from engine.ledger.course import ChannelBook
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome
 from engine.ledger.routing import LEGACY
 from engine.ledger.sqlite.incarnations import Incarnations
+from engine.ledger.sqlite.mappings import KeptMapping, read_from
 from engine.ledger.sqlite.remembered import Kept
-from engine.mapping.library import Context, Library, Mapping, Unmappable
+from engine.mapping.effective import Effective
+from engine.mapping.library import Library
+from engine.mapping.packing import Packer, Sources
 from engine.mapping.problems import MappingError, Problems
 from engine.mapping.v2.channels import check
-from engine.mapping.v2.filters import Filter
 from engine.mapping.v2.library import V2Library
 from engine.mapping.v2.memory import Memories
+from engine.mapping.versions import Versions
 from engine.mllp.back import Back
 from engine.mllp.client import Client
 from engine.observe.delivery_events import StrayAnswer
 from engine.observe.events import emit
 from engine.observe.service_events import TableBroken, TableRead, TableStale
+from engine.service.carriers import carrier_to, is_mapped, setup
 from engine.service.certificates import Certificates
 from engine.service.moments import now_us
 from engine.service.opening import keep_opening, opened
@@ -57,7 +59,10 @@ from engine.service.remembering import Rule
 
 # The old engine gets everything again that it may not have taken, and a message that it will never take stops nobody:
 # it answered its sender itself before, and the sender went on.
-LEGACY_MANNER = Manner(waits_for_dead=False)
+LEGACY_MANNER = Manner("goes_on")
+
+
+KeepMappings = Callable[[Iterable[str], Callable[[str], KeptMapping]], Awaitable[None]]
 
 
 def _nowhere(channel: str) -> Line:
@@ -70,6 +75,14 @@ async def _unknown(message: Message) -> Outcome | None:
 
 def _unheard(destination: str, message: Message, reply: Any, answer: bytes) -> None:
     raise ValueError(f"nobody hears the later answers of {destination}")
+
+
+async def _kept_nowhere(versions: Iterable[str], made: Callable[[str], KeptMapping]) -> None:
+    raise ValueError("mappings are kept nowhere")
+
+
+def _all(present: Mapping[str, Mapping[str, Effective]]) -> Iterable[Effective]:
+    return (each for of_channel in present.values() for each in of_channel.values())
 
 
 def _says_no(answer: bytes) -> bool:
@@ -118,7 +131,12 @@ class Ways:
         self.later: Callable[[str, Message, Any, bytes], None] = _unheard  # destination, and as `Later`
         self.answered: Callable[[Message], Awaitable[Outcome | None]] = _unknown
         self.books: Callable[[str], Iterable[ChannelBook]] = _no_books
+        self.wholes: Wholes | None = None
+        self.incarnations: Sequence[str] = ()  # of the ledger, oldest first
+        self.kept: KeepMappings = _kept_nowhere
         self.v2 = V2Library({}, {})
+        self.mappings = Versions(partial(read_from, configuration.service.ledger))
+        self.workers: Workers | None = None  # None: messages are mapped in this process
         self.memory: Memory | None = None
         self._stale: set[str] = set()  # tables that are too old, and this was said
         self._configuration = configuration
@@ -130,7 +148,7 @@ class Ways:
 
     def prepare(self) -> None:
         """Raises MappingError."""
-        if any(self._maps(channel) for channel in self._configuration.channels):
+        if any(map(is_mapped, self._configuration.channels)):
             settings = self._configuration.service
             cache = settings.ledger.with_suffix(".mappings")  # beside the ledger, like the token: this user's alone
             self.library = Library.load(shipped_mappings(), settings.mappings, cache)
@@ -139,26 +157,38 @@ class Ways:
         self.v2 = V2Library.load(shipped_mappings(), self._configuration.service.mappings)
         if problems := check(self._configuration.channels, self.v2):
             raise MappingError(problems)
+        self._sources = Sources(shipped_mappings(), self._configuration.service.mappings)
+        self._present = self._effective(self.v2)
+        self.mappings.use(_all(self._present))
+
+    def hire(self, lock: DeliveryLock) -> None:
+        """Have as many workers as the settings say, where there is something to map. They start with `open`."""
+        count = self._configuration.service.workers
+        if count and any(map(is_mapped, self._configuration.channels)):
+            told = setup(self._configuration, self.library, self.incarnations)
+            self.workers = Workers(count, "engine.service.worker", told, lock)
+
+    async def keep(self) -> None:
+        """Have what makes outputs kept, before an epoch names it. After `prepare`."""
+        await self._keep(self._present)
+
+    async def _keep(self, present: Mapping[str, Mapping[str, Effective]]) -> None:
+        by_version = {each.version: each for each in _all(present) if each.version}
+        await self.kept(by_version, Packer(by_version, self._sources))
+
+    def _effective(self, v2: V2Library) -> dict[str, dict[str, Effective]]:
+        """Channel → destination → what makes the outputs there."""
+        return {
+            channel.id: {
+                each.name: Effective.of(channel, each, self.library, v2)
+                for each in (channel.target.destinations if channel.target else ())
+            }
+            for channel in self._configuration.channels
+        }
 
     def versions(self, channel: Channel) -> dict[str, str]:
-        """Destination → content hash of what maps for it."""
-        if channel.target is None:
-            return {}
-        found = {each.name: self._version(channel.target, each) for each in channel.target.destinations}
-        return {name: version for name, version in found.items() if version}
-
-    def _version(self, target: Target, destination: Destination) -> str:
-        """Of all that makes the outputs for a destination; empty where it gets messages as they came."""
-        parts: list[str] = []
-        if destination.kind == "medplum":
-            used = [target.mapping] if target.mapping else self.library.names
-            parts += [self.library.mapping(each).version for each in used]
-        if destination.mapping:
-            parts.append(self.v2.mapping(destination.mapping).version)
-        parts += [f"{rule.drop} {rule.when.text} {rule.reason}" for rule in destination.filter]
-        if destination.emit != AS_IT_CAME:
-            parts.append(repr(destination.emit))
-        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16] if parts else ""
+        """Destination → the version of what makes its outputs; not where it gets messages as they came."""
+        return {name: each.version for name, each in self._present.get(channel.id, {}).items() if each.version}
 
     def windows(self, channel: Channel) -> dict[str, int]:
         """Destination → how many messages may be on the way at once."""
@@ -168,25 +198,19 @@ class Ways:
         """Channel → what its messages bring that others may look up."""
         return {each.id: _rule(each) for each in self._configuration.channels if each.remember}
 
-    def _outputs(self, channel: Channel, destination: Destination, incarnations: Incarnations) -> Outputs | None:
-        """What makes the outputs for a destination; None where it gets messages as they came."""
-        if not (destination.mapping or destination.filter or destination.emit != AS_IT_CAME):
-            return None
-        problems = Problems()
-        keep = Filter.of(destination.filter, problems)
-        problems.check()
-        name, mapping, memory = destination.mapping, None, None
-        if name:
-            mapping = lambda: self.v2.mapping(name)  # noqa: E731 - its tables change
-            memory = self.memory if self.v2.mapping(name).recalls else None
-        return Outputs(channel, destination.name, keep, mapping, destination.emit, incarnations, memory)
+    def _outputs(self, channel: Channel, destination: Destination, incarnations: Incarnations) -> Outputs:
+        return Outputs(channel.id, destination.name, self.mappings, incarnations, self.memory)
 
     async def refresh(self) -> bool:
         """Read the tables of v2 mappings anew where their files have changed. Whether a mapping is another one now."""
         fresh, news = await asyncio.to_thread(self.v2.refreshed)
         for each in news:
             emit(TableRead(each.table) if each.kind == "read" else TableBroken(each.table, each.text))
-        changed, self.v2 = fresh is not self.v2, fresh
+        if changed := fresh is not self.v2:
+            present = self._effective(fresh)
+            await self._keep(present)
+            self.v2, self._present = fresh, present
+            self.mappings.use(_all(present))
         stale = {each.table for each in fresh.stale(now_us())}
         for table in stale - self._stale:
             emit(TableStale(table))
@@ -197,13 +221,8 @@ class Ways:
         """The message types that `live` takes; None where nothing is mapped and any will do."""
         if channel.takes.accepts:
             return frozenset(channel.takes.accepts)
-        if channel.target is None or not self._maps(channel):
-            return None
-        names = [channel.target.mapping] if channel.target.mapping else self.library.names
-        return frozenset(kind for name in names for kind in self.library.mapping(name).accepts)
-
-    def _maps(self, channel: Channel) -> bool:
-        return channel.target is not None and any(each.kind == "medplum" for each in channel.target.destinations)
+        fhir = (each.fhir for each in self._present.get(channel.id, {}).values())
+        return next((each.accepts for each in fhir if each is not None), None)
 
     def destination(self, channel: Channel, name: str, incarnations: Incarnations) -> Way | None:
         """The way to a destination of a channel; None where the configuration no longer has it."""
@@ -216,7 +235,7 @@ class Ways:
         endpoint = found.endpoint
         if endpoint is None:
             return self._medplum(channel, found, incarnations)
-        manner = Manner(parks_unknown=endpoint.on_unknown == "park")
+        manner = Manner(found.dead, endpoint.on_unknown == "park")
         outputs = self._outputs(channel, found, incarnations)
         if found.kind == "file":
             return self._file(channel, endpoint, manner, outputs)
@@ -231,7 +250,7 @@ class Ways:
         if endpoint is None:
             return None
         if endpoint.place is not None:
-            return self._file(channel, endpoint, LEGACY_MANNER)
+            return self._file(channel, endpoint, LEGACY_MANNER, wholes=self.wholes)
         if feed := channel.feed:
             carrier = self._feeds.get(feed)
             if carrier is None:
@@ -273,10 +292,13 @@ class Ways:
             self.links[name] = self._sender(channel.legacy.endpoint, 1)
         return self.links.get(name)
 
-    def _file(self, channel: Channel, endpoint: Endpoint, manner: Manner, outputs: Outputs | None = None) -> Way:
+    def _file(
+        self, channel: Channel, endpoint: Endpoint, manner: Manner, outputs: Outputs | None = None,
+        wholes: Wholes | None = None,
+    ) -> Way:  # fmt: skip
         assert endpoint.place is not None
         folder, breaker = self.place(endpoint.place), self.breaker(endpoint)
-        return FileDestination(channel.id, endpoint, folder, breaker, manner, outputs)
+        return FileDestination(channel.id, endpoint, folder, breaker, manner, outputs, wholes)
 
     def place(self, place: Place) -> Folder:
         """A folder, one for all who use it."""
@@ -332,7 +354,10 @@ class Ways:
         return line
 
     async def open(self, spawn: Callable[[Any, str], Any]) -> None:
-        """Open the ports where endpoints answer; one that cannot be had is tried again until it can."""
+        """Start the workers, and open the ports where endpoints answer; one that cannot be had is tried again until it
+        can."""
+        if self.workers is not None:
+            self.workers.start()
         for port in self.answer_ports.values():
             if not await opened(port):
                 spawn(keep_opening(port), port.name)
@@ -377,6 +402,8 @@ class Ways:
             await folder.close()
         for project in self.projects.values():
             await project.close()
+        if self.workers is not None:
+            await self.workers.close()
 
     def _medplum(self, channel: Channel, destination: Destination, incarnations: Incarnations) -> Way:
         name = destination.project or "medplum"
@@ -384,51 +411,17 @@ class Ways:
         if project is None:
             project = self.projects[name] = self._project(name)
         return MedplumDestination(
-            project, self._mapper(channel, incarnations), incarnations, order_by=destination.order_by,
-            outputs=self._outputs(channel, destination, incarnations),
+            destination.name, project, incarnations, self._outputs(channel, destination, incarnations),
+            order_by=destination.order_by, dead=destination.dead,
         )  # fmt: skip
 
     def _project(self, name: str) -> Project:
         settings = self._configuration.service.medplum
         if settings is None:
             raise ValueError("a channel delivers to Medplum, and the settings have no medplum: section")
-        client = FhirClient(
-            settings.base_url,
-            settings.client_id,
-            settings.client_secret,
-            connections=AT_ONCE,
-            timeout=settings.time_limit,
-        )
-        deliverer = Deliverer(client, endpoint=name, server_limit=settings.time_limit)
-        return Project(name, deliverer, settle_time=settings.time_limit)
-
-    def _mapper(self, channel: Channel, incarnations: Incarnations) -> Callable[[Message], list[Output]]:
-        assert channel.target is not None
-        chosen = self.library.mapping(channel.target.mapping) if channel.target.mapping else None
-
-        accepts = self.accepts(channel)
-
-        def one(raw: bytes, message: Message) -> Output:
-            head = peek(raw)
-            if accepts is not None and f"{head.type}^{head.trigger}" not in accepts:
-                raise Unmappable("not-accepted", "MSH-9", ", ".join(sorted(accepts)))  # `live` would refuse it
-            mapping = chosen or self._by_type(head)
-            context = Context(
-                channel=channel.id, connection=channel.connection, identity=channel.identity, timezone=channel.timezone,
-                encoding=channel.takes.encoding, received=message.received,
-                incarnation=incarnations.of(message.id), seq=message.seq,
-                undeclared=channel.takes.undeclared,
-            )  # fmt: skip
-            return mapping.run(raw, context)
-
-        def run(message: Message) -> list[Output]:
-            batch = read_batch(message.raw)
-            return [one(raw, message) for raw in (batch.messages if batch else (message.raw,))]
-
-        return run
-
-    def _by_type(self, head: Peek) -> Mapping:
-        mapping = self.library.for_message(head.type, head.trigger) if head.ok else None
-        if mapping is None:
-            raise Unmappable("no-mapping", "MSH-9", "a message type that a mapping accepts")
-        return mapping
+        carrier: Carrier
+        if self.workers is not None:
+            carrier, at_once = self.workers.carrier(name), AHEAD * len(self.workers.each)
+        else:
+            carrier, at_once = carrier_to(name, self._configuration, self.mappings, self.incarnations), AT_ONCE
+        return Project(name, carrier, settle_time=settings.time_limit, at_once=at_once)

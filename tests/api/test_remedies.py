@@ -52,8 +52,15 @@ async def test_a_replay_by_numbers(client: Client, told: Told) -> None:
     body = ANN | {"channel": "acme", "destination": "emr", "numbers": ["5", "8-30"]}
     status, answer = await post(client, "replays", body)
     assert (status, answer["replay"]) == (200, replay_row())
-    meant = {"channel": "acme", "destination": "emr", "numbers": [(5, 5), (8, 30)], "search": None, "confirm": None}
+    meant = {"channel": "acme", "destination": "emr", "numbers": [(5, 5), (8, 30)], "search": None, "confirm": None,
+             "mapping": "as-is"}  # fmt: skip
     assert told.remedies.orders == [("replay", meant | SAID)]
+
+
+async def test_a_replay_by_the_mapping_as_it_was(client: Client, told: Told) -> None:
+    body = ANN | {"channel": "acme", "destination": "emr", "numbers": ["5"], "mapping": "as-was"}
+    assert (await post(client, "replays", body))[0] == 200
+    assert told.remedies.orders[0][1]["mapping"] == "as-was"
 
 
 async def test_a_replay_by_a_search(client: Client, told: Told) -> None:
@@ -80,6 +87,7 @@ async def test_a_replay_is_stopped(client: Client, told: Told) -> None:
         ("replays", ANN | {"channel": "acme", "destination": "emr"}, "give numbers"),
         ("replays", ANN | {"channel": "acme", "destination": "emr", "numbers": ["9-3"]}, "no stretch"),
         ("replays", ANN | {"channel": "acme", "destination": "emr", "numbers": ["x"]}, "812 or 812-900"),
+        ("replays", ANN | {"channel": "a", "destination": "e", "numbers": ["1"], "mapping": "old"}, "mapping"),
         ("replays", ANN | {"channel": "a", "destination": "e", "numbers": ["1"], "search": {"type": "ORU"}}, "one of"),
         ("replays/x/stop", ANN, "id must be"),
     ],

@@ -62,6 +62,7 @@ def message(tmp_path: Path) -> Path:
         (acknowledged(control_id="X2"), "other_message", "another message"),
         (lambda _: b"\x0bhello\x1c\r", "no_hl7_answer", "no acknowledgement"),
         (lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n", "bad_frame", "web server"),
+        (lambda _: b"\x06", "peer_answers_bare", "answers: bare"),
         (lambda _: None, "closed_without_answer", "closed the connection"),
         (lambda _: b"", "no_acknowledgement", "sent nothing back"),
     ],
@@ -134,6 +135,8 @@ ENDPOINTS = {
     "a second answer": ("", both("CA", "AA"), "answered", True, "accept: [AA]"),
     "a peer that never answers": (", answers: false", lambda _: b"", "written", True, "no answer is expected"),
     "one that follows enhanced mode": (", ack_mode: enhanced", lambda _: b"", "no_acknowledgement", False, "nothing"),
+    "a byte that says yes": (", answers: bare", lambda _: b"\x06", "answered", True, "the bare byte 0x06"),
+    "a byte that says no": (", answers: bare", lambda _: b"\x15", "said_no", False, "the bare byte 0x15"),
     "answers at a port of ours": (", answers_on: 7300", lambda _: b"", "answers_elsewhere", None, "port 7300"),
 }
 

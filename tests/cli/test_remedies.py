@@ -87,9 +87,16 @@ def test_an_edit_takes_one_message_of_a_file(interlock: Interlock, service: Told
     assert "cannot be read" in interlock(*words).err
 
 
+def test_a_replay_by_the_mapping_as_it_was(interlock: Interlock, service: Told) -> None:
+    interlock("replay", "acme", "5", "--to", "emr", "--mapping", "as-was", "--reason", "the EMR has lost it")
+    assert service.remedies.orders[-1][1]["mapping"] == "as-was"
+    assert "as-is" in interlock("replay", "acme", "5", "--to", "emr", "--mapping", "old", "--reason", "x").err
+
+
 def test_a_replay_is_begun_listed_and_stopped(interlock: Interlock, service: Told) -> None:
     result = interlock("replay", "acme", "5", "8-30", "--to", "emr", "--reason", "mended")
     assert result.out.splitlines()[-1] == "replay 4 goes on: interlock replays"
     assert service.remedies.orders[-1][1]["numbers"] == [(5, 5), (8, 30)]
+    assert service.remedies.orders[-1][1]["mapping"] == "as-is"
     assert "12 of 30" in interlock("replays").out
     assert interlock("replays", "--stop", "4", "--reason", "enough").out == "replay 4 is stopped: 12 of 30 begun\n"

@@ -40,6 +40,18 @@ def test_a_port_for_answers_that_is_not_ours_is_told_with_the_reason(interlock: 
     assert result.out.splitlines()[-1] == "emr: its answers cannot come in at 0.0.0.0:7300: Address already in use"
 
 
+def test_workers_that_take_nothing_and_those_of_an_earlier_service_are_told(
+    interlock: Interlock, service: Told
+) -> None:
+    service.state = status() | {"workers": {"1": "", "2": "it was ended by signal 9"}, "delivering": False}
+    result = interlock("status")
+    assert result.status == 1
+    assert result.out.splitlines()[-2:] == [
+        "nothing is sent: worker processes of an earlier service still run (see the runbook)",
+        "worker 2 takes nothing: it was ended by signal 9",
+    ]
+
+
 def test_show_has_what_was_said_of_a_settled_message(
     interlock: Interlock, service: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -80,8 +79,10 @@ class Bench:
                 self.messages[message.seq] = message
                 self.comparer.stored(message, copies)
         for settlement in commit.settled:
-            if settlement.state is State.CAPTURED:
-                self.comparer.captured(settlement.seq, settlement.course.name, settlement.message.raw)
+            if settlement.state is State.CAPTURED and settlement.output is not None:
+                self.comparer.captured(
+                    settlement.seq, settlement.course.name, settlement.output, settlement.part, settlement.parts
+                )
         for output in commit.outputs:
             self.tapped.append(output)
             self.comparer.tapped(output.tap, output.id, output.raw, output.at, output.seq)
@@ -124,16 +125,23 @@ class Bench:
         self.ledger.pause(path, paused)
 
     async def settle(
-        self, seq: int, legacy: State | None = State.DELIVERED, ours: State | None = State.CAPTURED
-    ) -> None:
-        """What became of an input on both ways; None: nothing yet."""
+        self, seq: int, legacy: State | None = State.DELIVERED, ours: State | None = State.CAPTURED,
+        outputs: Sequence[bytes] = (), parts: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        """What became of an input on both ways; None: nothing yet. outputs: what we make of it, unless it stays as it
+        came; parts: those of them that are settled now, unless all are."""
         message = self.messages[seq]
         for name, state in ((LEGACY, legacy), ("emr", ours)):
             course = self.book.course(name)
             if state is not None and course is not None:
                 course.ids |= {one.seq: one.id for one in self.messages.values() if one.seq > course.frontier}
-                output = zlib.compress(message.raw) if state is State.CAPTURED else None
-                self.ledger.settle(Settlement(course, message, state, self.now, output=output, answer=b"x"))
+                made = outputs or (message.raw,)
+                for part, output in enumerate(made if state is State.CAPTURED and name == "emr" else (None,), 1):
+                    if part in parts or not parts:
+                        self.ledger.settle(
+                            Settlement(course, message, state, self.now, output=output, answer=b"x", part=part,
+                                       parts=1 if output is None else len(made))
+                        )  # fmt: skip
         await self.durable()
 
     async def send(self, raw: bytes, tap: str = "emr", file: bool = False) -> int | None:

@@ -205,6 +205,41 @@ def test_answers_can_be_set_in_everything(one: One) -> None:
     assert channel.ack == Ack("stored", "close", "enhanced", form, there)
 
 
+def test_answers_may_be_heard_at_a_port_of_ours_in_the_frames_of_the_messages(one: One, write: Write) -> None:
+    framed = HEAD + "listen: {port: 6101, host: 127.0.0.1, framing: {release: 2}}\n" + LEGACY
+    two = Framing(release=2)
+    assert one(framed + "ack: {listen: 6102}\n").ack.listen == Listen(6102, "127.0.0.1", framing=two)
+    built = one(
+        framed + "ack: {listen: {port: 6102, host: '::1', allow: [10.0.0.0/8],"
+        " tls: {certificate: interlock.yaml, key: interlock.yaml}}}\n"
+    )
+    tls = Tls(Path("interlock.yaml").absolute(), Path("interlock.yaml").absolute())
+    assert built.ack.listen == Listen(6102, "::1", ("10.0.0.0/8",), framing=two, tls=tls)
+
+
+def test_answers_may_be_a_byte_each(one: One) -> None:
+    assert one(CHANNEL + "ack: {bare: true}\n").ack == Ack("authoritative", mode="original", form=AckForm(bare=True))
+    same = one(CHANNEL + "ack: {bare: true, mode: original, err: none, text: false}\n").ack
+    assert (same.mode, same.form.bare) == ("original", True)
+
+
+def test_a_peer_that_answers_by_a_byte_answers_each_message(endpoint: Callable[[str], Endpoint]) -> None:
+    built = endpoint("{mllp: 'h:1', answers: bare}")
+    assert built == Endpoint("x", Address("h", 1), framing=Framing(bare=True), answers=Answers(mode="original"))
+    assert endpoint("{mllp: 'h:1', answers: true}") == Endpoint("x", Address("h", 1))
+
+
+def test_a_sender_that_gets_bytes_from_the_old_engine_and_messages_from_us_is_noted(one: One, write: Write) -> None:
+    write("channels/endpoints.yaml", "old-engine: {mllp: '10.0.0.5:6661', answers: bare}\n")
+    one(CHANNEL)
+    assert notes() == [
+        "channels/acme.yaml:6:9: note: the old engine answers by a byte; what we answer ourselves is a message, unless "
+        "ack: {bare: true} says otherwise"
+    ]
+    one(CHANNEL + "ack: {bare: true}\n")
+    assert notes() == []
+
+
 @pytest.mark.parametrize("name", ["medplum", "acme-emr"])
 def test_the_answer_may_be_a_destinations(name: str, one: One) -> None:
     text = CHANNEL + "target: {destinations: [{medplum: {}}, {mllp: acme-emr}]}\n" + f"ack: {{from: {name}}}\n"

@@ -285,6 +285,32 @@ CASES: dict[str, tuple[str, str]] = {
         ack("to: 6101"),
         "7:11: found the number 6101; expected the name of an endpoint in endpoints.yaml, or host:port",
     ),
+    "a second port for answers that is the first": (
+        ack("listen: 6101"),
+        "7:15: found port 6101, which the channel 'acme' has too; expected a port of its own",
+    ),
+    "answers at two places": (
+        ack("to: 'h:1', listen: 6102"),
+        "7:26: found listen: beside to:; expected one of them: an answer goes to one place",
+    ),
+    "a second port of a sender that we connect to": (
+        connect("to: '10.0.0.1:1'") + "ack: {listen: 6102}\n",
+        "7:15: found listen: for a sender that we connect to; expected to:, or its own connection",
+    ),
+    "a second port for answers that nobody has": (
+        ack("listen: {host: 127.0.0.1}"),
+        "7:15: found ack.listen without 'port'; expected port: the port at which the sender hears our answers",
+    ),
+    "answers of one byte in words": (
+        ack("bare: true, codes: {AA: CA}"),
+        "7:26: found codes: with bare: true; "
+        "expected it left out: the answer is one byte, on the sender's own connection, yes or no",
+    ),
+    "two answers of one byte each": (
+        ack("bare: true, mode: enhanced"),
+        "7:25: found mode: with bare: true; "
+        "expected it left out: the answer is one byte, on the sender's own connection, yes or no",
+    ),
     "files for an unknown endpoint": (
         destination("file: drop"),
         "7:32: found the unknown endpoint 'drop'; expected a name in channels/endpoints.yaml with directory: or sftp:",

@@ -80,6 +80,29 @@ CASES: dict[str, tuple[str, str]] = {
         "x: {mllp: '10.0.0.9:1', answers: false, ack_mode: enhanced}",
         "3:51: found ack_mode: with answers: false; expected one of them",
     ),
+    "answers of a kind that nobody knows": (
+        "x: {mllp: '10.0.0.9:1', answers: byte}",
+        "3:34: found 'byte'; expected true, false or bare",
+    ),
+    "a byte that could begin a message": (
+        "x: {mllp: '10.0.0.9:1', answers: bare, framing: {start: none}}",
+        "3:34: found bare answers, 0x06 and 0x15, that this framing would not let be told from blocks; "
+        "expected a start byte, neither of the two in start: and end:, and release 1",
+    ),
+    "a byte at a port where it names nobody": (
+        "x: {mllp: '10.0.0.9:1', answers: bare, answers_on: 7300}",
+        "3:52: found answers_on: with answers: bare; "
+        "expected it left out: a byte names no message, so the answer to each is waited for on its own connection",
+    ),
+    "a byte that nobody waits for": (
+        "x: {mllp: '10.0.0.9:1', answers: bare, ack_mode: enhanced}",
+        "3:50: found ack_mode: with answers: bare; "
+        "expected it left out: a byte names no message, so the answer to each is waited for on its own connection",
+    ),
+    "a byte on the sender's own connection": (
+        "x: {via: acme, answers: bare}",
+        "3:25: found 'bare'; expected true or false",
+    ),
     "a port for answers that http has": (
         "x: {mllp: '10.0.0.9:1', answers_on: {port: 8600}}",
         "3:44: found port 8600, which http of the settings has too; expected a port of its own",

@@ -381,8 +381,8 @@ SETTINGS: dict[str, tuple[str, str]] = {
         "1:9: found 'var/interlock.db'; expected sqlite:///FILE, such as sqlite:///var/interlock.db",
     ),
     "workers": (
-        "workers: 2\n",
-        "1:10: found the number 2; expected 0: this version delivers in the process that receives",
+        "workers: 65\n",
+        "1:10: found the number 65; expected a number of worker processes from 0 to 64",
     ),
     "the FHIR path in the base URL": (
         "medplum: {base_url: http://m.example/fhir/R4, client_id: a, client_secret: b}\n",
@@ -483,7 +483,7 @@ def test_one_port_on_two_addresses_is_no_clash(write: Write, load: Load) -> None
 
 
 def test_all_problems_of_all_files_are_told_at_once(write: Write) -> None:
-    write("interlock.yaml", "workers: 1\n")
+    write("interlock.yaml", "workers: -1\n")
     write("channels/endpoints.yaml", "old-engine: {}\n")
     write("channels/acme.yaml", CHANNEL.replace("6101", "0") + "owner: 5\nidd: x\n")
     write("channels/beta.yaml", "id: [\n")

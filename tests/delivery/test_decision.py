@@ -10,28 +10,31 @@ from engine.ledger.outcome import Outcome, Result
 
 NO = b"MSA|AE|1"
 TABLE = [
-    # outcome, tries, relayed, waits for dead -> state, tried again, blocks
-    (Outcome(Result.NOT_TAKEN, "refused"), 1, False, True, State.RETRYING, True, True),
-    (Outcome(Result.NOT_TAKEN, "refused"), 99, False, True, State.RETRYING, True, True),
-    (Outcome(Result.NOT_TAKEN, "refused"), 1, True, True, State.RETRYING, True, True),
-    (Outcome(Result.NOT_TAKEN, "AE", NO), 1, False, True, State.RETRYING, True, True),
-    (Outcome(Result.NOT_TAKEN, "AE", NO), MOST_NEGATIVE_ANSWERS, False, True, State.DEAD, False, True),
-    (Outcome(Result.NOT_TAKEN, "AE", NO), MOST_NEGATIVE_ANSWERS, False, False, State.DEAD, False, False),
-    (Outcome(Result.NOT_TAKEN, "AE", NO), 1, True, True, State.REFUSED, False, True),
-    (Outcome(Result.NEVER, "AR", NO), 1, True, True, State.REFUSED, False, True),
-    (Outcome(Result.NEVER, "AR", NO), 1, False, True, State.DEAD, False, True),
-    (Outcome(Result.NEVER, "AR", NO), 1, False, False, State.DEAD, False, False),
-    (Outcome(Result.NEVER, "422"), 1, False, True, State.DEAD, False, True),
-    (Outcome(Result.REFUSED, "no"), 1, False, True, State.REFUSED, False, True),
-    (Outcome(Result.UNKNOWN, "reset"), 1, False, True, State.UNKNOWN, True, True),
-    (Outcome(Result.UNKNOWN, "reset"), 1, True, True, State.UNKNOWN, True, True),
-    (Outcome(Result.FAULT, "403"), 50, False, True, State.RETRYING, True, True),
+    # outcome, tries, relayed, dead -> state, tried again, blocks
+    (Outcome(Result.NOT_TAKEN, "refused"), 1, False, "waits", State.RETRYING, True, True),
+    (Outcome(Result.NOT_TAKEN, "refused"), 99, False, "waits", State.RETRYING, True, True),
+    (Outcome(Result.NOT_TAKEN, "refused"), 1, True, "waits", State.RETRYING, True, True),
+    (Outcome(Result.NOT_TAKEN, "AE", NO), 1, False, "waits", State.RETRYING, True, True),
+    (Outcome(Result.NOT_TAKEN, "AE", NO), MOST_NEGATIVE_ANSWERS, False, "waits", State.DEAD, False, True),
+    (Outcome(Result.NOT_TAKEN, "AE", NO), MOST_NEGATIVE_ANSWERS, False, "goes_on", State.DEAD, False, False),
+    (Outcome(Result.NOT_TAKEN, "AE", NO), 1, True, "waits", State.REFUSED, False, True),
+    (Outcome(Result.NEVER, "AR", NO), 1, True, "waits", State.REFUSED, False, True),
+    (Outcome(Result.NEVER, "AR", NO), 1, False, "waits", State.DEAD, False, True),
+    (Outcome(Result.NEVER, "AR", NO), 1, False, "goes_on", State.DEAD, False, False),
+    (Outcome(Result.NEVER, "422"), 1, False, "waits", State.DEAD, False, True),
+    (Outcome(Result.NEVER, "422"), 1, False, "stops_channel", State.DEAD, False, True),
+    (Outcome(Result.NEVER, "422"), 1, False, "goes_on", State.DEAD, False, False),
+    (Outcome(Result.NEVER, "AR", NO), 1, True, "stops_channel", State.REFUSED, False, True),
+    (Outcome(Result.REFUSED, "no"), 1, False, "waits", State.REFUSED, False, True),
+    (Outcome(Result.UNKNOWN, "reset"), 1, False, "waits", State.UNKNOWN, True, True),
+    (Outcome(Result.UNKNOWN, "reset"), 1, True, "waits", State.UNKNOWN, True, True),
+    (Outcome(Result.FAULT, "403"), 50, False, "waits", State.RETRYING, True, True),
 ]
 
 
-@pytest.mark.parametrize(("outcome", "tries", "relayed", "waits", "state", "again", "blocks"), TABLE)
-def test_each_outcome_has_its_consequence(outcome, tries, relayed, waits, state, again, blocks):
-    made = decide(outcome, tries, Manner(waits_for_dead=waits), relayed=relayed, unknown=False, jitter=0.5)
+@pytest.mark.parametrize(("outcome", "tries", "relayed", "dead", "state", "again", "blocks"), TABLE)
+def test_each_outcome_has_its_consequence(outcome, tries, relayed, dead, state, again, blocks):
+    made = decide(outcome, tries, Manner(dead), relayed=relayed, unknown=False, jitter=0.5)
     assert (made.state, made.wait is not None, made.blocks) == (state, again, blocks)
 
 
@@ -53,10 +56,21 @@ def test_where_the_endpoint_says_park_an_unknown_waits_for_a_person():
     assert made == Decision(State.PARKED, None, True)
 
 
-def test_what_nothing_can_be_made_of_stops_no_lane():
+@pytest.mark.parametrize("dead", ["waits", "goes_on", "stops_channel"])
+def test_what_nothing_can_be_made_of_stops_no_lane(dead):
     outcome = Outcome(Result.NEVER, "no-mapping", local=True, aside=True)
-    made = decide(outcome, 1, Manner(waits_for_dead=True), relayed=False, unknown=False, jitter=0.5)
+    made = decide(outcome, 1, Manner(dead), relayed=False, unknown=False, jitter=0.5)
     assert made == Decision(State.DEAD, None, False)
+
+
+def test_what_passes_is_tried_again_for_as_long_as_the_endpoint_says_so():
+    locked = Outcome(Result.NOT_TAKEN, "AE, 206", NO, passes=True)
+    for tries in (1, MOST_NEGATIVE_ANSWERS, 500):
+        made = decide(locked, tries, Manner(), relayed=False, unknown=False, jitter=0.5)
+        assert (made.state, made.blocks) == (State.RETRYING, True)
+    given_up = decide(locked, MOST_NEGATIVE_ANSWERS, Manner("goes_on"), relayed=False, unknown=False, jitter=0.5)
+    assert given_up == Decision(State.DEAD, None, False), "not where its lane goes on without a dead message, either"
+    assert decide(locked, 1, Manner(), relayed=True, unknown=False, jitter=0.5).state is State.REFUSED
 
 
 def test_waiting_doubles_to_a_bound_and_never_undercuts_the_peers_wish():

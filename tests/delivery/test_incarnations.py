@@ -19,9 +19,12 @@ from engine.ledger.sqlite.incarnations import Incarnations
 )
 def test_a_tag_names_the_incarnation_of_its_message(id: int, seq: int, tag: str) -> None:
     submitted: list[Any] = []
-    project: Any = SimpleNamespace(breaker=None, settle_time=0.0, submit=submitted.append)
+    project: Any = SimpleNamespace(
+        breaker=None, settle_time=0.0, submit=lambda attempt, done: submitted.append(attempt)
+    )
     incarnations = Incarnations("new", [(0, "old"), (21, "new")])
-    destination = MedplumDestination(project, lambda message: [], incarnations, order_by="patient")
+    outputs: Any = SimpleNamespace(version=lambda work: "")
+    destination = MedplumDestination("medplum", project, incarnations, outputs, order_by="patient")
     message = Message(ChannelBook(1, "acme", seq), b"MSH|", 0)
     message.id, message.seq = id, seq
     destination.send(Work(message, lambda work, outcome: None))

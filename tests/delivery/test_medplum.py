@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from engine.delivery.destinations.medplum import Attempt, Project
-from engine.delivery.work import Work
+from engine.delivery.attempt import Attempt
+from engine.delivery.carrier import LocalCarrier
+from engine.delivery.destinations.medplum import Project
 from engine.fhir.output import Output
-from engine.ledger.course import ChannelBook
-from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome, Result
 
 OUTPUT: Any = Output([])
@@ -30,15 +29,17 @@ class Broken:
     async def close(self) -> None: ...
 
 
-def attempt(heard: asyncio.Future[Outcome]) -> Attempt:
-    message = Message(ChannelBook(1, "acme", 0), b"MSH", 0)
-    return Attempt(Work(message, lambda _, outcome: heard.set_result(outcome)), lambda _: [OUTPUT], "tag")
+ATTEMPT = Attempt("acme", 1, b"MSH", 0, "i", "i/acme/1")
+
+
+def project_of(deliverer: Any) -> Project:
+    return Project("medplum", LocalCarrier(lambda _: [OUTPUT], deliverer), settle_time=0.0, at_once=1)
 
 
 async def test_a_delivery_that_is_broken_off_from_within_is_unknown_and_not_forgotten() -> None:
-    project = Project("medplum", Broken(), settle_time=0.0)
+    project = project_of(Broken())
     heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    project.submit(attempt(heard))
+    project.submit(ATTEMPT, heard.set_result)
     async with asyncio.timeout(5):
         assert (await heard).result is Result.UNKNOWN
     await project.close()
@@ -50,9 +51,9 @@ async def test_what_is_broken_off_by_the_end_of_the_service_stays_claimed() -> N
             await asyncio.sleep(60)
             raise AssertionError
 
-    project = Project("medplum", Slow(), settle_time=0.0)
+    project = project_of(Slow())
     heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    project.submit(attempt(heard))
+    project.submit(ATTEMPT, heard.set_result)
     await asyncio.sleep(0)
     await project.close()
     assert not heard.done()

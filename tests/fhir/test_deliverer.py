@@ -128,15 +128,41 @@ async def test_an_older_report_never_goes_over_a_newer(sandbox: Sandbox, deliver
     assert written(sandbox) == before
 
 
+def of_gender(gender: str) -> Output:
+    """A result that does not say when it was issued, and changes its patient as an ADT does."""
+    made = oru(issued=None)
+    patient = named(made, "Patient")
+    patient.resource["gender"], patient.policy = gender, "overwrite"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("tag", "late_tag"), [("i1/acme/5", "i1/acme/4"), ("i2/acme/81", "i1/acme/79"), ("i2/acme/81", "i1/acme/95")]
+)
 async def test_a_message_that_was_overtaken_in_its_channel_changes_nothing(
-    sandbox: Sandbox, deliverer: Deliverer
+    sandbox: Sandbox, make_deliverer: MakeDeliverer, tag: str, late_tag: str
 ) -> None:
-    await delivered(deliverer, oru(issued=None), "i1/acme/5")
-    late = oru(issued=None)
+    """i2: what the ledger numbers since it was restored."""
+    deliverer = make_deliverer(incarnations=("i1", "i2"))
+    await delivered(deliverer, of_gender("female"), tag)
+    late = of_gender("male")
     named(late, "DiagnosticReport").resource["status"] = "preliminary"
-    before = written(sandbox)
-    await delivered(deliverer, late, "i1/acme/4")
+    before, patient = written(sandbox), sandbox.one("Patient")
+    await delivered(deliverer, late, late_tag)
     assert written(sandbox) == before
+    assert sandbox.one("Patient") == patient
+
+
+async def test_a_message_of_a_restored_ledger_goes_over_what_the_lost_one_wrote(
+    sandbox: Sandbox, make_deliverer: MakeDeliverer
+) -> None:
+    deliverer = make_deliverer(incarnations=("i1", "i2"))
+    await delivered(deliverer, of_gender("female"), "i1/acme/95")
+    corrected = of_gender("male")
+    named(corrected, "DiagnosticReport").resource["status"] = "corrected"
+    await delivered(deliverer, corrected, "i2/acme/81")
+    assert sandbox.one("DiagnosticReport")["status"] == "corrected"
+    assert sandbox.one("Patient")["gender"] == "male"
 
 
 async def test_two_messages_of_a_new_patient_at_once_make_one_patient(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from engine.fhir.tags import MARKS_KEPT, marks, merged, overtaken, place, stamped
 
 OTHER = {"system": "urn:other", "code": "x"}
@@ -35,6 +38,23 @@ def test_a_mark_has_its_place_in_a_channel() -> None:
     assert place("i1/acme/17") == ("i1", "acme", 17)
     assert place("i1/acme/17/2.3") == ("i1", "acme", 17)
     assert place("i1/acme") is None
+
+
+def test_what_a_restored_ledger_numbered_is_later_than_all_that_the_lost_one_did() -> None:
+    lives = ("i1", "i2", "i3")
+    assert overtaken(resource("i2/acme/6"), "i1/acme/9", lives)
+    assert overtaken(resource("i3/acme/1"), "i1/acme/9", lives)
+    assert not overtaken(resource("i1/acme/9"), "i2/acme/6", lives)
+    assert not overtaken(resource("i2/other/6"), "i1/acme/1", lives)
+    assert not overtaken(resource("elsewhere/acme/6"), "i1/acme/1", lives), "of another ledger nothing is known"
+    assert overtaken(resource("elsewhere/acme/6"), "elsewhere/acme/1", lives)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(1, 4)), min_size=2, max_size=2))
+def test_of_two_messages_of_a_channel_exactly_one_is_later(two: list[tuple[str, str, int]]) -> None:
+    one, other = (f"{life}/{channel}/{seq}" for life, channel, seq in two)
+    told = [overtaken(resource(one), other, "abc"), overtaken(resource(other), one, "abc")]
+    assert sum(told) == (two[0][1] == two[1][1] and two[0] != two[1])
 
 
 def test_only_a_later_message_of_the_same_channel_and_ledger_overtakes() -> None:

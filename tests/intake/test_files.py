@@ -115,6 +115,7 @@ class Lab:
         self.files = Files(place or Directory(path), **{"stable": 0.0, **settings})
         self.takes = Takes(max_bytes=100_000)
         self.live = False
+        self.moments: Iterator[int] = MOMENTS
         self.legacy = Legacy(Endpoint("old", None, place=Directory(path / "old")))
         self.folder = folder_of(self.files.place)
         self.start(self.folder)
@@ -124,7 +125,7 @@ class Lab:
         channel = SimpleNamespace(id="acme", source=self.files, takes=self.takes, legacy=self.legacy)
         self.book = ChannelBook(1, "acme", 0)
         self.source = FileSource(
-            channel, self.book, self.ledger, self.rules, folder, lambda: next(MOMENTS), lambda: not self.live  # type: ignore[arg-type]
+            channel, self.book, self.ledger, self.rules, folder, lambda: next(self.moments), lambda: not self.live  # type: ignore[arg-type]
         )  # fmt: skip
 
     def drop(self, name: str, data: bytes, modified: float = 1.0) -> None:
@@ -511,3 +512,16 @@ async def test_no_event_and_no_reason_holds_what_is_in_a_file_or_its_name(
     assert len(lines) == 7
     assert "DOE" not in "".join(lines)
     assert events.FileFailed("acme", "x", 1).values()["size"] == 1
+
+
+async def test_each_file_has_a_moment_of_its_own_also_where_the_clock_stands_still_or_goes_back(lab: Lab) -> None:
+    """By it the ledger knows which messages came together."""
+    lab.moments = iter((5, 5, 3, 3, 3, 3))
+    for name in "abc":
+        lab.drop(f"{name}.hl7", hl7(f"{name}1") + hl7(f"{name}2"))
+        await lab.source.scan()
+        await lab.source.scan()
+    came = [message.received for message in lab.ledger.messages]
+    assert came[::2] == came[1::2]
+    assert len(set(came)) == 3
+    assert came == sorted(came)

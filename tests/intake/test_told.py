@@ -47,7 +47,7 @@ def codes(answer: bytes) -> list[str]:
 def heard(raw: bytes, ack: Ack, batch: Batch) -> tuple[list[str], list[str]]:
     """On its own connection, and elsewhere."""
     conn, elsewhere = Heard(), Heard()
-    to = (lambda answer, sent: elsewhere.send(answer)) if ack.to else None
+    to = (lambda conn, answer, sent: elsewhere.send(answer)) if ack.to else None
     answering = Answering("acme", ack, batch, lambda: "1", lambda: 0, to)
     head = peek_batch(raw) if is_batch(raw) else peek(raw)
     port: Any = SimpleNamespace()

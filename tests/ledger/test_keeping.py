@@ -84,7 +84,9 @@ def test_what_is_not_compared_yet_holds_back_in_parallel_epochs_only() -> None:
     assert found(channel, CAPTURED, compared=Compared({"emr": 45})) == (45, "what follows is not compared at emr yet")
     assert found(channel, CAPTURED, compared=Compared({"emr": 10}))[0] == 30
     assert found(channel, CAPTURED, compared=Compared({"emr": 60})) == _told(FREE)
-    assert found(channel, CAPTURED)[0] == 30  # nothing is known of a comparison
+    assert found(channel, CAPTURED, compared=Compared({"emr": 0}))[0] == 30  # it has not begun
+    assert found(channel, CAPTURED, compared=Compared({"emr": 60, "lis": 45}))[0] == 45
+    assert found(channel, CAPTURED) == _told(FREE)  # it has no tap any more
 
 
 def test_the_first_example_of_an_open_discrepancy_stays() -> None:

@@ -190,6 +190,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if not places:
             return
         course, key = data.draw(st.sampled_from(places))
+        if not course.open[key].blocks:  # it stood in nobody's way, and later ones may be on theirs
+            self.revived.add((course.channel.name, course.name, key[0]))
         self._write(Reclaim(course, key))
         self._is(course, key[0], key[2], State.SENDING)
         self._message(course, key[0])

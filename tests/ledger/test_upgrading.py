@@ -60,7 +60,9 @@ def made(path: Path, version: str, messages: int = 3) -> None:
             (done + 1, done + 1, done + 1, done),
         )
         old.execute(
-            "insert into open_work values (1, 1, ?, 1, 1, ?, 1, 6, 0, 1, 1, 'said no', 1)", (done + 1, done + 1)
+            "insert into open_work (channel, destination, seq, part, delivery, message, epoch, state, due, tries, term,"
+            " why, blocks) values (1, 1, ?, 1, 1, ?, 1, 6, 0, 1, 1, 'said no', 1)",
+            (done + 1, done + 1),
         )
         old.execute("commit")
 

@@ -18,6 +18,7 @@ from engine.ledger.routing import LEGACY, Mode, Route, Routing
 from engine.ledger.sqlite import rows, schema
 from engine.ledger.sqlite.committer import Committer
 from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.ledger.sqlite.loading import LedgerError
 from engine.ledger.sqlite.writer import MOST_BYTES, MOST_OPERATIONS, Commit, Order
 
 ROUTING = Routing((Route(LEGACY, "legacy", Mode.SEND, "channel"),))
@@ -185,6 +186,40 @@ async def test_what_fails_right_behind_a_recovery_is_a_trouble_of_its_own(kept: 
     await kept.until(lambda: any(commit.unstored for commit in kept.commits))
     assert [reason is None for reason in kept.said] == [False, True, False]
     assert [operation for commit in kept.commits for operation in commit.unstored] == sent
+    kept.connection.execute("pragma query_only = off")
+
+
+LARGE = ("insert into search_bucket (id, keys) values (1, zeroblob(160000))", ())
+
+
+async def test_what_is_beside_the_messages_and_finds_no_room_fails_alone(kept: Kept) -> None:
+    """Alone, and between messages of one transaction: they are stored, in their order, and the ledger is well."""
+    (pages,) = kept.connection.execute("pragma page_count").fetchone()
+    kept.connection.execute(f"pragma max_page_count = {pages + 8}").fetchall()
+    with pytest.raises(LedgerError, match="full"):
+        await asyncio.wait_for(kept.ledger.transaction(lambda book: None, (LARGE,), beside=True), 10)
+    before = kept.store(3)
+    beside = asyncio.ensure_future(kept.ledger.transaction(lambda book: None, (LARGE,), beside=True))
+    answer = kept.ledger.transaction(lambda book: book.last_message)
+    after = kept.store(3)
+    with pytest.raises(LedgerError, match="full"):
+        await beside
+    await kept.stored([*before, *after])
+    assert [message.seq for message in (*before, *after)] == [1, 2, 3, 4, 5, 6]
+    assert [message for commit in kept.commits for message in commit.stored] == [*before, *after]
+    assert await answer == before[-1].id
+    assert (kept.said, [one for commit in kept.commits for one in commit.unstored], seen(kept)) == ([], [], 6)
+
+
+async def test_where_nothing_can_be_written_what_is_beside_fails_and_the_others_are_handed_back(kept: Kept) -> None:
+    kept.connection.execute("pragma query_only = on")
+    sent = kept.store(2)
+    beside = asyncio.ensure_future(kept.ledger.transaction(lambda book: None, (LARGE,), beside=True))
+    with pytest.raises(LedgerError):
+        await beside
+    await kept.until(lambda: any(commit.unstored for commit in kept.commits))
+    assert [one for commit in kept.commits for one in commit.unstored] == sent
+    assert [reason is None for reason in kept.said] == [False]
     kept.connection.execute("pragma query_only = off")
 
 

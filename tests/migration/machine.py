@@ -88,9 +88,11 @@ class InterlockMachine(RuleBasedStateMachine):
         self.verbs: list[asyncio.Task[Any]] = []
         self.service: Service | None = None
         self.taken = False  # the old listener has the ports
+        self.ahead = 0.0  # seconds by which the wall clock was set
         self._stack = ExitStack()
         self.faults = self._stack.enter_context(still(
-            self.loop.time, partial(StillLedger, wrote=self._wrote), partial(OutsideTaps, self.attributed)
+            self.loop.time, partial(StillLedger, wrote=self._wrote), partial(OutsideTaps, self.attributed),
+            ahead=lambda: self.ahead,
         ))  # fmt: skip
         for where, name, value in (
             (Listener, "start", self._listen), (Listener, "close", self._close), (Moves, "here", self._here),
@@ -276,6 +278,10 @@ class InterlockMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self._do(asyncio.sleep(seconds))
 
+    @rule(seconds=st.sampled_from((-3600.0, -1.0, 1.0, 3600.0)))
+    def the_clock_is_set(self, seconds: float) -> None:
+        self.ahead += seconds
+
     @rule(soon=SOON)
     def the_loop_turns(self, soon: int) -> None:
         self._turns(soon)
@@ -402,6 +408,7 @@ class InterlockMachine(RuleBasedStateMachine):
     def _abandon(self) -> None:
         self._ledger.abandon()
         self._cancel()
+        self.service.delivery.release()
         self.service = None
 
     def _cancel(self) -> None:
@@ -553,6 +560,7 @@ class InterlockMachine(RuleBasedStateMachine):
     def put_away(self) -> None:
         if self.service and not self._ledger.writer.dead:
             self._ledger.abandon()
+            self.service.delivery.release()
         self._cancel()
         self.loop.close()
         self._stack.close()

@@ -94,6 +94,7 @@ def test_names_carry_the_product_and_the_unit() -> None:
             "decision",
             "verdict",
             "severity",
+            "worker",
         }
 
 

@@ -197,7 +197,7 @@ async def test_what_is_captured_is_the_message_as_it_came(tmp_path: Path) -> Non
         assert all(output == b"" for output, _ in rows)  # it is not kept a second time
         reader = Reader(bench.service.ledger.path)
         found = bench.rows("select c.message, c.destination, m.raw from captured c join message m on m.id = c.message")
-        assert all(comparisons.captured(reader.connection, id, to) == raw for id, to, raw in found)
+        assert all(comparisons.captured(reader.connection, id, to) == [raw] for id, to, raw in found)
         reader.close()
 
 

@@ -20,7 +20,8 @@ from engine.ledger.sqlite.search import Found, Selection
 from engine.ledger.sqlite.writer import Commit
 from engine.migration.refused import Refused
 from engine.migration.selection import Selector
-from engine.observe.follower_events import SEARCH_LAG
+from engine.observe.events import Event
+from engine.observe.follower_events import SEARCH_LAG, FollowerWaits
 from engine.service import follower as following
 from engine.service.follower import Follower
 from engine.service.view import View
@@ -66,6 +67,11 @@ class House:
         """The messages of an order, newest first: their numbers in their channel."""
         selection = Selection(frozenset({("order", f"simp005{number:07}")}), **options)
         return [found.seq for found in await self.follower.find(selection, 50)]
+
+    def spare(self, pages: int) -> None:
+        """From now on the disk has room for so many pages more."""
+        (used,) = self.ledger._connection.execute("pragma page_count").fetchone()
+        self.ledger._connection.execute(f"pragma max_page_count = {used + pages}").fetchall()
 
     async def read(self) -> None:
         """Until it has read everything."""
@@ -253,17 +259,31 @@ async def test_no_bytes_stop_it(here: House) -> None:
     assert await here.order(1) == [6]
 
 
-async def test_while_the_ledger_cannot_be_written_it_waits_and_everything_is_found(here: House) -> None:
+async def test_keys_that_the_disk_has_no_room_for_keep_no_message_back(
+    here: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[Event] = []
+    troubles: list[str | None] = []
+    here.ledger.on_unwritable = troubles.append
+    monkeypatch.setattr(following, "emit", waits.append)
+    monkeypatch.setattr(following, "RETRY", 0.01)
+    real = search.Filling.rows
+    bucket = ("insert or replace into search_bucket (id, keys) values (1, zeroblob(160000))", ())
+    monkeypatch.setattr(search.Filling, "rows", lambda filling: (bucket, *real(filling)))
     await here.store(1)
     await here.read()
+    here.spare(8)
     here.skip(BLOCK)
-    await here.store(2)
-    here.ledger._connection.execute("pragma query_only = on")
-    await until(lambda: here.ledger.unwritable is not None)
-    assert (await here.order(1), await here.order(2)) == ([1], [2])
-    here.ledger._connection.execute("pragma query_only = off")
+    await here.store(2, 3)
+    await until(lambda: len(waits) >= 3)
+    await here.store(4, 5)
+    assert [await here.order(number) for number in range(1, 6)] == [[number] for number in range(1, 6)]
+    assert {type(event) for event in waits} == {FollowerWaits}
+    assert (troubles, here.ledger.unwritable, here.ledger.channels["acme"].seq) == ([], None, 5)
+    here.spare(1 << 20)
     await here.read()
-    assert (await here.order(1), await here.order(2)) == ([1], [2])
+    assert [await here.order(number) for number in range(1, 6)] == [[number] for number in range(1, 6)]
+    assert search.newest_written(here.ledger._reader.connection) == 0
 
 
 @pytest.mark.parametrize("busy", [Commit(stored=[MESSAGE] * 17), Commit(stored=[MESSAGE], seconds=0.03)])

@@ -7,6 +7,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from engine.ledger.model import IntakeEvent, Message, Settlement, State
 from engine.ledger.routing import LEGACY, Mode, Route, Routing
 from engine.ledger.sqlite import retention
 from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.ledger.sqlite.mappings import KeptMapping, part_hash
 from engine.service import keeping
 from engine.service.keeping import Keeping
 
@@ -41,12 +43,14 @@ class House:
     def __init__(self, path: Path, keep: Keep = KEEP) -> None:
         self.path, self.keep = path, keep
         self.wall = 1_000 * DAY
+        self.taps: dict[str, list[str]] = {}
         self.messages: dict[tuple[str, int], Message] = {}
 
     async def open(self) -> None:
         self.ledger = SqliteLedger(self.path, lambda: self.wall)
         self.ledger.start(lambda commit: None)
-        self.keeping = Keeping(self.ledger, dict.fromkeys(CHANNELS, self.keep), 3000 * 86400.0, lambda: self.wall)
+        keeps, audit = dict.fromkeys(CHANNELS, self.keep), 3000 * 86400.0
+        self.keeping = Keeping(self.ledger, keeps, audit, lambda: self.wall, taps=self.taps)
         for book in self.ledger.channels.values():
             self._ready(book.courses)
         await self.settled()
@@ -124,6 +128,53 @@ def in_house(work: Callable[[House], Awaitable[None]], keep: Keep = KEEP) -> Non
                 await house.close()
 
     asyncio.run(run())
+
+
+TAPPED = Routing((*DIRECT.routes,), taps="forward")
+TAKEN_OUT: dict[str, tuple[list[str], dict[str, int], bool, int]] = {
+    "what is compared at its tap": (["clinic"], {"clinic": 3}, False, 0),
+    "what is not compared yet": (["clinic"], {"clinic": 1}, False, 2),
+    "a comparison that has not begun": (["clinic"], {}, False, 3),
+    "the answers to the sender, which are compared as they come": (["clinic"], {"clinic": 3, "": 0}, False, 0),
+    "a tap that was taken out": (["clinic"], {"clinic": 3, "gone": 1}, False, 0),
+    "all taps were taken out": ([], {"gone": 1}, False, 0),
+    "what an open discrepancy shows": (["clinic"], {"clinic": 3, "gone": 3}, True, 2),
+    "what an open discrepancy of a channel without taps shows": ([], {"gone": 3}, True, 0),
+}
+"""The taps of the file, how far each has come, whether a discrepancy at the second number is open; how many stay."""
+
+
+@pytest.mark.parametrize("case", TAKEN_OUT)
+def test_only_what_a_tap_of_the_channels_file_still_needs_is_held_back(case: str) -> None:
+    taps, marks, shown, stays = TAKEN_OUT[case]
+
+    async def work(house: House) -> None:
+        house.taps["north"] = taps
+        await house.begin(TAPPED, "parallel")
+        await house.store("north", 3)
+        for seq in (1, 2, 3):
+            for destination in ("emr", "medplum"):
+                await house.settle("north", destination, seq, State.DELIVERED)
+        id = house.ledger.channels["north"].id
+        rows = [
+            ("insert into compared values (?,?,0,0,0,0,?,0)", (id, tap, watermark)) for tap, watermark in marks.items()
+        ]
+        if shown:
+            rows += [
+                (
+                    "insert into discrepancy values (1,?,'gone','OBX-5','transformation','clinical','open','x',1,1,1,1,"
+                    "'','',null)",
+                    (id,),
+                ),
+                ("insert into difference values (1,?,2,7,1)", (id,)),
+            ]
+        await house.ledger.transaction(lambda book: None, rows)
+        await house.pass_days(30)
+        await house.keeping.once()
+        _, raws = await house.left("north")
+        assert len(raws) == stays
+
+    in_house(work)
 
 
 STEPS = st.lists(
@@ -483,5 +534,24 @@ def test_the_audit_chain_is_whole_behind_what_was_removed_of_it() -> None:
         assert (await house.ask("select count(*) from audit"))[0][0] == 1
         rows, _, problems = await house.ledger.read(lambda reader: journal.verify_audit(reader.connection))
         assert (rows, problems) == (6, [])
+
+    in_house(work)
+
+
+def test_a_mapping_goes_when_the_bytes_of_all_that_it_may_have_made_have_gone() -> None:
+    async def work(house: House) -> None:
+        for version in ("one", "two"):
+            made = KeptMapping(version, b"{}", {part_hash(version.encode()): version.encode()})
+            await house.ledger.keep_mappings([version], {version: made}.__getitem__)
+            await house.begin(Routing((replace(DIRECT.routes[0], mapping=version), DIRECT.routes[1])))
+            await house.store("north", 2)
+            await settle_all(house, "north")
+        await house.close()
+        await house.open()
+        await house.keeping.once()
+        assert house.ledger.mappings == {"one", "two"}
+        await house.pass_days(12)
+        await house.keeping.once()
+        assert await house.ask("select version, parts from mapping") == [("two", f'["{part_hash(b"two")}"]')]
 
     in_house(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -173,7 +174,7 @@ async def test_captured_are_the_outputs_that_would_be_sent(tmp_path: Path, old_e
         assert await states(it, "acme", "emr") == {"captured": 1}
         query = "select part, output from captured order by part"
         rows = await it.ledger.read(lambda r: r.connection.execute(query).fetchall())
-    assert [(part, text(output)) for part, output in rows] == [(1, "A"), (2, "B")]
+    assert [(part, text(zlib.decompress(output))) for part, output in rows] == [(1, "A"), (2, "B")]
 
 
 async def test_what_an_order_brought_is_there_when_its_result_comes(tmp_path: Path, old_engine):

@@ -101,6 +101,12 @@ class TestRetryAndDiscard:
         assert (row["seq"], row["state"], row["person"], row["behind"]) == (1, "dead", True, 2)
         assert row["why"] == "no such thing"
 
+    async def test_what_waits_behind_it_is_counted_in_its_own_lane_alone(self, it: Scene):
+        it.fails = {1, 2}
+        await it.send(message(1, "1"), message(2, "2"), *(message(n, "1") for n in range(3, 6)), message(6, "3"))
+        rows = await it.remedies.work(selector=None, messages=[], destination=None, state=None)
+        assert [(row["seq"], row["behind"]) for row in rows] == [(1, 3), (2, 0)]
+
     async def test_retried_in_its_place_it_goes_before_those_behind_it(self, it: Scene):
         it.fails = {1}
         await it.send(message(1), message(2), message(3))

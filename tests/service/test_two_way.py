@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 
 from engine.config.edge import Takes
 from engine.config.endpoint import Endpoint
+from engine.config.filtering import AS_IT_CAME, Emit
 from engine.config.model import Channel, Compare, OnLink, Tap
 from engine.hl7.ack import parse_ack
+from engine.hl7.peek import peek
 from engine.ledger.model import State
 from engine.mllp.budget import WEIGHTY
 from engine.mllp.framing import encode
@@ -20,6 +23,7 @@ from engine.observe.intake_events import STRAY
 from engine.service.service import Service
 from engine.simulate.forwarding import stamped
 from engine.simulate.messages import Messages
+from tests.support.fake import crash_image
 from tests.support.house import (
     Peer,
     assert_balances,
@@ -77,9 +81,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def between(folder: Path, **options: Any) -> AsyncIterator[Bench]:
+async def between(folder: Path, *, emit: Emit = AS_IT_CAME, **options: Any) -> AsyncIterator[Bench]:
     orders = channel("orders", destinations=(emr(1),), takes=Takes(("ORM^O01",)))
-    results = live("results", destinations=(to(back(**options)),))
+    results = live("results", destinations=(replace(to(back(**options)), emit=emit),))
     async with served(folder, results, orders) as (service, lab):
         bench = Bench(service, lab, port_of(orders))
         try:
@@ -285,6 +289,68 @@ async def test_a_response_that_answers_nothing_of_ours_is_a_message_where_its_ty
         assert await kept(bench.service, "kind") == [("stray_acknowledgement",)]
 
 
+async def test_what_the_vendor_says_of_what_we_sent_before_a_restart_is_no_message(tmp_path: Path):
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor()
+        await bench.result()
+        await vendor.answer()
+        vendor.send(ack(RESULTS.message(0), "CA"))
+        await bench.settled(1)
+    async with between(tmp_path) as bench:
+        vendor = await bench.vendor(2)
+        vendor.send(response(RESULTS.message(0), b"ORM^O01"))
+        assert await vendor.silence()
+        assert bench.service.ledger.channels["orders"].seq == 2
+        assert await kept(bench.service, "kind") == [("stray_acknowledgement",)]
+
+
+async def test_what_went_back_under_a_name_of_ours_is_known_after_a_restart(tmp_path: Path):
+    async with between(tmp_path, emit=Emit(ours=True, prefix="IL")) as bench:
+        vendor = await bench.vendor()
+        await bench.result()
+        sent = await vendor.answer()
+        assert peek(sent).control_id != RESULTS.control_id(0)
+        vendor.send(ack(sent, "CA"))
+        await bench.settled(1)
+    async with between(tmp_path, emit=Emit(ours=True, prefix="IL")) as bench:
+        vendor = await bench.vendor(2)
+        vendor.send(response(sent, b"ORM^O01"))
+        assert await vendor.silence()
+        assert bench.service.ledger.channels["orders"].seq == 2
+
+
+async def test_an_answer_from_before_a_restart_does_not_end_the_exchange_of_the_next_message(tmp_path: Path):
+    async with between(tmp_path, ack_timeout=20.0) as bench:
+        vendor = await bench.vendor()
+        await bench.result(0)
+        await vendor.answer()
+        vendor.send(ack(RESULTS.message(0), "CA"))
+        await bench.settled(1)
+    async with between(tmp_path, ack_timeout=20.0) as bench:
+        vendor = await bench.vendor(2)
+        await bench.result(1)
+        assert await vendor.answer() == RESULTS.message(1)
+        vendor.send(response(RESULTS.message(0)))
+        assert await vendor.silence()
+        vendor.send(ack(RESULTS.message(1)))
+        await bench.settled(2)
+        assert await states(bench.service, "results", "vendor") == {"delivered": 2}
+        assert await vendor.silence(), "nothing is sent again"
+
+
+async def test_what_was_on_its_way_when_the_process_was_killed_is_known_as_well(tmp_path: Path):
+    async with between(tmp_path, ack_timeout=20.0, on_unknown="park") as bench:
+        vendor = await bench.vendor()
+        await bench.result(0)
+        await vendor.answer()
+        crash_image(bench.service.ledger.path, tmp_path / "next")
+    async with between(tmp_path / "next", on_unknown="park") as bench:
+        vendor = await bench.vendor(2)
+        vendor.send(response(RESULTS.message(0), b"ORM^O01"))
+        assert await vendor.silence()
+        assert bench.service.ledger.channels["orders"].seq == 2
+
+
 # -- taps on our own connection to the old engine
 
 
@@ -367,6 +433,19 @@ async def test_what_the_vendor_says_of_an_output_later_goes_to_the_old_engine(tm
         await until(lambda: engine.answers == [ack(result, "CA"), response(result)])
         assert service.ledger.channels["orders"].seq == 1
         assert await vendor.silence()
+
+
+async def test_after_a_restart_what_the_vendor_says_of_an_earlier_output_is_no_message(tmp_path: Path):
+    async with OneSocketEngine() as engine:
+        async with served(tmp_path, tapped(engine.port)) as (service, vendor):
+            _, result = await asked(vendor, 1)
+            vendor.send(ack(result, "CA"))
+            await until(lambda: len(engine.answers) == 1)
+        async with served(tmp_path, tapped(engine.port)) as (service, vendor):
+            vendor.send(response(result))
+            assert await vendor.silence()
+            assert service.ledger.channels["orders"].seq == 1
+            assert await kept(service, "kind") == [("stray_acknowledgement",)]
 
 
 async def test_in_parallel_outputs_on_our_connection_are_compared(tmp_path: Path):

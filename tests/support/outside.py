@@ -300,6 +300,8 @@ class OutsideWays(Ways):
 
     def prepare(self) -> None: ...
 
+    async def keep(self) -> None: ...
+
     def versions(self, channel: Channel) -> dict[str, str]:
         return {}
 

@@ -10,12 +10,13 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
 from tests.support.ports import free_port
 
+ROOT = Path(__file__).resolve().parents[2]
 START_S = 20.0
 COMMAND = "from engine.cli.main import main; main()"
 
@@ -26,7 +27,7 @@ class Interlock:
     def __init__(self, folder: Path, channels: dict[str, dict[str, Any]], **settings: Any) -> None:
         self.folder = folder
         self.http = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Any = None  # a subprocess.Popen, or what serves as one
         self.log = folder / "log.ndjson"
         (folder / "channels").mkdir(parents=True)
         endpoints = settings.pop("endpoints", {})
@@ -41,14 +42,21 @@ class Interlock:
     def _write(self, name: str, content: dict[str, Any]) -> None:
         (self.folder / name).write_text(yaml.safe_dump(content))
 
-    def start(self) -> None:
-        """Start, and return when the service is ready."""
+    def launch(self, *dying: str) -> None:
+        """Start the process. `dying`: the step at which it is to end, and of which message (tests.support.dying)."""
+        command = ["-m", "tests.support.dying", *dying] if dying else ["-c", COMMAND]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", COMMAND, "run", "--config", str(self.folder / "interlock.yaml")],
+                [sys.executable, *command, "run", "--config", str(self.folder / "interlock.yaml")],
                 stderr=log,
                 stdout=log,
+                cwd=ROOT,
             )
+
+    def start(self, *dying: str) -> None:
+        """Start, and return when the service is ready."""
+        self.launch(*dying)
+        assert self.process
         deadline = time.monotonic() + START_S
         while not self.ready():
             assert self.process.poll() is None, self.log.read_text()[-3000:]
@@ -68,16 +76,32 @@ class Interlock:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def killed(self) -> None:
+        """Wait until it has been killed, by itself or by a peer."""
+        assert self.process
+        assert self.process.wait(START_S) == -signal.SIGKILL, self.log.read_text()[-3000:]
+
+    def strike(self) -> None:
+        """SIGKILL, at this very moment, from whoever sees that it has come."""
+        assert self.process
+        self.process.send_signal(signal.SIGKILL)
+
     def stop(self) -> int:
         assert self.process
         self.process.terminate()
         return self.process.wait(30)
 
     def get(self, path: str) -> Any:
+        return self._ask(path, None)
+
+    def post(self, path: str, order: dict[str, Any]) -> Any:
+        """urllib.error.HTTPError where it is refused, OSError where nobody is there."""
+        return self._ask(path, json.dumps(order).encode())
+
+    def _ask(self, path: str, data: bytes | None) -> Any:
         token = (self.folder / "interlock.token").read_text().strip()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.http}{path}", headers={"Authorization": f"Bearer {token}"}
-        )
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data=data, headers=headers)
         with urllib.request.urlopen(request, timeout=10) as answer:
             return json.loads(answer.read())
 
@@ -103,7 +127,7 @@ class Interlock:
     def ledger(self) -> Path:
         return self.folder / "interlock.db"
 
-    def __enter__(self) -> Interlock:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

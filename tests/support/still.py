@@ -165,10 +165,14 @@ class Faults:
 
 @contextmanager
 def still(
-    clock: Callable[[], float], ledger: Callable[..., StillLedger], comparisons: Callable[..., Any]
-) -> Iterator[Faults]:
-    """Services that are made meanwhile live by `clock` (seconds), and are built with these."""
-    time = SimpleNamespace(monotonic=clock, time=clock, time_ns=lambda: int((BEGINNING + clock()) * 1e6) * 1000)
+    clock: Callable[[], float], ledger: Callable[..., StillLedger], comparisons: Callable[..., Any],
+    ahead: Callable[[], float] = lambda: 0.0,
+) -> Iterator[Faults]:  # fmt: skip
+    """Services that are made meanwhile live by `clock` (seconds), and are built with these. ahead: by how many seconds
+    the wall clock was set."""
+    time = SimpleNamespace(
+        monotonic=clock, time=clock, time_ns=lambda: int((BEGINNING + clock() + ahead()) * 1e6) * 1000
+    )
     collector = SimpleNamespace(collect=lambda: 0, freeze=lambda: None, set_threshold=lambda *_: None)
     faults = Faults()
     with ExitStack() as stack:

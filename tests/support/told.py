@@ -131,7 +131,7 @@ def work_row(**more: Any) -> dict[str, Any]:
 def replay_row() -> dict[str, Any]:
     return {
         "id": 4, "channel": "acme", "destination": "emr", "total": 30, "begun": 12, "state": "running", "who": "ann",
-        "why": "mended", "at": "2026-01-05T08:00:00.000Z", "ended": None,
+        "why": "mended", "at": "2026-01-05T08:00:00.000Z", "ended": None, "mapping": "as-is",
     }  # fmt: skip
 
 
@@ -297,6 +297,8 @@ def status(**changed: Any) -> dict[str, Any]:
         "balanced": True,
         "channels": [channel],
         "answers": [],
+        "delivering": True,
+        "workers": {},
     } | changed
 
 

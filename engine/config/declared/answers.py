@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import get_args
 
-from engine.config.declared.words import CODE, CODES, REFERENCE
+from engine.config.declared.edge import SERVER_TLS, SOCKET
+from engine.config.declared.words import CODE, CODES, HOST, REFERENCE
 from engine.config.edge import AckError, AckMode, AckType, RelayTimeout
-from engine.config.kinds import ID, Choice, Flag
-from engine.config.tables import Field, Table
+from engine.config.kinds import ID, PORT, Choice, Flag
+from engine.config.tables import Either, Field, Table
+
+ACK_LISTEN = Table(
+    "ack.listen",
+    {
+        "port": Field(PORT, "the port at which the sender hears our answers", required=True),
+        "host": Field(HOST, "the address to bind; left out: the one of listen"),
+        "allow": SOCKET["allow"],
+        "tls": SERVER_TLS,
+    },
+)
 
 ACK = Table(
     "ack",
@@ -35,10 +46,18 @@ ACK = Table(
             "the form of ERR in our answers; auto: by the message's version; none: no ERR",
             default="auto",
         ),
+        "bare": Field(
+            Flag(),
+            "our answers are a byte outside of any block: 0x06 for yes, 0x15 for no; one a message",
+            default=False,
+        ),
         "text": Field(Flag(), "our answers say in words what is wrong", default=True),
         "to": Field(
             REFERENCE,
             "the name of an endpoint, or host:port, that answers are sent to; left out: the sender's own connection",
+        ),
+        "listen": Field(
+            Either(PORT, ACK_LISTEN), "our port at which the sender hears answers, on a connection that it makes"
         ),
     },
 )

@@ -17,7 +17,7 @@ from engine.config.declared.edge import (
 )
 from engine.config.declared.words import CODE, DURING, FILE, HOST, RATE
 from engine.config.edge import AnswerMode
-from engine.config.kinds import ADDRESS, DURATION, ID, PORT, ZONE, Choice, Flag, ListOf, Text, Whole
+from engine.config.kinds import ADDRESS, DURATION, ID, PORT, ZONE, Choice, Flag, ListOf, OrWord, Text, Whole
 from engine.config.tables import Either, Field, Table
 
 DELIVER = Table(
@@ -76,6 +76,11 @@ MLLP = Table(
         "source_address": SOURCE_ADDRESS,
         "connect_timeout": CONNECT_TIMEOUT,
         **ACKNOWLEDGING,
+        "answers": Field(
+            OrWord(Flag(), "bare", "true, false or bare"),
+            "the peer answers at all; bare: by a byte outside of any block, 0x06 for yes, 0x15 for a no that may pass",
+            default=True,
+        ),
         "answers_on": Field(
             Either(PORT, ANSWERS_ON), "the port that the peer's answers come to; left out: our connection"
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.config.declared.channel import CHANNEL
-from engine.config.declared.endpoint import ENDPOINTS
+from engine.config.declared.endpoint import ENDPOINTS, MLLP
 from engine.config.tables import Field, Table
 
 OWN = ("id", "profile")
@@ -13,7 +13,7 @@ ENDPOINT = Table(
     "an endpoint",
     {
         key: field
-        for table in ENDPOINTS.values()
+        for table in (*ENDPOINTS.values(), MLLP)  # of a key that several have, the peers' is the widest
         for key, field in table.fields.items()
         if key not in (*OWN, *ENDPOINTS)
     },

@@ -58,8 +58,8 @@ SETTINGS = Table(
         ),
         "http": Field(ADDRESS, "where the API, /metrics and the health checks listen", default="127.0.0.1:8600"),
         "workers": Field(
-            Whole(0, 0, "0: this version delivers in the process that receives"),
-            "worker processes; 0 = in the same process",
+            Whole(0, 64, "a number of worker processes"),
+            "worker processes that map to FHIR and deliver to Medplum; 0 = in the process that receives",
             default=0,
         ),
         "medplum": Field(MEDPLUM, "the Medplum server"),

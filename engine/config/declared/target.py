@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from engine.config.declared.filtering import EMIT, FILTER
 from engine.config.declared.legacy import VIA
 from engine.config.declared.words import NAMED, REFERENCE
+from engine.config.endpoint import Dead
 from engine.config.kinds import ID, WORD, Choice, ListOf, Text
 from engine.config.tables import Either, Field, Table
 
 ORDER_BY = Text(
     "channel, patient, or a field such as OBR-2 or PV1-19.1",
     r"channel|patient|[A-Z][A-Z0-9]{2}-[1-9][0-9]?(\.[1-9][0-9]?)?",
+)
+
+DEAD = Field(
+    Choice(get_args(Dead)),
+    "what a message that it will never take keeps back until a person decides: waits: its lane; goes_on: nothing; "
+    "stops_channel: its lane, and in live all that the channel sends anywhere",
+    default="waits",
 )
 
 MAPPING_NAME = Text("the name of a mapping", r"[A-Za-z0-9_-]{1,64}")
@@ -29,6 +39,7 @@ MEDPLUM_DESTINATION = Table(
         "name": Field(ID, "the destination's name in this channel", default="medplum"),
         "strategy": Field(Choice(("anchored",)), "how a message becomes requests", default="anchored"),
         "order_by": Field(ORDER_BY, "what stays in order", default="patient"),
+        "dead": DEAD,
         "project": Field(WORD, "project", refused="no project: this version uses the project of medplum.client_id"),
     },
 )
@@ -44,6 +55,7 @@ DESTINATION = Table(
         "file": Field(NAMED, "a file a message: the name of an endpoint with directory: or sftp:"),
         "name": Field(ID, "the destination's name in this channel; left out: the endpoint's"),
         "order_by": Field(ORDER_BY, "what stays in order", default="channel"),
+        "dead": DEAD,
         "mapping": Field(MAPPING_NAME, "the v2 mapping; left out: the message as it came"),
         "filter": Field(FILTER, "what this destination does not get", default=()),
         "emit": Field(EMIT, "the control ids of what is sent"),

@@ -7,11 +7,14 @@ Nothing that is there is overwritten.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from engine.config.endpoint import Endpoint
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker
+from engine.delivery.classes import End, outcome
 from engine.delivery.decision import Manner
+from engine.delivery.destinations.whole import WITH_OTHERS, Wholes
 from engine.delivery.outputs import Outputs
 from engine.delivery.work import Work
 from engine.files.folder import FileTaken, Folder, FolderError
@@ -28,14 +31,16 @@ class FileDestination:
 
     def __init__(
         self, channel: str, endpoint: Endpoint, folder: Folder, breaker: Breaker, manner: Manner,
-        outputs: Outputs | None = None,
+        outputs: Outputs | None = None, wholes: Wholes | None = None,
     ) -> None:  # fmt: skip
-        """Raises ValueError where `endpoint.file_name` will not do. `outputs`: None for the message as it came."""
+        """Raises ValueError where `endpoint.file_name` will not do. `outputs`: None for the message as it came.
+        `wholes`: where files are to be again what they were."""
         self._outputs = outputs
         self.breaker = breaker
         self.manner = manner
         self._naming = Naming(endpoint.file_name, channel)
         self._folder = folder
+        self._wholes = wholes
         self._running: set[asyncio.Task[None]] = set()
 
     def lanes(self, raw: bytes) -> tuple[bytes, ...]:
@@ -56,21 +61,37 @@ class FileDestination:
         message = work.message
         name = self._naming.of(message.seq, work.part, work.delivery, message.control_id)
         try:
-            outcome = await self._written(name, work.output)
+            ended = await self._in_its_file(name, work) or await self._written(name, work.output)
         except Exception as error:
             fault = Fault.of(error)
             emit(fault)
-            outcome = Outcome(Result.UNKNOWN, f"the delivery failed: {fault.reason}", trouble=True)
-        work.done(work, outcome)
+            ended = outcome(End.DOUBTED, f"the delivery failed: {fault.reason}")
+        work.done(work, ended)
+
+    async def _in_its_file(self, name: str, work: Work) -> Outcome | None:
+        """The whole file where its first message is due, or that it went out with that one; None where the message goes
+        by itself, as one does that a person sends again."""
+        if self._wholes is None or work.delivery > 1 or work.revision > 1:
+            return None
+        if (first := await self._wholes.within(work.message)) is not None:
+            return outcome(End.TAKEN, f"in the file of message {first}")
+        whole = await self._wholes.begun_by(work.message)
+        if whole is None:
+            return None
+        data, count = whole
+        ended = await self._written(name, data)
+        if ended.result is Result.NEVER:
+            return None  # its name belongs to another file: to this message by itself, if it went out so before
+        return replace(ended, reason=WITH_OTHERS) if ended.result is Result.DELIVERED and count > 1 else ended
 
     async def _written(self, name: str, data: bytes) -> Outcome:
         try:
             await self._folder.put(name, data)
         except FileTaken:
-            return Outcome(Result.NEVER, "a file of this name and with other content is there")
+            return outcome(End.NAME_TAKEN, "a file of this name and with other content is there")
         except FolderError as error:
-            return classify(error)
-        return Outcome(Result.DELIVERED)
+            return outcome(_end(error), error.reason)
+        return outcome(End.TAKEN)
 
     async def close(self) -> None:
         for task in self._running:
@@ -78,10 +99,8 @@ class FileDestination:
         await asyncio.gather(*self._running, return_exceptions=True)
 
 
-def classify(error: FolderError) -> Outcome:
-    """What follows from a failure of the place: it is never the message's."""
+def _end(error: FolderError) -> End:
+    """What a failure of the place is: it is never the message's."""
     if error.uncertain:
-        return Outcome(Result.UNKNOWN, error.reason, trouble=True)
-    if error.fault:
-        return Outcome(Result.FAULT, error.reason)
-    return Outcome(Result.NOT_TAKEN, error.reason, trouble=True)
+        return End.DOUBTED
+    return End.SHUT_PLACE if error.fault else End.NO_PLACE

@@ -1,7 +1,8 @@
 """To a peer over MLLP: the old engine, or a real EMR or LIS. First in first out, one message at a time.
 
 The answer counts only if its MSA-2 is the message's MSH-10; everything else leaves the message `unknown`, and the
-connection is closed, so that a late answer cannot be taken for the next message's.
+connection is closed, so that a late answer cannot be taken for the next message's. That alone is what a peer's bare
+bytes go by, which name nobody (`answers: bare`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from engine.config.edge import AckMode, Answers
 from engine.config.endpoint import Endpoint
 from engine.delivery import lane
 from engine.delivery.breaker import Breaker
+from engine.delivery.classes import ERRORS, End, outcome
 from engine.delivery.decision import Manner
 from engine.delivery.outputs import Outputs
 from engine.delivery.sender import Job, Sender, is_message
@@ -25,10 +27,8 @@ from engine.hl7.modes import ORIGINAL, Wanted, wanted
 from engine.hl7.peek import peek
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome, Result
-from engine.mllp.replies import Answered, NotSent, Reply, Written
-
-# HL7 table 0357: what no repetition will mend. 206 (record locked) and 207 (internal error) may pass.
-LASTING_ERRORS = frozenset({"100", "101", "102", "103", "200", "201", "202", "203", "204", "205"})
+from engine.mllp.framing import STORED, Bare
+from engine.mllp.replies import Answered, Lost, NotSent, Reply, Written
 
 SEVERITY = (Result.DELIVERED, Result.NOT_TAKEN, Result.NEVER, Result.UNKNOWN)
 """Of several answers to one batch, the worst counts."""
@@ -37,6 +37,7 @@ KNOWN = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})  # table 0008
 UNANSWERED = "written; this peer does not answer"
 UNASKED = "written; the message asks for no answer to what goes well"
 AS_IT_CAME = "answered in a form that only its sender knows"
+NAK = "answered by a bare NAK"
 COMMITTED = "CA"  # taken into safe storage; the application's answer comes later (2.9.3)
 CUT = 20
 """Characters that MSH-10 has until v2.6: engines keep so many of a longer one, and name the message by them."""
@@ -96,12 +97,21 @@ class MllpDestination:
         asks = wanted(head, self._mode)
         expects = is_awaited(self._answers, asks)
         inside = _inside(message.raw) if is_batch(message.raw) else ()
+        committed: list[bytes] = []  # accept acknowledgements that came, where the application's answer is waited for
+
+        def is_applied(payload: bytes) -> bool:
+            if is_more_than_committed(payload):
+                return True
+            committed.append(payload)
+            return False
+
+        final = is_more_than_committed if self._waits_longer else is_applied if self._in_original(message) else None
         more = asks.enhanced or inside or not expects or self._waits_longer or not self._transparent
         job = Job(
             message.raw,
             self._timeout,
-            lambda reply: work.done(work, self._outcome(message, reply, job)),
-            final=is_more_than_committed if self._waits_longer else None,
+            lambda reply: work.done(work, self._outcome(message, reply, job, committed)),
+            final=final,
             expects=expects,
             later=self._heard_later(message) if more else None,
             control_id=message.control_id,
@@ -112,8 +122,7 @@ class MllpDestination:
 
     def _heard_later(self, message: Message) -> Callable[[bytes], None]:
         """Whoever waits now is the one to hear it then, if it is for this endpoint's answer that it waits."""
-        relay = message.channel.relay
-        reply = message.reply if message.relayed and relay is not None and relay.name == self._name else None
+        reply = self._asker(message)
         channel, received, id, seq = message.channel, message.received, message.id, message.seq
 
         def heard(payload: bytes) -> None:  # the bytes of what was sent are not kept for it
@@ -123,20 +132,33 @@ class MllpDestination:
 
         return heard
 
+    def _asker(self, message: Message) -> Any:
+        """Who waits for this endpoint's answer to a message; None where nobody does."""
+        relay = message.channel.relay
+        return message.reply if message.relayed and relay is not None and relay.name == self._name else None
+
+    def _in_original(self, message: Message) -> bool:
+        """Whether its sender waits for the one answer of original mode, which an accept acknowledgement is not. The old
+        engine's partners know its answers, whatever they are."""
+        reply = None if self._transparent else self._asker(message)
+        return reply is not None and not reply.asks.enhanced
+
     def _verdict(self, payload: bytes, message: Message) -> Outcome:
         return verdict(payload, message, self._answers, transparent=self._transparent)
 
-    def _outcome(self, message: Message, reply: Reply, job: Job) -> Outcome:
+    def _outcome(self, message: Message, reply: Reply, job: Job, committed: list[bytes]) -> Outcome:
+        if isinstance(reply, Lost) and committed:
+            said = self._verdict(committed[0], message)
+            if said.result is Result.DELIVERED:  # by what it accepts; no more came in its time
+                return said
         if isinstance(reply, Answered):
-            outcome = self._verdict(reply.payload, message)
-            if outcome.result is Result.UNKNOWN:
+            said = self._verdict(reply.payload, message)
+            if said.result is Result.UNKNOWN:
                 job.hang_up()
-            return outcome
+            return said
         if isinstance(reply, Written):
-            return Outcome(Result.DELIVERED, UNASKED if self._answers.expected else UNANSWERED)
-        if isinstance(reply, NotSent):
-            return Outcome(Result.NOT_TAKEN, reply.reason, trouble=True)
-        return Outcome(Result.UNKNOWN, reply.reason, trouble=True)
+            return outcome(End.WRITTEN, UNASKED if self._answers.expected else UNANSWERED)
+        return outcome(End.UNSENT if isinstance(reply, NotSent) else End.LOST, reply.reason)
 
     async def close(self) -> None:
         """The sender is closed by whoever opened it."""
@@ -196,25 +218,27 @@ def classify(payload: bytes, control_id: str | None, answers: Answers, *, transp
     """What an answer means for the message with `control_id` (None: it has none, so none can be asked for).
 
     transparent: only one that names another message, or is a message itself, is no answer to this one; what cannot be
-    read as an acknowledgement is its sender's to read.
+    read as an acknowledgement is its sender's to read. A bare byte is of the message on the line; a no of that kind may
+    pass, like AE.
     """
+    if isinstance(payload, Bare):  # of a peer that answers so, in turn
+        return outcome(End.TAKEN, "", payload) if payload == STORED else outcome(End.LATER, NAK, payload)
     answer = parse_ack(payload)
     if answer is None:
         if transparent and not is_message(payload):
-            return Outcome(Result.DELIVERED, AS_IT_CAME, payload)
-        return Outcome(Result.UNKNOWN, "the answer is no acknowledgement")
+            return outcome(End.TAKEN, AS_IT_CAME, payload)
+        return outcome(End.ILLEGIBLE, "the answer is no acknowledgement")
     other = answers.check and control_id is not None and not answer.is_for(control_id)
     if other and not (transparent and _may_name(answer.control_id.strip(), control_id or "")):
-        return Outcome(Result.UNKNOWN, "the answer's MSA-2 is not this message's MSH-10")
+        return outcome(End.ANOTHERS, "the answer's MSA-2 is not this message's MSH-10")
     if answer.code in answers.accepted:
-        return Outcome(Result.DELIVERED, "", payload)
+        return outcome(End.TAKEN, "", payload)
     if answer.code not in KNOWN and answer.code not in answers.rejected:
         if transparent:
-            return Outcome(Result.DELIVERED, AS_IT_CAME, payload)
-        return Outcome(Result.UNKNOWN, "the answer's code is none of table 0008, and none that the endpoint names")
-    if answer.code in answers.rejected or answer.error in LASTING_ERRORS:
-        return Outcome(Result.NEVER, no(answer), payload)
-    return Outcome(Result.NOT_TAKEN, no(answer), payload)
+            return outcome(End.TAKEN, AS_IT_CAME, payload)
+        return outcome(End.STRANGE, "the answer's code is none of table 0008, and none that the endpoint names")
+    end = End.NEVER if answer.code in answers.rejected else ERRORS.get(answer.error or "", End.LATER)
+    return outcome(end, no(answer), payload)
 
 
 def no(answer: Answer) -> str:

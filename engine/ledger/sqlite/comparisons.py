@@ -39,6 +39,8 @@ STATEMENTS: Final[dict[str, str]] = {
     ),
 }
 
+ZLIB: Final = b"\x78"  # with which compressed bytes begin; what was kept by earlier versions is not
+
 DIFFERENT: Final = ("different", "missing_in_legacy")
 """Verdicts of messages that are explained or not."""
 
@@ -176,23 +178,33 @@ def attributed(connection: sqlite3.Connection, channel: int, tap: str, first: in
     return [seq for (seq,) in rows]
 
 
+def outputs(connection: sqlite3.Connection, channel: int, tap: str, seq: int) -> list[int]:
+    """All that a tap got of an input, in the order in which it came."""
+    rows = connection.execute(
+        "select id from tap_output where channel = ? and seq = ? and tap = ? order by id", (channel, seq, tap)
+    )
+    return [id for (id,) in rows]
+
+
 def output(connection: sqlite3.Connection, id: int) -> bytes | None:
     """The bytes of what a tap got."""
     row = connection.execute("select raw, large from tap_output where id = ?", (id,)).fetchone()
     return zlib.decompress(whole(connection, *row)) if row else None
 
 
-def captured(connection: sqlite3.Connection, message: int, destination: int) -> bytes | None:
-    """The bytes of what we would have sent; None where nothing was captured."""
-    row = connection.execute(
-        "select output from captured where message = ? and destination = ? and part = 1", (message, destination)
-    ).fetchone()
-    if row is None:
-        return None
-    if row[0] == AS_IT_CAME:
+def captured(connection: sqlite3.Connection, message: int, destination: int) -> list[bytes]:
+    """The bytes of what we would have sent, part by part; none where nothing was captured."""
+    rows = connection.execute(
+        "select output from captured where message = ? and destination = ? order by part", (message, destination)
+    )
+    return [_made(connection, message, output) for (output,) in rows.fetchall()]
+
+
+def _made(connection: sqlite3.Connection, message: int, output: bytes) -> bytes:
+    if output == AS_IT_CAME:
         row = connection.execute("select raw, large from message where id = ?", (message,)).fetchone()
         return whole(connection, *row)
-    return zlib.decompress(row[0])
+    return zlib.decompress(output) if output[:1] == ZLIB else output
 
 
 class Recount(NamedTuple):

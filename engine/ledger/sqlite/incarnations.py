@@ -25,6 +25,8 @@ class Incarnations:
         self.present = present
         self._firsts = [first for first, _ in rows]
         self._names = [name for _, name in rows]
+        self.names: Sequence[str] = tuple(self._names)
+        """Oldest first; none where the ledger was never restored."""
 
     def of(self, message: int) -> str:
         """The incarnation that numbered the message with this id."""

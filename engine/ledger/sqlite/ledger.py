@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 from engine.ledger.audit import Entry
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook, Course
+from engine.ledger.keeping import needed
 from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput, Together
 from engine.ledger.repeats import Repeats
 from engine.ledger.routing import Epoch, Routing
-from engine.ledger.sqlite import incarnations, retention, schema
+from engine.ledger.sqlite import incarnations, mappings, retention, schema
 from engine.ledger.sqlite.large import pieces, put_piece, put_size
 from engine.ledger.sqlite.loading import LedgerError, open_ledger
+from engine.ledger.sqlite.mappings import KeptMapping
 from engine.ledger.sqlite.reader import Reader
 from engine.ledger.sqlite.repeats import newest
 from engine.ledger.sqlite.writer import Commit, Order, Reclaim, Writer
@@ -45,6 +47,8 @@ class SqliteLedger:
         self._connection = opened.connection
         self.kept = retention.load(opened.connection)
         self.incarnations = incarnations.read(opened.connection)
+        self.mappings = mappings.versions(opened.connection)  # that are kept
+        self._in_use: set[str] = set()  # that this process has asked to keep
         self._large = opened.last_large
         self._book = Book(opened.term, opened.last_message, opened.audited, opened.last_output)
         self._reader = Reader(path)
@@ -121,9 +125,12 @@ class SqliteLedger:
         """Write something, so that a ledger that could not be written is found well again."""
         await self.transaction(lambda book: None, ((schema.TOUCH, ()),))
 
-    def transaction(self, act: Callable[[Book], T], sql: Sequence[tuple[str, tuple[Any, ...]]] = ()) -> Awaitable[T]:
+    def transaction(
+        self, act: Callable[[Book], T], sql: Sequence[tuple[str, tuple[Any, ...]]] = (), *, beside: bool = False
+    ) -> Awaitable[T]:
         """`sql`: statements that are run in the same transaction, on the thread that waits for the disk. They are
-        looked at after `act`, which may still put them in."""
+        looked at after `act`, which may still put them in. beside: no message waits for it, and where the disk has no
+        room for it, that is a LedgerError and no trouble of the ledger."""
         future: asyncio.Future[T] = self._loop.create_future()
 
         def done(result: T) -> None:
@@ -134,7 +141,7 @@ class SqliteLedger:
             if not future.cancelled():
                 future.set_exception(LedgerError(reason))
 
-        self._put(Order(act, done, sql, failed))
+        self._put(Order(act, done, sql, failed, beside))
         return future
 
     async def switch(
@@ -175,6 +182,23 @@ class SqliteLedger:
                 sql += ((schema.INSERT_DESTINATION, (id, route.destination)),)
                 courses.append(Course(book, id, route.destination, windows.get(route.destination, 1), False))
         return book, courses, sql
+
+    async def keep_mappings(self, versions: Iterable[str], made: Callable[[str], KeptMapping]) -> None:
+        """Keep what outputs are made by, before an epoch names it. `made`: of a version that is not kept yet; called on
+        another thread. Versions that were named here stay as long as this process."""
+        self._in_use |= (wanted := set(versions))
+        if missing := sorted(wanted - self.mappings):
+            rows = await asyncio.to_thread(lambda: mappings.packed([made(each) for each in missing], self._clock()))
+            await self.transaction(lambda book: None, rows)
+            self.mappings.update(missing)
+
+    async def drop_mappings(self) -> int:
+        """Remove those by which no output can be made any more; how many."""
+        gone = self.mappings - self._in_use - needed(self.channels.values(), self.kept)
+        if gone:
+            await self.transaction(lambda book: None, mappings.dropping(gone))
+            self.mappings -= gone
+        return len(gone)
 
     async def watch_repeats(self, watched: Mapping[str, Repeats]) -> None:
         """From now on look for repeats in these channels, also of what was stored before this process."""

@@ -21,9 +21,14 @@ from engine.ledger.course import SETTLED_STATES, Barrier, ChannelBook, Course, H
 from engine.ledger.keeping import OUTPUTS, RECEIPTS
 from engine.ledger.model import OpenWork, State
 from engine.ledger.routing import LEGACY, Epoch, Grant, Mode, Routing
-from engine.ledger.sqlite import repeats, schema
+from engine.ledger.sqlite import mappings, repeats, schema
 from engine.ledger.sqlite.large import tidy
 from engine.ledger.sqlite.upgrading import upgrade
+
+TAKE_IT_AS_A_BACKUP = (
+    "Else restore a backup, or go on with what the file has, as a new incarnation that is held:"
+    " interlock restore {path} --replace"
+)
 
 
 class LedgerError(Exception):
@@ -77,10 +82,19 @@ def open_ledger(path: Path) -> Opened:
 
 
 def _open(path: Path, lock: IO[str]) -> Opened:
+    log = path.with_name(path.name + "-wal")
     connection = schema.connect(os.fspath(path))
+    _check_log(connection, log)
     if not connection.execute("select 1 from sqlite_master where name = 'ledger'").fetchone():
         schema.create(connection, uuid4().hex[:12])
     version, incarnation, term = connection.execute("select version, incarnation, term from ledger").fetchone()
+    lock.seek(0)
+    known = lock.read().strip()
+    if known.isdigit() and int(known) > term:
+        raise LedgerError(
+            f"the ledger {path} is older than its last process, whose log {log.name} is gone, with what was stored"
+            f" last: put it back. {TAKE_IT_AS_A_BACKUP.format(path=path)}"
+        )
     if version > schema.VERSION:
         raise LedgerError(
             f"the ledger {path} has schema version {version}, and this release reads versions up to {schema.VERSION};"
@@ -94,6 +108,7 @@ def _open(path: Path, lock: IO[str]) -> Opened:
     _mark_unknown(connection, term + 1, books)
     last_large = tidy(connection)
     connection.execute("commit")
+    _remember(lock, term + 1)
     last_message, last_output = _last(connection, "message", RECEIPTS), _last(connection, "tap_output", OUTPUTS)
     destinations = dict(connection.execute("select name, id from destination"))
     for book in books.values():
@@ -113,6 +128,36 @@ def _open(path: Path, lock: IO[str]) -> Opened:
     )
 
 
+def _remember(lock: IO[str], term: int) -> None:
+    """Which process the ledger has seen, beside it: a file that knows less has lost the log with the rest."""
+    lock.truncate(0)
+    lock.write(f"{term}\n")
+    lock.flush()
+    os.fsync(lock.fileno())
+
+
+def _check_log(connection: sqlite3.Connection, log: Path) -> None:
+    """Each transaction is on the disk before the next one begins. So the last one may be incomplete after a crash, and
+    no other: where whole ones stand behind what SQLite takes for the end, the disk has lost some."""
+    if not log.exists():
+        return
+    connection.execute("select 1 from sqlite_master").fetchone()
+    _, read, _ = connection.execute("pragma wal_checkpoint(passive)").fetchone()
+    with log.open("rb") as file:
+        head = file.read(32)
+        page = int.from_bytes(head[8:12], "big")
+        ends = 0
+        at = 32 + max(read, 0) * (24 + page)
+        while file.seek(at) == at and len(frame := file.read(24)) == 24:
+            ends += frame[8:16] == head[16:24] and any(frame[4:8])
+            at += 24 + page
+    if ends > 1:
+        raise LedgerError(
+            f"the log {log} is damaged, and {ends} transactions in it cannot be read: keep both files."
+            f" {TAKE_IT_AS_A_BACKUP.format(path=log.with_name(log.name.removesuffix('-wal')))}"
+        )
+
+
 def _last(connection: sqlite3.Connection, table: str, kind: str) -> int:
     """The highest id that was given, also where its row was removed by age: ids are never given twice."""
     (last,) = connection.execute(f"select coalesce(max(id), 0) from {table}").fetchone()
@@ -124,21 +169,27 @@ def _mark_unknown(connection: sqlite3.Connection, term: int, books: dict[int, Ch
     """What was claimed and not settled may have been sent. Numbers between frontier and claim have no rows yet.
 
     Not so where nothing is sent (an output that is captured, a number that a rollback has superseded): that is only
-    begun again.
+    begun again. What may have been sent goes again as it was, by the mapping of the newest epoch that there was.
     """
     unknown, again = State.UNKNOWN.value, State.RETRYING.value
     why, kept = "the service ended while this was on its way", "the service ended before this was kept"
     names = {id: name for name, id in connection.execute("select name, id from destination")}
 
-    def left(channel: int, destination: int, seq: int, delivery: int = 1) -> tuple[int, str]:
-        course = Course(books[channel], destination, names[destination], 1, False)
-        return (unknown, why) if course.mode(seq, delivery) is Mode.SEND else (again, kept)
+    there = mappings.versions(connection)
+
+    def left(channel: int, destination: int, seq: int, delivery: int = 1) -> tuple[int, str, int | None]:
+        course, epoch = Course(books[channel], destination, names[destination], 1, False), books[channel].epoch
+        if course.mode(seq, delivery) is not Mode.SEND:
+            return again, kept, None
+        route = epoch.routing.route(course.name)
+        known = route is not None and (route.mapping is None or route.mapping in there)
+        return unknown, why, epoch.number if known else None
 
     sending = connection.execute(
         "select channel, destination, seq, part, delivery from open_work where state = ?", (State.SENDING.value,)
     ).fetchall()
     connection.executemany(
-        "update open_work set state = ?, why = ?, due = 0, blocks = 1"
+        "update open_work set state = ?, why = ?, bound = coalesce(bound, ?), due = 0, blocks = 1"
         " where channel = ? and destination = ? and seq = ? and part = ? and delivery = ?",
         [(*left(row[0], row[1], row[2], row[4]), *row) for row in sending],
     )
@@ -154,8 +205,8 @@ def _mark_unknown(connection: sqlite3.Connection, term: int, books: dict[int, Ch
             )
         opened = []
         for seq, id in rows:
-            state, reason = left(channel, destination, seq)
-            opened.append((channel, destination, seq, 1, 1, id, epoch, state, 0, 0, term, reason, 1, 1, 0, 1))
+            state, reason, bound = left(channel, destination, seq)
+            opened.append((channel, destination, seq, 1, 1, id, epoch, state, 0, 0, term, reason, 1, 1, 0, 1, bound))
         connection.executemany(schema.PUT_OPEN, opened)
         connection.execute(
             "update progress set frontier = claim, frontier_id = ?, term = ?"
@@ -219,7 +270,7 @@ def _courses(connection: sqlite3.Connection, book: ChannelBook, names: dict[int,
             course.spans.append(Span(epochs[number].first, last, number, route))
     for row in connection.execute(
         "select destination, seq, part, delivery, message, epoch, state, due, tries, why, blocks, parts, so_far,"
-        " revision from open_work where channel = ?",
+        " revision, bound from open_work where channel = ?",
         (book.id,),
     ):
         destination, seq, part, delivery, message, number, state, due, tries, why, blocks, *parts = row

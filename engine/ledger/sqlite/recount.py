@@ -9,7 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from engine.ledger.model import SETTLED, State, first_of
-from engine.ledger.sqlite import retention
+from engine.ledger.sqlite import mappings, retention
 
 _SETTLED = ", ".join(state.label for state in SETTLED)
 Place = tuple[int, int, int, int]  # channel, destination, epoch, state
@@ -19,7 +19,9 @@ def differences(connection: sqlite3.Connection) -> list[str]:
     """What differs, a sentence each; in one read transaction."""
     connection.execute("begin")
     try:
-        return [*_counters(connection), *_totals(connection), *_replays(connection)]
+        return [
+            *_counters(connection), *_totals(connection), *_replays(connection), *mappings.differences(connection)
+        ]  # fmt: skip
     finally:
         connection.execute("commit")
 

@@ -6,31 +6,34 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from engine.ledger.model import State
+from engine.ledger.model import MADE, State
 
 TABLES = """
 create table replay (                  -- messages that a person has sent to a destination once more
   id integer primary key, channel integer not null, destination text not null, numbers text not null,
   upto integer not null, total integer not null, begun integer not null, state text not null, who text not null,
-  why text not null, origin text not null, at integer not null, ended integer);
+  why text not null, origin text not null, at integer not null, ended integer,
+  mapping text not null default 'as-is');  -- or 'as-was'
 """
 
 STATEMENTS = {
     "put_replay": (
         "insert or replace into replay (id, channel, destination, numbers, upto, total, begun, state, who, why, origin,"
-        " at, ended) values (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        " at, ended, mapping) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
     ),
 }
 
+AS_IS, AS_WAS = "as-is", "as-was"  # by the mapping as it is now; as it was when it was delivered first
 RUNNING, DONE, STOPPED = "running", "done", "stopped"
 AT_ONCE = 500  # values in one query
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRow:
-    """A row of `replay`. `numbers`: stretches of sequence numbers; up to `upto` they have been begun."""
+    """A row of `replay`. `numbers`: stretches of sequence numbers; up to `upto` they have been begun. `mapping`: AS_IS
+    or AS_WAS."""
 
     id: int
     channel: str
@@ -45,19 +48,20 @@ class ReplayRow:
     origin: str
     at: int
     ended: int | None
+    mapping: str = AS_IS
 
     def values(self, channel: int) -> tuple[Any, ...]:
         """In the order of the table."""
         return (
             self.id, channel, self.destination, json.dumps(self.numbers), self.upto, self.total, self.begun, self.state,
-            self.who, self.why, self.origin, self.at, self.ended,
+            self.who, self.why, self.origin, self.at, self.ended, self.mapping,
         )  # fmt: skip
 
 
 def rows(connection: sqlite3.Connection, *, running: bool = False, limit: int = 100) -> list[ReplayRow]:
     """The newest replays, newest first; all that go on with `running`."""
     query = (
-        "select r.id, c.name, destination, numbers, upto, total, begun, state, who, why, origin, at, ended"
+        "select r.id, c.name, destination, numbers, upto, total, begun, state, who, why, origin, at, ended, mapping"
         " from replay r join channel c on c.id = r.channel"
     )
     found = connection.execute(
@@ -94,31 +98,58 @@ def stored(connection: sqlite3.Connection, channel: int, numbers: Sequence[int])
     return found
 
 
-def states(connection: sqlite3.Connection, ids: Sequence[int], destination: int) -> dict[int, set[State]]:
-    """Message id → the states that its receipts at the destination say."""
-    found: dict[int, set[State]] = {}
+class Before(NamedTuple):
+    """What became of a message at a destination before. made: a mapping has made something of it there, or has held it
+    back; made_by: the epoch by whose mapping the first time, None: not known."""
+
+    states: set[State]
+    made: bool
+    made_by: int | None
+
+
+def before(connection: sqlite3.Connection, ids: Sequence[int], destination: int) -> dict[int, Before]:
+    """By message id, of those that have receipts at the destination."""
+    found: dict[int, Before] = {}
     for at in range(0, len(ids), AT_ONCE):
         some = ids[at : at + AT_ONCE]
-        for id, state in connection.execute(
-            "select message, state from receipt indexed by receipt_message"
-            f" where message in ({','.join('?' * len(some))}) and destination = ?",
+        for id, state, made_by in connection.execute(
+            "select message, state, made_by from receipt indexed by receipt_message"
+            f" where message in ({','.join('?' * len(some))}) and destination = ? order by id",
             (*some, destination),
         ):
-            found.setdefault(id, set()).add(State(state))
+            known = found.get(id) or Before(set(), False, None)
+            known.states.add(State(state))
+            if state in MADE and not known.made:
+                known = known._replace(made=True, made_by=made_by)
+            found[id] = known
     return found
+
+
+class Last(NamedTuple):
+    """A message, the number of its last delivery somewhere, and the revision that went there then. made, made_by: as of
+    `Before`."""
+
+    message: int
+    delivery: int
+    revision: int
+    made: bool
+    made_by: int | None
 
 
 def deliveries(
     connection: sqlite3.Connection, channel: int, numbers: Sequence[int], destination: int
-) -> dict[int, tuple[int, int, int]]:
-    """Number → (message id, the number of its last delivery there, the revision that went there then), in order;
-    without those that are gone."""
+) -> dict[int, Last]:
+    """By number, in order; without those that are gone."""
     found = {}
-    for seq, id in sorted(stored(connection, channel, numbers).items()):
+    there = sorted(stored(connection, channel, numbers).items())
+    earlier = before(connection, [id for _, id in there], destination)
+    for seq, id in there:
         last = connection.execute(
             "select delivery, revision from receipt indexed by receipt_message"
             " where message = ? and destination = ? order by delivery desc, part desc limit 1",
             (id, destination),
         ).fetchone()
-        found[seq] = (id, *(last or (0, 1)))
+        _, made, made_by = earlier.get(id) or Before(set(), False, None)
+        delivery, revision = last or (0, 1)
+        found[seq] = Last(id, delivery, revision, made, made_by)
     return found

@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 from uuid import uuid4
 
 from engine.ledger.audit import Entry
@@ -62,7 +62,7 @@ def restore(file: Path, ledger: Path, now: int, who: str, why: str, *, replace: 
     """Put a backup in the place of the ledger, under its lock. now: microseconds since 1970. replace: though there is a
     ledger, which is kept aside. Raises BackupError; then nothing has changed."""
     ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(ledger):
+    with locked(ledger) as lock:
         if ledger.exists() and not replace:
             raise BackupError(
                 f"{ledger} exists: a restore replaces it only when told so (--replace), and keeps it aside"
@@ -78,6 +78,7 @@ def restore(file: Path, ledger: Path, now: int, who: str, why: str, *, replace: 
         except (OSError, sqlite3.Error) as error:
             raise BackupError(f"{file} cannot be restored: {error}") from error
         aside = _aside(ledger, now)
+        lock.truncate(0)  # the term that it names is the other ledger's
         made.rename(ledger)
         _to_disk(ledger.parent)
     return Restored(*restored[:2], since, now, restored[2], aside)
@@ -218,14 +219,14 @@ def _aside(ledger: Path, now: int) -> Path | None:
 
 
 @contextmanager
-def locked(ledger: Path) -> Iterator[None]:
+def locked(ledger: Path) -> Iterator[IO[str]]:
     """The ledger's lock, which a running service has. Raises BackupError."""
     with ledger.with_name(ledger.name + ".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise BackupError(f"the ledger {ledger} is in use by a running service: stop it first") from None
-        yield
+        yield lock
 
 
 def _to_disk(folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from engine.ledger.sqlite import incarnations, remembered, replays, retention, search
+from engine.ledger.sqlite import incarnations, later, mappings, remembered, replays, retention, search
 from engine.ledger.sqlite.upgrading import STEPS, statements
 
 VERSION = max(STEPS) + 1
@@ -71,6 +71,7 @@ create table open_work (               -- only what is at or below the frontier 
   message integer not null, epoch integer not null, state integer not null,
   due integer not null, tries integer not null, term integer not null, why text not null, blocks integer not null,
   parts integer not null default 1, so_far integer not null default 0, revision integer not null default 1,
+  bound integer,                       -- the epoch by whose mapping it must be made; null: the present one's
   primary key (channel, destination, seq, part, delivery)) without rowid;
 
 create table again (                   -- of people's replays: how many were begun, and their settled totals
@@ -92,6 +93,7 @@ create table receipt (                 -- append only
   id integer primary key, message integer not null, channel integer not null, seq integer not null,
   destination integer not null, part integer not null, delivery integer not null, revision integer not null,
   epoch integer not null, state integer not null, at integer not null, term integer not null,
+  made_by integer,                     -- the epoch by whose mapping it was made; null: nothing was, or not known
   why text, answer blob);
 create index receipt_message on receipt(message);              -- nearly in rising order
 
@@ -164,7 +166,10 @@ create table audit (                   -- who did what; append only, each row's 
   subject text not null, why text not null, before text not null, after text not null, hash text not null);
 """
 
-TABLES = _CORE + replays.TABLES + retention.TABLES + incarnations.TABLES + search.TABLES + remembered.TABLES
+TABLES = (
+    _CORE + replays.TABLES + retention.TABLES + incarnations.TABLES + search.TABLES + remembered.TABLES + later.TABLES
+    + mappings.TABLES
+)  # fmt: skip
 
 INSERT_MESSAGE = (
     "insert into message (id, channel, seq, socket, received, control_id, large, raw) values (?,?,?,?,?,?,?,?)"
@@ -178,8 +183,8 @@ INSERT_EPOCH = (
 )
 INSERT_RECEIPT = (
     "insert into receipt"
-    " (message, channel, seq, destination, part, delivery, revision, epoch, state, at, term, why, answer)"
-    " values (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " (message, channel, seq, destination, part, delivery, revision, epoch, state, at, term, made_by, why, answer)"
+    " values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 INSERT_CAPTURED = "insert into captured (message, destination, part, output) values (?,?,?,?)"
 INSERT_EVENT = (
@@ -200,7 +205,7 @@ PUT_PROGRESS = (
 PUT_OPEN = (
     "insert or replace into open_work"
     " (channel, destination, seq, part, delivery, message, epoch, state, due, tries, term, why, blocks, parts, so_far,"
-    " revision) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " revision, bound) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 INSERT_OUTPUT = (
     "insert into tap_output (id, channel, tap, at, socket, control_id, decision, seq, answer, large, raw)"
@@ -228,3 +233,4 @@ def create(connection: sqlite3.Connection, incarnation: str) -> None:
     for statement in (*statements(TABLES), row):
         connection.execute(statement)
     connection.execute("commit")
+    connection.execute("pragma wal_checkpoint(truncate)").fetchall()  # the file alone says whose it is

@@ -31,6 +31,11 @@ STEPS = MappingProxyType(
             "alter table open_work add column so_far integer not null default 0",
             "alter table open_work add column revision integer not null default 1",
         ),
+        4: (
+            "alter table receipt add column made_by integer",
+            "alter table open_work add column bound integer",
+            "alter table replay add column mapping text not null default 'as-is'",
+        ),
     }
 )
 """Version → what leads from it to the next one."""

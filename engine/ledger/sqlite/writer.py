@@ -8,7 +8,8 @@ cost a third of the throughput. What would keep the loop for long is put by that
 A transaction that cannot be written is undone whole:
 
 * where the ledger itself cannot be written (disk full, I/O error), messages and events are handed back unstored, since
-  their senders still have them; what became of earlier messages is kept and tried again until it can be written;
+  their senders still have them; what became of earlier messages is kept and tried again until it can be written. What
+  is beside them (search keys) is left out first, and says nothing of the ledger;
 * where one row is to blame, each operation is tried in a transaction of its own, and only the bad one fails.
 """
 
@@ -55,12 +56,14 @@ class Commit:
 
 @dataclass(slots=True)
 class Order:
-    """Something else to do in the writer's transaction, and whom to tell its result after the commit."""
+    """Something else to do in the writer's transaction, and whom to tell its result after the commit. beside: nobody's
+    message waits for it. Where it cannot be written it fails by itself, and the others are tried without it."""
 
     act: Callable[[Book], Any]
     done: Callable[[Any], None] | None = None
     sql: Sequence[rows.Statement] = ()
     failed: Callable[[str], None] | None = None
+    beside: bool = False
 
 
 @dataclass(slots=True)
@@ -186,6 +189,8 @@ class Writer:
         self._book.undo()
         if isinstance(error, rows.StaleTermError) or not isinstance(error, Exception):
             self._give_up(error)
+        elif _unwritable(error) and any(_is_beside(each) for each in operations):
+            self._leave_out(operations, str(error))
         elif _unwritable(error):
             self._hand_back([*operations, *self._singly], str(error))
         elif len(operations) > 1:
@@ -197,6 +202,13 @@ class Writer:
             reason = str(error) if rule else f"{type(error).__name__} in the ledger"
             self._loop.call_soon(self._report, _failed(operations[0], reason))
             self._soon()
+
+    def _leave_out(self, operations: list[Any], reason: str) -> None:
+        """What is beside the messages may be too much for what is left of the disk: they are tried without it."""
+        failed = [(each, reason) for each in operations if _is_beside(each)]
+        self._loop.call_soon(self._report, Commit(failed=failed))
+        self._queue.extendleft(each for each in reversed(operations) if not _is_beside(each))
+        self._soon()
 
     def _give_up(self, error: BaseException) -> None:
         """The process can no longer keep its promises: nothing more is written."""
@@ -312,6 +324,10 @@ def _failed(operation: Any, reason: str) -> Commit:
     commit = Commit(failed=[(message, reason) for message in operation.messages])
     _told(commit, operation, False)
     return commit
+
+
+def _is_beside(operation: Any) -> bool:
+    return isinstance(operation, Order) and operation.beside
 
 
 def _unwritable(error: Exception) -> bool:

@@ -215,6 +215,15 @@ def _tables(folders: list[Path], problems: Problems) -> dict[str, Table]:
     return out
 
 
+def mapping_of(name: str, source: Source, tables: dict[str, Table]) -> V2Mapping:
+    """A mapping from what its file says. Raises `MappingError`."""
+    problems = Problems()
+    made = _compiled(name, source, tables, problems)
+    problems.check()
+    assert made is not None
+    return made
+
+
 def _mapping(name: str, path: Path, known: dict[str, Table], problems: Problems) -> V2Mapping | None:
     documents = read(path, str(path), problems)
     if len(documents) != 1:

@@ -46,6 +46,7 @@ class Fact:
     """Something that was seen or attested, the newest of its name. Times in microseconds since 1970.
 
     who: whoever attested it; empty = the service saw it. until: it does not count from then on; 0 = its age decides.
+    All by the wall clock, over restarts; a time that is still to come makes no fact fresh.
     version: of the mapping and the channel file that it holds for; empty = for any.
     """
 
@@ -88,6 +89,10 @@ class Subject:
         """Seconds since then."""
         return (self.now - at) / SECOND
 
+    def is_to_come(self, at: int) -> bool:
+        """Whether the clock has been set back since something was seen then: how old it is cannot be known."""
+        return self.age(at) < -CORRECTED
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -98,6 +103,8 @@ class Verdict:
     at: int | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
+
+CORRECTED = 1.0  # seconds that a clock may go back while it is only kept right
 
 _WORST_FIRST = (Outcome.FAIL, Outcome.NO_DATA, Outcome.NOT_MEASURED, Outcome.PASS)
 
@@ -158,6 +165,9 @@ def of_fact(name: str, max_age: float | None, judge: Callable[[Subject, When, Fa
 
 
 def _stale(subject: Subject, fact: Fact, max_age: float | None) -> str:
+    if subject.is_to_come(fact.at):
+        ahead = span(-subject.age(fact.at))
+        return f"It is dated {ahead} ahead: the clock was set back, and how old it is is not known."
     if fact.version and fact.version != subject.version:
         return "It was recorded for another version of the mapping or of the channel's file."
     if fact.until and fact.until <= subject.now:

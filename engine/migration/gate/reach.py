@@ -37,6 +37,8 @@ def _sending(subject: Subject, value: Mapping[str, Any]) -> tuple[Outcome, str]:
     if not received or last is None:
         outcome = Outcome.NO_DATA if peers else Outcome.FAIL
         return outcome, f"{link}; nothing was received since the channel is {subject.phase}."
+    if subject.is_to_come(last):
+        return Outcome.NOT_MEASURED, f"{link}; the clock was set back after the last message, whose age is not known."
     silence = subject.age(last)
     limit = LONG_WEEKEND if peers else max(LEAST_PAUSE, GAPS * (gap or 0.0))
     rhythm = f"; usually one every {span(gap)}" if gap else ""

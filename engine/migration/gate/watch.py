@@ -30,6 +30,9 @@ def monitoring(subject: Subject, _: When, fact: Fact) -> Verdict:
         told = f" (last reader: {other})" if other else ""
         said = f"No monitoring has read /metrics since the service started{told}."
         return Verdict(Outcome.FAIL, said, fact.at, evidence)
+    if subject.is_to_come(last):
+        said = "The clock was set back after /metrics was read: when that was is not known."
+        return Verdict(Outcome.NOT_MEASURED, said, fact.at, evidence)
     said = f"{agent or 'Somebody'} read /metrics {span(subject.age(last))} ago"
     if subject.now - last > SCRAPED * SECOND:
         return Verdict(Outcome.FAIL, f"{said}, and {span(SCRAPED)} is the most.", fact.at, evidence)

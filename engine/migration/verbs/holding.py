@@ -67,8 +67,10 @@ class HoldVerb:
 
         for row in await conductor.world.ledger.transaction(act):
             conductor.ended(row)
-        for channel, _ in books(conductor, plan.group):
+        for channel, mine in books(conductor, plan.group):
             emit(events.ChannelHeld(channel.id, asked.who, (limit - moment) / 1e6))
+            if mine.hold is not None:
+                conductor.left_of_hold(mine, mine.hold)  # its time runs from here on
             conductor.world.frozen(channel)
         names = ", ".join(channel.id for channel in plan.group.channels)
         return Acted([f"held: {names}; go on with: interlock release {names.replace(',', '')}"])

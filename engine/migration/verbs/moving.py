@@ -247,7 +247,8 @@ def _barrier_line(conductor: Conductor, channel: Channel, book: ChannelBook, car
 
 
 def _rollback_until(book: ChannelBook) -> int:
-    """Until when a rollback needs no override, as the cutover said; a changed routing table is no new cutover."""
+    """Until when a rollback needs no override, as the cutover said; a changed routing table is no new cutover. By the
+    wall clock: people plan by its date, and it only decides whether they have to say that they mean it."""
     for epoch in reversed(book.epochs):
         if epoch.phase != Phase.LIVE.value:
             return 0

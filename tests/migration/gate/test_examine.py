@@ -67,6 +67,16 @@ MAX_AGE_S = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("until", [0, NOW + 10**12], ids=["by its age", "until an end"])
+@pytest.mark.parametrize("name", VALUES)
+def test_a_fact_that_is_dated_ahead_counts_for_nothing(name: str, until: int):
+    subject = replace(GOOD, channel=without_taps()) if name == "old_queue" else GOOD
+    kept_right = found(name, with_fact(name, subject, at=seconds(-1), until=until))
+    ahead = found(name, with_fact(name, subject, at=seconds(-3600), until=until))
+    assert (kept_right.outcome, ahead.outcome) == (Outcome.PASS, Outcome.NO_DATA)
+    assert ahead.said == "It is dated 60 min ahead: the clock was set back, and how old it is is not known."
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_a_fact_counts_until_it_is_too_old(name: str):
     subject = replace(GOOD, channel=without_taps()) if name == "old_queue" else GOOD

@@ -40,6 +40,12 @@ VENDOR: dict[str, tuple[dict[str, Any], Outcome, str]] = {
     ),
     "gone": ({"peers": 0, "last_received": seconds(15 * 60 + 1)}, F, ""),
     "gone, of an unknown rhythm": ({"peers": 0, "last_received": seconds(HOUR), "usual_gap_s": None}, F, ""),
+    "a message from before the clock was set back": (
+        {"last_received": seconds(-HOUR)},
+        U,
+        "1 connection; the clock was set back after the last message, whose age is not known.",
+    ),
+    "a message while the clock is being kept right": ({"last_received": seconds(-1)}, P, ""),
     "one message": (
         {"since_phase": 1, "usual_gap_s": None},
         P,

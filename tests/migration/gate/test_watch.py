@@ -19,6 +19,8 @@ CASES: dict[str, tuple[str, dict[str, Any], Outcome, str]] = {
         "Prometheus/2.53 read /metrics 2 min ago."),
     "a scrape of some time ago": ("monitoring", {"last_scrape": seconds(121), "agent": ""}, F,
         "Somebody read /metrics 2 min ago, and 2 min is the most."),
+    "a scrape from before the clock was set back": ("monitoring", {"last_scrape": seconds(-3600), "agent": ""},
+        Outcome.NOT_MEASURED, "The clock was set back after /metrics was read: when that was is not known."),
     "no scrape": ("monitoring", {"last_scrape": None, "agent": ""}, F,
         "No monitoring has read /metrics since the service started."),
     "a person has read": ("monitoring", {"last_scrape": None, "agent": "", "other": "curl/8.5.0"}, F,

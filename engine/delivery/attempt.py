@@ -1,0 +1,60 @@
+"""One attempt to bring one message to Medplum, as plain values: all that its carrier has to know, in any process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from engine.ledger.outcome import Outcome, Result
+
+
+class Attempt(NamedTuple):
+    """received: microseconds since 1970. tag: the message's mark at the project, the same at every attempt.
+    unknown: an earlier attempt may have been taken; it ended at `since`, in seconds of the monotonic clock, which all
+    processes of a machine share. again: an earlier attempt may have brought a part of it. mapping: the version by which
+    it is mapped."""
+
+    channel: str
+    seq: int
+    raw: bytes
+    received: int
+    incarnation: str
+    tag: str
+    delivery: int = 1
+    unknown: bool = False
+    again: bool = False
+    since: float = 0.0
+    mapping: str = ""
+
+
+RECALLED = Outcome(Result.NOT_TAKEN, "the project is in trouble", local=True)
+
+
+class Carrier(Protocol):
+    """What maps messages and writes them to one project. It never raises."""
+
+    def carry(self, attempt: Attempt, done: Callable[[Outcome], None]) -> None:
+        """Try once. `done` hears the outcome on the event loop, later; never, where the carrier is closed before."""
+
+    def recall(self) -> None:
+        """The project is in trouble: what has not begun yet comes back as not taken."""
+
+    async def reach(self) -> tuple[bool, str]:
+        """Whether the project answers and lets us in; and why not."""
+
+    async def close(self) -> None:
+        """End what is on the way: it stays claimed."""
+
+
+def values(outcome: Outcome) -> tuple[Any, ...]:
+    """An outcome as values that go from one process to another."""
+    return (
+        outcome.result.value, outcome.reason, outcome.answer, outcome.after, outcome.points, outcome.trouble,
+        outcome.local, outcome.aside, outcome.passes,
+    )  # fmt: skip
+
+
+def outcome_of(values: tuple[Any, ...]) -> Outcome:
+    """The outcome that `values` was made of."""
+    result, *rest = values
+    return Outcome(Result(result), *rest)

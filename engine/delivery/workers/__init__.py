@@ -1,0 +1,1 @@
+"""Processes beside intake that map messages and deliver them to Medplum."""
