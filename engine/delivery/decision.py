@@ -48,6 +48,8 @@ def decide(outcome: Outcome, tries: int, manner: Manner, *, relayed: bool, unkno
     negative = outcome.answer is not None and outcome.result in (Result.NEVER, Result.NOT_TAKEN, Result.REFUSED)
     if outcome.result is Result.REFUSED or (relayed and (negative or outcome.result is Result.NEVER)):
         return Decision(State.REFUSED)
+    if unknown and outcome.local and outcome.result in (Result.NEVER, Result.FILTERED):
+        return Decision(State.PARKED)  # the endpoint was not asked, and may have what an earlier attempt brought
     if outcome.result is Result.FILTERED:
         return Decision(State.FILTERED)
     patient = outcome.passes and manner.dead != "goes_on"  # where nobody waits for a person, nobody waits for this

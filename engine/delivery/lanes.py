@@ -4,7 +4,7 @@ merge of two patients in both. Work may go when nothing stands before it in any 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 class Lanes:
     """The lanes of one course. Empty lanes are not kept."""
 
-    __slots__ = ("_known", "_lanes")
+    __slots__ = ("_joined", "_known", "_lanes")
 
     def __init__(self) -> None:
         self._lanes: dict[bytes, deque[Work]] = {}
         self._known: dict[tuple[int, int], Work] = {}  # by number and delivery: of these one part is at work at a time
+        self._joined = 0
 
     def __bool__(self) -> bool:
         return bool(self._lanes)
@@ -38,12 +39,27 @@ class Lanes:
     def join(self, work: Work) -> None:
         """Stand at the end."""
         self._known[_name(work)] = work
+        self._joined = work.joined = self._joined + 1
         for key in work.lanes:
             lane = self._lanes.get(key)
             if lane is None:
                 self._lanes[key] = deque((work,))
             else:
                 lane.append(work)
+
+    def widen(self, work: Work, lanes: Iterable[bytes]) -> None:
+        """It stands in these as well, in its place among those that wait there: as though it had joined them when it
+        joined the others. So nobody ever waits for somebody who waits for him. Who waits for nothing may be on its way,
+        and stays before it."""
+        for key in lanes:
+            if key in work.lanes:
+                continue
+            lane = self._lanes.setdefault(key, deque())
+            at = next(
+                (n for n, each in enumerate(lane) if each.joined > work.joined and not self.first(each)), len(lane)
+            )
+            lane.insert(at, work)
+            work.lanes += (key,)
 
     def first(self, work: Work) -> bool:
         """Whether nothing stands before it."""

@@ -539,7 +539,8 @@ class Runner:
             return
         row = self.course.open.get(key)
         if row is not None and row.revision != work.revision:  # an edit in the transaction of the claim, before it
-            self._change(work, row)
+            work.revision, work.bound = row.revision, row.bound
+            self._lighten(work)
         if work.message.raw:
             self._send(work)
         else:
@@ -547,8 +548,20 @@ class Runner:
 
     async def _send_read(self, work: Work) -> None:
         work.message = await self._read_surely(work.message.id, work.revision)
-        if not self.stopped:
+        if self.stopped:
+            return
+        self._widen(work, work.message)
+        if work not in self._lanes or self._lanes.first(work):
             self._send(work)
+        elif work.unknown:  # a patient whose messages are on their way: not yet
+            self._settle(work, State.UNKNOWN, "waits behind an earlier message of its lane")
+        else:
+            self._park(work)
+
+    def _widen(self, work: Work, message: Message) -> None:
+        """Bytes that a person has changed may name another patient: it stands in that one's lane too."""
+        if work.revision > 1 and self.course.window > 1 and work in self._lanes:
+            self._lanes.widen(work, self.destination.lanes(message.raw))
 
     def resume(self) -> None:
         """A freeze or a barrier is gone: ask again for what was held back."""
@@ -585,21 +598,22 @@ class Runner:
             if self._started:
                 await self.take_up((key,))
             return
+        if work.revision != row.revision:
+            message = await self._read_surely(row.message, row.revision)
+            if self.course.open.get(key) is not row or self._lanes.get(key) is not work:
+                await self.revive(key)  # it has changed meanwhile
+                return
+            work.revision = row.revision
+            self._lighten(work)
+            self._widen(work, message)
         self._stop_waiting(work)
         work.for_a_person = False
         work.unknown = row.state is State.UNKNOWN
         work.tries, work.bound = 0, row.bound
-        if work.revision != row.revision:
-            self._change(work, row)
         if self._lanes.first(work):
             self._try_again(work)
         elif not work.unknown:  # else its row goes on saying that it may have been taken
             self._park(work)
-
-    def _change(self, work: Work, row: OpenWork) -> None:
-        """A person has made other bytes of it."""
-        work.revision, work.bound = row.revision, row.bound
-        self._lighten(work)
 
     def behind(self, key: tuple[int, int, int]) -> int:
         """How many messages wait for an open part in its lanes, also through others."""

@@ -25,8 +25,8 @@ class Work:
     """
 
     __slots__ = (
-        "began", "bound", "delivery", "done", "for_a_person", "lanes", "made_by", "message", "outputs", "parked",
-        "part", "parts", "revision", "since", "tries", "unknown",
+        "began", "bound", "delivery", "done", "for_a_person", "joined", "lanes", "made_by", "message", "outputs",
+        "parked", "part", "parts", "revision", "since", "tries", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +43,7 @@ class Work:
         self.unknown = False
         self.since = 0.0
         self.began = 0.0  # when it was last handed over, in seconds of the event loop's clock
+        self.joined = 0  # when it joined its lanes: the later, the higher
         self.parked = False  # has a row of open work, and is claimed anew before it is sent
         self.for_a_person = False  # dead, or parked because it may have been taken: a person decides
 

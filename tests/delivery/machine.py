@@ -31,7 +31,7 @@ from tests.delivery.dues import Due, Foul, Kind, Stands, need
 from tests.delivery.process import Process
 from tests.delivery.promises import Promises
 from tests.delivery.receivers import ANSWERS, OK, Receivers
-from tests.delivery.texts import KINDS, LATE, PLAIN, SPLITS, Text
+from tests.delivery.texts import KINDS, PLAIN, Text
 from tests.support.still import Faults, StillLoop
 
 CHANNELS = ("north", "south")
@@ -39,7 +39,6 @@ STRICT, LANES = "emr", "medplum"
 SETTLE = 1.0  # seconds
 SOON = st.sampled_from((0, 1, 2, 3, 5, 40))  # turns of the event loop after a step: a crash may come after any
 PATIENTS = st.sampled_from(((), ("A",), ("A",), ("B",), ("C",), ("A", "B"), ("B", "C")))
-EDITED = st.sampled_from((PLAIN, PLAIN, LATE, *SPLITS))
 TEXTS = st.lists(st.tuples(PATIENTS, st.sampled_from(KINDS)), min_size=1, max_size=5)
 DEAD: st.SearchStrategy[Dead] = st.sampled_from(get_args(Dead))
 READING = st.sampled_from((0, 0, 2, 12))  # turns until a message is read from the ledger
@@ -194,7 +193,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self._turns(soon, lambda: self._verb(self._decide(verb)))
 
     @precondition(lambda self: self.process and self._open())
-    @rule(data=st.data(), kind=EDITED, soon=SOON)
+    @rule(data=st.data(), kind=st.sampled_from((PLAIN, *KINDS)), soon=SOON)
     def edit(self, data: st.DataObject, kind: str, soon: int) -> None:
         due = self._some(data)
         text = self._edited(due, kind)

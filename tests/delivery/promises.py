@@ -107,7 +107,7 @@ class Promises:
         if due.ended or due.stands is Stands.ASIDE or due.place in self.barred:
             return True
         heard = due.heard
-        if heard is None:
+        if heard is None or (heard.local and due.doubt is not None):
             return False
         if heard.result is Result.DELIVERED:
             return due.part == due.parts
@@ -212,7 +212,7 @@ class Promises:
         if not heard.local:
             due.out = False
         if heard.answer is not None or heard.result is Result.DELIVERED:
-            due.doubt = None
+            due.doubt, due.inherited = None, False
         if state in (State.RETRYING, State.UNKNOWN):
             due.may = True
         if heard.result is Result.UNKNOWN:
@@ -232,13 +232,19 @@ class Promises:
             # What had been claimed when a process ended may be unknown, though nothing of it had gone out.
             enough = heard.answer is not None and due.sent >= PATIENCE
             return (State.RETRYING, State.UNKNOWN, State.DEAD) if enough else (State.RETRYING, State.UNKNOWN)
-        return {
-            Result.DELIVERED: (State.DELIVERED,),
-            Result.REFUSED: (State.REFUSED,),
-            Result.FILTERED: (State.FILTERED,),
-            Result.NEVER: (State.DEAD,),
-            Result.UNKNOWN: (State.PARKED if kind.parks_unknown else State.UNKNOWN,),
-        }[heard.result]
+        if heard.local and due.doubt is not None:
+            return (State.PARKED,)  # the endpoint was not asked, and may have it
+        parked = (State.PARKED,) if heard.local and due.inherited else ()
+        return (
+            parked
+            + {
+                Result.DELIVERED: (State.DELIVERED,),
+                Result.REFUSED: (State.REFUSED,),
+                Result.FILTERED: (State.FILTERED,),
+                Result.NEVER: (State.DEAD,),
+                Result.UNKNOWN: (State.PARKED if kind.parks_unknown else State.UNKNOWN,),
+            }[heard.result]
+        )
 
     def _ended(self, due: Due, part: int, state: State) -> None:
         """A part has its receipt, the last word on it."""
@@ -247,7 +253,7 @@ class Promises:
             allowed = due.place in self.barred if state is State.SUPERSEDED else False
             need(allowed or ("discard", *due.place[:3]) in self.asked, f"{due}: {state.label}, and nobody asked for it")
             need(not due.on_the_way, f"{due}: {state.label} while it is on its way")
-        due.part, due.may, due.doubt = part + 1, True, None
+        due.part, due.may, due.doubt, due.inherited = part + 1, True, None, False
 
     def _decided(self, verb: str, subject: str, db: sqlite3.Connection) -> None:
         """A person's decision is durable."""

@@ -51,6 +51,14 @@ def test_what_may_have_been_taken_stays_unknown_until_somebody_answers(result: R
     assert answered.state is State.RETRYING
 
 
+@pytest.mark.parametrize("result", [Result.NEVER, Result.FILTERED])
+@pytest.mark.parametrize("dead", ["waits", "goes_on", "stops_channel"])
+def test_what_may_have_been_taken_stays_in_doubt_where_nothing_is_made_of_it_now(result: Result, dead):
+    outcome = Outcome(result, "no-mapping at MSH-9", local=True, aside=True)
+    made = decide(outcome, 2, Manner(dead), relayed=False, unknown=True, jitter=0.5)
+    assert made == Decision(State.PARKED, None, True)
+
+
 def test_where_the_endpoint_says_park_an_unknown_waits_for_a_person():
     made = decide(Outcome(Result.UNKNOWN), 1, Manner(parks_unknown=True), relayed=False, unknown=False, jitter=0.5)
     assert made == Decision(State.PARKED, None, True)

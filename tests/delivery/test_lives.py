@@ -208,7 +208,6 @@ def test_the_endpoint_s_own_fault_is_blamed_on_no_message() -> None:
         assert it.due(1).sent == 9
 
 
-@pytest.mark.xfail(strict=True, reason="an edit that names another patient joins that patient's lane at the next start")
 def test_an_edited_message_stands_in_the_lanes_of_both_its_patients() -> None:
     with life(LANES) as it:
         it.store("A")
@@ -217,7 +216,6 @@ def test_an_edited_message_stands_in_the_lanes_of_both_its_patients() -> None:
         it.edit(1, patients=("B",))
 
 
-@pytest.mark.xfail(strict=True, reason="what no mapping takes is dead, also where an earlier attempt may have arrived")
 def test_what_may_have_been_taken_stays_in_doubt_where_the_endpoint_was_not_asked() -> None:
     with life(LANES) as it:
         it.store("A")

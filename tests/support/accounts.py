@@ -41,7 +41,9 @@ class Sequence:
 
     @property
     def by_legacy(self) -> bool:
-        return self.legacy is State.DELIVERED and not self.by_target and not self.parked
+        """Not where a rollback gave it back under guard and we had sent it, or the first one that it repeats."""
+        held_back = self.by_target or (self.guarded and self.target is State.DUPLICATE)
+        return self.legacy is State.DELIVERED and not held_back and not self.parked
 
     @property
     def for_a_person(self) -> bool:
