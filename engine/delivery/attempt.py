@@ -33,6 +33,9 @@ RECALLED = Outcome(Result.NOT_TAKEN, "the project is in trouble", local=True)
 class Carrier(Protocol):
     """What maps messages and writes them to one project. It never raises."""
 
+    def slot(self, attempt: Attempt) -> int:
+        """Which of the processes that carry would have it."""
+
     def carry(self, attempt: Attempt, done: Callable[[Outcome], None]) -> None:
         """Try once. `done` hears the outcome on the event loop, later; never, where the carrier is closed before."""
 

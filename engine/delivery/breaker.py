@@ -111,6 +111,7 @@ class Breaker:
                 return
             self.reason = outcome.reason
             emit(BreakerOpened(endpoint=self.endpoint, reason=self.reason))
+            self.position = Position.OPEN
             self._tell(opened=True)
         elif self.position is Position.PROBING:
             self._wait = min(LONGEST_WAIT, self._wait * 2)

@@ -45,6 +45,9 @@ class LocalCarrier:
         self._waiting: deque[tuple[Attempt, Callable[[Outcome], None]]] = deque()
         self._running: set[asyncio.Task[None]] = set()
 
+    def slot(self, attempt: Attempt) -> int:
+        return 0
+
     def carry(self, attempt: Attempt, done: Callable[[Outcome], None]) -> None:
         self._waiting.append((attempt, done))
         self._begin()

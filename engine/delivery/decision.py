@@ -11,6 +11,7 @@ from engine.ledger.outcome import Outcome, Result
 
 FIRST_WAIT = 0.5  # seconds
 LONGEST_WAIT = 30.0
+MOST_ENDS = 5  # worker processes that ended with one message on its way: it may be the cause
 MOST_NEGATIVE_ANSWERS = 5  # a peer that says "error, try again" this often to one message means it
 
 
@@ -57,7 +58,7 @@ def decide(outcome: Outcome, tries: int, manner: Manner, *, relayed: bool, unkno
         return Decision(State.DEAD, None, manner.dead != "goes_on" and not outcome.aside)
     wait = backoff(tries, outcome.after, jitter)
     if outcome.result is Result.UNKNOWN:
-        if manner.parks_unknown:
+        if manner.parks_unknown or (outcome.local and tries >= MOST_ENDS):
             return Decision(State.PARKED)
         return Decision(State.UNKNOWN, max(wait, manner.settle_time))
     return Decision(State.UNKNOWN if unknown and not negative else State.RETRYING, wait)

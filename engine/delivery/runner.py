@@ -47,7 +47,7 @@ class Runner:
         self._next = 0  # the number that follows the newest one held
         self._taken = 0
         self._claimed = 0  # durable; `course.claim` may already belong to a transaction that is still being written
-        self._started = False
+        self._begun = self._started = False
         self._reading = False
         # Who stands first is on the way, waits to be tried again, or waits for a person; what has failed, or waits
         # behind a failed one, is `parked`, and claimed anew before it is sent. Where messages go strictly one after the
@@ -73,15 +73,23 @@ class Runner:
 
     async def start(self) -> None:
         """Take up what an earlier process left open, then let claims begin. New work joins no lane before that."""
+        if self._begun:
+            return
+        self._begun = True
         self._tick = asyncio.get_running_loop().time
         self._taken = self._claimed = self.course.claim
-        await self.take_up(sorted(self.course.open))
+        await self._take_up(sorted(self.course.open))
         self._started = True
         if not self.destination.breaker.open:
             self._ledger.pause(self.course, False)
 
     async def take_up(self, keys: Iterable[tuple[int, int, int]]) -> None:
-        """Open work of which nothing is known here, in this order: what an earlier process left, or a person began."""
+        """Open work of which nothing is known here, in this order: what a person began. Before the start nothing is to
+        be done: it takes up all that is open then."""
+        if self._started:
+            await self._take_up(keys)
+
+    async def _take_up(self, keys: Iterable[tuple[int, int, int]]) -> None:
         rows = [row for key in keys if (row := self.course.open.get(key)) is not None]
         for at in range(0, len(rows), READ_AT_ONCE):
             some = rows[at : at + READ_AT_ONCE]
@@ -261,14 +269,16 @@ class Runner:
 
     def _keep(self, work: Work, mode: Mode) -> None:
         """Settle what is not to be sent."""
-        if mode is Mode.CAPTURE and self._repeats(work):
+        if mode is Mode.CAPTURE and not self._repeats(work):
+            self._capture(work)  # where that has to wait, it stays in its lanes
+            return
+        if mode is Mode.CAPTURE:
             self._settle_repeat(work)
-        elif mode is Mode.CAPTURE:
-            self._capture(work)
         elif mode is Mode.ASK:
             self._settle(work, State.PARKED, "a rollback: whether it may be sent again, a person decides", blocks=False)
         else:
             self._settle(work, State.SUPERSEDED, "a rollback: the other side has it")
+        self._leave(work)
 
     def _capture(self, work: Work) -> None:
         """Make the outputs and keep them, all that are still open."""
@@ -282,6 +292,7 @@ class Runner:
         for part in range(work.part, len(outputs) + 1):
             work.part = part
             self._settle(work, State.CAPTURED, output=outputs[part - 1])
+        self._leave(work)
 
     def _repeats(self, work: Work) -> bool:
         """Whether an earlier message that was sent here is the same, sent again by who heard no answer."""
@@ -318,6 +329,8 @@ class Runner:
             fault = Fault.of(error)
             emit(fault)
             return Outcome(Result.NEVER, f"the mapping failed: {fault.reason}", local=True)
+        if work.part == 1:
+            work.parts = 1  # however many they were before a person changed its bytes
         if made is None and work.outputs is not None:
             if work.part > 1 and work.parts != len(work.outputs):
                 return Outcome(Result.NEVER, "its mapping has changed since its first part was sent", local=True)
@@ -352,9 +365,9 @@ class Runner:
         if mode is not Mode.SEND or self._repeats(work):
             if mode is Mode.SEND:
                 self._settle_repeat(work)
+                self._leave(work)
             else:
                 self._keep(work, mode)
-            self._leave(work)
             self.destination.breaker.trial_gone()
             return
         if self._waits(work, self._send):
@@ -458,9 +471,8 @@ class Runner:
 
     def _park_followers(self, head: Work) -> None:
         """Those behind a failed head wait in the ledger, and say so."""
-        if not self._lanes:
-            self._lanes.join(head)
-            return
+        if head not in self._lanes:
+            self._lanes.join(head) if head is self._alone else self._line_up(head)
         for follower in self._lanes.behind(head):
             if not follower.parked:
                 self._park(follower)
@@ -553,10 +565,12 @@ class Runner:
         self._widen(work, work.message)
         if work not in self._lanes or self._lanes.first(work):
             self._send(work)
-        elif work.unknown:  # a patient whose messages are on their way: not yet
+            return
+        if work.unknown:  # a patient whose messages are on their way: not yet
             self._settle(work, State.UNKNOWN, "waits behind an earlier message of its lane")
         else:
             self._park(work)
+        self.destination.breaker.trial_gone()
 
     def _widen(self, work: Work, message: Message) -> None:
         """Bytes that a person has changed may name another patient: it stands in that one's lane too."""

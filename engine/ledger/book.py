@@ -233,9 +233,11 @@ class Book:
         blocks = settlement.blocks
         if settlement.state is State.PARKED and settlement.course.mode(settlement.seq) is Mode.ASK:
             blocks = False  # a rollback, which may have come in between, has left it to a person: nothing waits for it
+        known = settlement.course.open.get(key)
+        revision = max(settlement.revision, known.revision if known else 1)  # a person may just have changed it
         opened = OpenWork(
             *key, settlement.message.id, epoch, settlement.state, settlement.due, settlement.tries, settlement.why,
-            blocks, settlement.parts, so_far, settlement.revision, settlement.made_by,
+            blocks, settlement.parts, so_far, revision, settlement.made_by,
         )  # fmt: skip
         self._put_open(settlement.course, opened)
 

@@ -266,6 +266,11 @@ class ChannelBook:
             if work.state is State.DEAD and self.epochs[work.epoch - 1].phase in OURS  # numbers count from 1
         ]
 
+    def standstill(self, at: int) -> Hold | None:
+        """The hold that its policy wants behind a message that died while somebody else held it. at: microseconds."""
+        found = self.stopping()
+        return Hold(at, POLICY, f"message {min(work.seq for work in found)} is dead", at) if found else None
+
     def released(self) -> int:
         """The highest number that no awaited answer holds back."""
         return min(self.awaiting) - 1 if self.awaiting else self.seq

@@ -38,6 +38,9 @@ class Versions:
     def load(self, version: str) -> Effective:
         """From memory, else from the ledger. Reads and compiles, up to a second: not for the event loop. Raises
         NotKept, and whatever reading the ledger raises."""
+        found = self.at_hand(version)
+        if found is not None:  # whoever asks for what is there does not wait for somebody else's
+            return found
         with self._loading:
             found = self.at_hand(version)
             if found is None:

@@ -421,7 +421,7 @@ class Ways:
             raise ValueError("a channel delivers to Medplum, and the settings have no medplum: section")
         carrier: Carrier
         if self.workers is not None:
-            carrier, at_once = self.workers.carrier(name), AHEAD * len(self.workers.each)
+            carrier, at_once = self.workers.carrier(name), AHEAD
         else:
             carrier, at_once = carrier_to(name, self._configuration, self.mappings, self.incarnations), AT_ONCE
         return Project(name, carrier, settle_time=settings.time_limit, at_once=at_once)

@@ -193,10 +193,10 @@ class DeliveryMachine(RuleBasedStateMachine):
         self._turns(soon, lambda: self._verb(self._decide(verb)))
 
     @precondition(lambda self: self.process and self._open())
-    @rule(data=st.data(), kind=st.sampled_from((PLAIN, *KINDS)), soon=SOON)
-    def edit(self, data: st.DataObject, kind: str, soon: int) -> None:
+    @rule(data=st.data(), kind=st.sampled_from((PLAIN, *KINDS)), patients=st.one_of(st.none(), PATIENTS), soon=SOON)
+    def edit(self, data: st.DataObject, kind: str, patients: tuple[str, ...] | None, soon: int) -> None:
         due = self._some(data)
-        text = self._edited(due, kind)
+        text = self._edited(due, kind=kind, **({} if patients is None else {"patients": patients}))
         self._turns(soon, lambda: self._verb(self._edit(due, text)))
 
     @precondition(lambda self: self.process and self._open())
@@ -287,9 +287,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         for item in items:
             self.promises.joined(item.course.channel.name, item.course.name, item.work.seq)
 
-    def _edited(self, due: Due, kind: str = PLAIN) -> Text:
+    def _edited(self, due: Due, **changed: Any) -> Text:
         self.edits += 1
-        return due.texts[due.revision].edited(f"edit {self.edits}", kind=kind)
+        return due.texts[due.revision].edited(f"edit {self.edits}", **changed)
 
     async def _edit(self, due: Due, text: Text) -> None:
         channel, to, seq, _ = due.place

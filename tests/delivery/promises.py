@@ -205,6 +205,9 @@ class Promises:
                 need(kind.parks_unknown and (due.doubt is not None or due.inherited), what)
                 due.stands, due.may = Stands.PERSON, False
             return  # it waits behind another one of its lane
+        if state is State.UNKNOWN and heard is None:
+            need(due.doubt is not None or due.inherited, what)
+            return  # so does this, and may have been taken
         need(heard is not None, what)
         assert heard is not None
         need(state in self._becomes(due, heard, kind), what)

@@ -51,6 +51,12 @@ def test_what_may_have_been_taken_stays_unknown_until_somebody_answers(result: R
     assert answered.state is State.RETRYING
 
 
+def test_a_message_that_was_on_its_way_when_worker_after_worker_ended_waits_for_a_person():
+    ended = Outcome(Result.UNKNOWN, "its worker process ended", local=True)
+    states = [decide(ended, n, Manner(), relayed=False, unknown=n > 1, jitter=0.5).state for n in range(1, 7)]
+    assert states == [State.UNKNOWN] * 4 + [State.PARKED] * 2
+
+
 @pytest.mark.parametrize("result", [Result.NEVER, Result.FILTERED])
 @pytest.mark.parametrize("dead", ["waits", "goes_on", "stops_channel"])
 def test_what_may_have_been_taken_stays_in_doubt_where_nothing_is_made_of_it_now(result: Result, dead):

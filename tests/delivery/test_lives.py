@@ -14,7 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.delivery.dues import Due
 from tests.delivery.machine import LANES, STRICT, DeliveryMachine
 from tests.delivery.receivers import FAULT, LOST, NO, OK, UNREACHABLE
-from tests.delivery.texts import PLAIN, UNMAPPABLE
+from tests.delivery.texts import FILTERED, PLAIN, UNMAPPABLE
 
 EXAMPLES = 200  # about 20 seconds
 SOAK = 20  # times as many
@@ -206,6 +206,27 @@ def test_the_endpoint_s_own_fault_is_blamed_on_no_message() -> None:
             it.answer(FAULT)
             it.machine.time_passes(40.0)
         assert it.due(1).sent == 9
+
+
+def test_what_was_several_parts_and_is_edited_into_what_is_filtered_is_settled_whole() -> None:
+    with life(LANES) as it:
+        it.store("A", kind="split3")
+        it.answer(NO)
+        it.edit(1, kind=FILTERED)
+
+
+def test_an_edit_that_is_written_together_with_its_being_parked_is_what_goes_out() -> None:
+    with life(LANES, reading=30) as it:
+        it.store("A")
+        it.answer(OK)
+        it.store("A")
+        it.replay(1, 0)
+        while not it.machine.promises.open_at("north", LANES, 1):
+            it.machine.the_loop_turns(1)
+        it.machine.the_loop_turns(5)
+        it.machine._process.ledger.turns = 0  # the edit is there before it is taken up
+        with it.one_transaction():
+            it.edit(1)
 
 
 def test_an_edited_message_stands_in_the_lanes_of_both_its_patients() -> None:

@@ -26,6 +26,14 @@ from engine.observe.worker_events import CPU, ENDED, MEMORY, UP
 from tests.support.house import until
 
 STUB = "tests.support.stub_worker"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _stub_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # a worker takes no module from the folder that it is started in
+
+
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
     lambda inner: st.tuples(inner, inner),
@@ -153,6 +161,35 @@ async def test_what_was_on_its_way_when_a_worker_ends_is_unknown_and_the_rest_go
         assert later.result is Result.DELIVERED
         assert later.reason != first.reason
         assert ENDED.of("1").n == ends + 1
+
+
+async def test_a_worker_that_does_not_come_back_gives_back_what_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "PATIENCE", 0.1)
+    lock = DeliveryLock(tmp_path / "interlock.db")
+    workers = Workers(1, "no.such.module", pickle.dumps(None), lock)
+    workers.start()
+    outcome = await Heard(workers.carrier("medplum"), b"deliver").outcome()
+    assert (outcome.result, outcome.local) == (Result.NOT_TAKEN, True)
+    await until(lambda: workers.told == {"1": "it ended with status 1"})
+    await workers.close()
+    lock.release()
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_workers_can_be_ended_at_any_moment_of_their_start(tmp_path: Path, turns: int) -> None:
+    lock = DeliveryLock(tmp_path / "interlock.db")
+    workers = Workers(2, STUB, pickle.dumps("beats"), lock)
+    workers.start()
+    for _ in range(turns):
+        await asyncio.sleep(0.0 if turns < 6 else 0.02 * (turns - 5))
+    async with asyncio.timeout(10):
+        await workers.close()
+    lock.release()
+    again = DeliveryLock(tmp_path / "interlock.db")
+    assert again.held
+    again.release()
 
 
 async def test_a_worker_that_hangs_is_ended_and_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 from engine.config.filtering import Emit, Remember, Rule, Written
 from engine.config.model import Channel
+from engine.delivery.outputs import Outputs
 from engine.hl7.peek import peek
 from engine.ledger.model import State
 from engine.mapping.v2.emission import control_id
+from engine.mapping.v2.tables import Later
 from engine.service.remedies import Remedies
 from engine.service.service import Service
 from tests.support.fake import crash_image
@@ -223,3 +225,25 @@ async def test_a_table_whose_file_changes_is_read_anew_and_opens_an_epoch(tmp_pa
         await send(port, result(2, "A"))
         await settled(it, "acme", 2)
     assert [payload.split(b"OBR|1|")[1].split(b"\r")[0] for payload in old_engine.payloads] == [b"ADAMS", b"BAKER"]
+
+
+async def test_captures_that_cannot_be_made_yet_are_made_later_in_every_lane(tmp_path: Path, old_engine, monkeypatch):
+    stale, made = [True], Outputs._made
+
+    def now_and_then(self, work, by):
+        if stale[0]:
+            raise Later("table", "doctors", "fresh")
+        return made(self, work, by)
+
+    monkeypatch.setattr(Outputs, "_made", now_and_then)
+    to = replace(emr(1), name="emr", mapping="each_order", order_by="patient")
+    to = replace(to, endpoint=replace(to.endpoint, connections=3))
+    port = free_port()
+    acme = channel("acme", port=port, old_engine=old_engine.port, phase="parallel", destinations=(to,))
+    async with service(tmp_path, acme, each_order=SPLIT) as it:
+        course = it.ledger.channels["acme"].course("emr")
+        await send(port, *(result(n, "A", patient=str(n % 3)) for n in range(1, 7)))
+        await until(lambda: len(course.open) == 6)
+        stale[0] = False
+        await until(lambda: not course.open)
+        assert await states(it, "acme", "emr") == {"captured": 6}

@@ -7,7 +7,7 @@ way at once. While the breaker is open nothing is begun but the one message that
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 
@@ -31,14 +31,14 @@ class Project:
 
     def __init__(self, name: str, carrier: Carrier, *, settle_time: float, at_once: int) -> None:
         """`settle_time`: seconds after which a request without an answer is over, one way or the other. `at_once`: how
-        many messages the carrier is given at most."""
+        many messages each process that carries them is given at most."""
         self.settle_time = settle_time
         self.breaker = Breaker(name)
         self.breaker.listeners.append(lambda opened: carrier.recall() if opened else self._begin())
         self._carrier = carrier
         self._at_once = at_once
-        self._waiting: deque[tuple[Attempt, Callable[[Outcome], None]]] = deque()
-        self._running = 0
+        self._waiting: dict[int, deque[tuple[Attempt, Callable[[Outcome], None]]]] = {}  # by the carrier's slot
+        self._running: Counter[int] = Counter()
         self._reached: tuple[float, asyncio.Task[tuple[bool, str]]] | None = None
 
     async def reach(self) -> tuple[bool, str]:
@@ -53,24 +53,30 @@ class Project:
 
     def submit(self, attempt: Attempt, done: Callable[[Outcome], None]) -> None:
         """Try once, when it is its turn. `done` hears the outcome."""
-        if self.breaker.position is Position.PROBING and not self._running:
-            self._start(attempt, done)
+        slot = self._carrier.slot(attempt)
+        if self.breaker.position is Position.PROBING and not self._running.total():
+            self._start(slot, attempt, done)
         else:
-            self._waiting.append((attempt, done))
-            self._begin()
+            self._waiting.setdefault(slot, deque()).append((attempt, done))
+            self._begin_at(slot)
 
     def _begin(self) -> None:
-        while self._waiting and self._running < self._at_once and not self.breaker.open:
-            self._start(*self._waiting.popleft())
+        for slot in self._waiting:
+            self._begin_at(slot)
 
-    def _start(self, attempt: Attempt, done: Callable[[Outcome], None]) -> None:
-        self._running += 1
-        self._carrier.carry(attempt, partial(self._ended, done))
+    def _begin_at(self, slot: int) -> None:
+        waiting = self._waiting.get(slot)
+        while waiting and self._running[slot] < self._at_once and not self.breaker.open:
+            self._start(slot, *waiting.popleft())
 
-    def _ended(self, done: Callable[[Outcome], None], outcome: Outcome) -> None:
-        self._running -= 1
+    def _start(self, slot: int, attempt: Attempt, done: Callable[[Outcome], None]) -> None:
+        self._running[slot] += 1
+        self._carrier.carry(attempt, partial(self._ended, slot, done))
+
+    def _ended(self, slot: int, done: Callable[[Outcome], None], outcome: Outcome) -> None:
+        self._running[slot] -= 1
         done(outcome)
-        self._begin()
+        self._begin_at(slot)
 
     async def close(self) -> None:
         self.breaker.stop()

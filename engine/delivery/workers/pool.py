@@ -24,16 +24,19 @@ from engine.delivery.workers.wire import HEAD, Kind, Wire
 from engine.ledger.outcome import Outcome, Result
 from engine.observe import worker_events as events
 from engine.observe.events import emit
+from engine.observe.service_events import Fault
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0  # seconds until one that ended is started again
 WELL_AFTER = 60.0  # seconds after which the next end counts as the first
 SILENT = 60.0  # seconds without a beat: it hangs, and is ended
 AHEAD = 4 * AT_ONCE  # messages that one worker is given: it finds the next ones there while it waits for the project
 LOOK = 5.0  # seconds between looks at whether it hangs
+PATIENCE = 3.0  # seconds that messages wait for a worker which does not run
 GRACE = 5.0  # seconds that one may take to end
 
 Done = Callable[[Outcome], None]
 ENDED = Outcome(Result.UNKNOWN, "its worker process ended", local=True)
+AWAY = Outcome(Result.NOT_TAKEN, "its worker process does not run", local=True)
 
 
 class Workers:
@@ -48,12 +51,12 @@ class Workers:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(each.run(), name=f"worker {each.number}") for each in self.each]
 
+    def slot(self, attempt: Attempt) -> int:
+        """Which worker has a message: its first patient's."""
+        return zlib.crc32(lane.patient(attempt.raw)) % len(self.each) if len(self.each) > 1 else 0
+
     def carrier(self, project: str) -> RemoteCarrier:
         return RemoteCarrier(project, self)
-
-    def of(self, raw: bytes) -> Worker:
-        """The one for a message: its first patient's."""
-        return self.each[zlib.crc32(lane.patient(raw)) % len(self.each)] if len(self.each) > 1 else self.each[0]
 
     @property
     def told(self) -> dict[str, str]:
@@ -78,15 +81,19 @@ class RemoteCarrier:
         self._project = project
         self._workers = workers
 
+    def slot(self, attempt: Attempt) -> int:
+        return self._workers.slot(attempt)
+
     def carry(self, attempt: Attempt, done: Done) -> None:
-        self._workers.of(attempt.raw).carry(self._project, attempt, done)
+        self._workers.each[self.slot(attempt)].carry(self._project, attempt, done)
 
     def recall(self) -> None:
         for worker in self._workers.each:
             worker.recall(self._project)
 
     async def reach(self) -> tuple[bool, str]:
-        return await self._workers.of(b"").reach(self._project)
+        up = next((each for each in self._workers.each if not each.down), self._workers.each[0])
+        return await up.reach(self._project)
 
     async def close(self) -> None:
         """The workers are closed by whoever opened them."""
@@ -112,10 +119,12 @@ class Worker:
         self._memory = events.MEMORY.of(str(number))
         self._seconds = events.CPU.of(str(number))
         self._beat = 0.0
-        self._ending = False
+        self._ending = asyncio.Event()
 
     def carry(self, project: str, attempt: Attempt, done: Done) -> None:
         if self._wire is None:
+            if not self._waiting:
+                asyncio.get_running_loop().call_later(PATIENCE, self._give_back)
             self._waiting.append((project, attempt, done))
             return
         self._numbers += 1
@@ -141,31 +150,41 @@ class Worker:
 
     def end(self) -> None:
         """Nothing more is heard of what is on the way: it stays claimed."""
-        self._ending = True
+        self._ending.set()
         self._begun.clear()
         self._waiting.clear()
         if self._wire is not None:
             self._wire.close()
-        elif self._process is not None and self._process.returncode is None:
-            self._process.kill()  # it has begun nothing
+            asyncio.get_running_loop().call_later(GRACE, self._kill)  # where it hangs
+        else:
+            self._kill()  # it has begun nothing
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def run(self) -> None:
         """Start it, and start it again whenever it ends."""
         wait = FIRST_WAIT
         tick = asyncio.get_running_loop().time
-        while not self._ending:
+        while not self._ending.is_set():
             begun = tick()
             try:
                 why = await self._live()
             except OSError as error:
                 why = error.strerror or "it cannot be started"
-            if self._ending:
+            except Exception as error:
+                emit(Fault.of(error))
+                why = "a defect of the product ended it"
+            self._wire, self._up.n = None, 0
+            if self._ending.is_set():
                 return
             self.down = why
             emit(events.WorkerEnded(self.number, why, len(self._begun)))
             self._gone()
             wait = FIRST_WAIT if tick() - begun > WELL_AFTER else min(LONGEST_WAIT, 2 * wait)
-            await asyncio.sleep(wait)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), wait)
 
     async def _live(self) -> str:
         """One process, from its start to its end; why it ended."""
@@ -173,8 +192,10 @@ class Worker:
         with theirs:
             fds = theirs.fileno(), self._lock.fileno()
             self._process = process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self._module, str(fds[0]), stdin=asyncio.subprocess.DEVNULL, pass_fds=fds
+                sys.executable, "-P", "-m", self._module, str(fds[0]), stdin=asyncio.subprocess.DEVNULL, pass_fds=fds
             )
+        if self._ending.is_set():
+            process.kill()
         loop = asyncio.get_running_loop()
         gone = asyncio.Event()
         wire = Wire(lambda values: self._heard(wire, values), gone.set)
@@ -189,8 +210,6 @@ class Worker:
                 why = f"no sign of life for {SILENT:.0f} s"
                 process.kill()
                 self._beat = loop.time()
-        self._wire = None
-        self._up.n = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
                 await process.wait()
@@ -212,7 +231,9 @@ class Worker:
                 asked.set_result((values[2], values[3]))
         elif kind == Kind.EVENT:
             emit(pickle.loads(values[1]))
-        elif kind == Kind.READY and not self._ending:
+        elif kind == Kind.READY and self._ending.is_set():
+            wire.close()
+        elif kind == Kind.READY:
             self._wire, self.down = wire, ""
             self._up.n = 1
             emit(events.WorkerStarted(self.number, self._process.pid if self._process else 0))
@@ -227,7 +248,22 @@ class Worker:
             if not future.done():
                 future.set_result((False, f"worker {self.number}: {self.down}"))
         for done in begun.values():
-            done(ENDED)
+            _tell(done, ENDED)
+        asyncio.get_running_loop().call_later(PATIENCE, self._give_back)
+
+    def _give_back(self) -> None:
+        """It is not back yet: what waits for it may wait in the ledger."""
+        if self._wire is None:
+            waiting, self._waiting = self._waiting, []
+            for _, _, done in waiting:
+                _tell(done, AWAY)
+
+
+def _tell(done: Done, outcome: Outcome) -> None:
+    try:
+        done(outcome)
+    except Exception as error:  # one message's defect must not keep the others from hearing theirs
+        emit(Fault.of(error))
 
 
 def _ended(status: int) -> str:

@@ -25,6 +25,7 @@ from engine.ledger.sqlite import mappings, repeats, schema
 from engine.ledger.sqlite.large import tidy
 from engine.ledger.sqlite.upgrading import upgrade
 
+MOST_LOOKS, LOOK = 20, 0.1  # seconds
 TAKE_IT_AS_A_BACKUP = (
     "Else restore a backup, or go on with what the file has, as a new incarnation that is held:"
     " interlock restore {path} --replace"
@@ -142,12 +143,18 @@ def _check_log(connection: sqlite3.Connection, log: Path) -> None:
     if not log.exists():
         return
     connection.execute("select 1 from sqlite_master").fetchone()
-    _, read, _ = connection.execute("pragma wal_checkpoint(passive)").fetchone()
+    for _ in range(MOST_LOOKS):
+        _, read, _ = connection.execute("pragma wal_checkpoint(passive)").fetchone()
+        if read >= 0:
+            break
+        time.sleep(LOOK)  # somebody else, a backup tool perhaps, has the log for a moment
+    else:
+        return  # then SQLite does not say how far it has read
     with log.open("rb") as file:
         head = file.read(32)
         page = int.from_bytes(head[8:12], "big")
         ends = 0
-        at = 32 + max(read, 0) * (24 + page)
+        at = 32 + read * (24 + page)
         while file.seek(at) == at and len(frame := file.read(24)) == 24:
             ends += frame[8:16] == head[16:24] and any(frame[4:8])
             at += 24 + page

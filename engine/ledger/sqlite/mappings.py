@@ -90,7 +90,9 @@ def kept(connection: sqlite3.Connection, version: str) -> KeptMapping | None:
 
 def read_from(ledger: Path, version: str) -> KeptMapping | None:
     """The same on a connection of its own, in any process and on any thread. sqlite3.Error where it cannot be read."""
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    ) as connection:
         connection.execute("pragma busy_timeout = 1000")
         return kept(connection, version)
 

@@ -107,7 +107,7 @@ class ReleaseVerb:
             for channel in held:
                 mine = conductor.book(channel.id)
                 if mine.hold is not None:
-                    book.hold(mine, None)
+                    book.hold(mine, None if mine.stopped else mine.standstill(conductor.world.now()))
                     book.audit(entry(conductor, "release", channel.id, asked))
 
         if held:
