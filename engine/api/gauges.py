@@ -43,7 +43,7 @@ def show(status: dict[str, Any]) -> None:
         for destination in channel["destinations"]:
             where = (channel["id"], destination["name"])
             for state in OPEN_STATES:
-                OPEN.of(*where, state).n = destination["counts"].get(state, 0)
+                OPEN.of(*where, state).n = destination["counts"].get(state, 0) + destination["replayed"].get(state, 0)
             OLDEST.of(*where).n = destination["oldest_s"] or 0.0
             if not destination["balanced"] and not UNBALANCED.of(*where).n:
                 emit(LedgerUnbalanced(*where))

@@ -281,9 +281,11 @@ def complaints(found: dict[str, Any]) -> list[str]:
             where = f"{channel['id']} → {destination['name']}"
             if destination["breaker"]:
                 out.append(f"{where}: nothing is sent: {destination['breaker']}{_next_trial(destination)}")
-            dead = destination["counts"].get("dead", 0)
+            dead, again = destination["counts"].get("dead", 0), destination["replayed"].get("dead", 0)
             if dead:
                 out.append(f"{where}: {many(dead, 'message')} dead, a person is wanted")
+            if again:
+                out.append(f"{where}: {many(again, 'replayed message')} dead, a person is wanted")
     for port in found["answers"]:
         if not port["listening"]:
             why = port["down"] or "closed"

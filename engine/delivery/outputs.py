@@ -21,8 +21,8 @@ from engine.mapping.versions import Versions
 from engine.observe.events import emit
 from engine.observe.service_events import Fault
 
-Recall = Callable[[str, str, int], Mapping[str, Any] | None]
-"""(store, key, message id) → what the newest message before that one brought."""
+Recall = Callable[[str, str, int, bool], Mapping[str, Any] | None]
+"""(store, key, message id, later) → what the newest message before that one brought; later: the first one after it."""
 
 
 class Memory:
@@ -125,5 +125,5 @@ class Outputs:
         message, memory = work.message, self._memory
         return by.context(
             self._channel, received=message.received, incarnation=self._incarnations.of(message.id), seq=message.seq,
-            recall=None if memory is None else lambda store, key: memory.recall(store, key, message.id),
+            recall=None if memory is None else lambda store, key, later: memory.recall(store, key, message.id, later),
         )  # fmt: skip

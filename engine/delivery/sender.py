@@ -212,7 +212,7 @@ class Sender:
         """What cannot come any more."""
         if _more_may_come(reply):
             return
-        answer = parse_ack(reply.payload) if isinstance(reply, Answered) else None
+        answer = parse_ack(reply.payload) if job.inside and isinstance(reply, Answered) else None
         if answer is not None and answer.control_id in job.inside:
             self._later.pop(answer.control_id, None)  # those of the others may follow
             self._later.pop(job.control_id or "", None)
@@ -230,6 +230,9 @@ def is_message(payload: bytes) -> bool:
 def _more_may_come(reply: Reply) -> bool:
     """Whether another answer may follow: the application's after an accept acknowledgement, or one not expected."""
     if isinstance(reply, Answered):
+        at = reply.payload.find(b"MSA")
+        if reply.payload[at + 4 : at + 5] != b"C":  # as nearly always
+            return False
         answer = parse_ack(reply.payload)
         return answer is not None and answer.code.startswith("C")
     return isinstance(reply, Written)

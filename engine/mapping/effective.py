@@ -26,7 +26,8 @@ from engine.mapping.v2.filters import Filter
 from engine.mapping.v2.library import V2Library, V2Mapping
 
 LENGTH: Final = 16  # of a version, in hexadecimal digits
-Recall = Callable[[str, str], Mapping[str, Any] | None]
+Recall = Callable[[str, str, bool], Mapping[str, Any] | None]
+"""(store, key, later) → what the newest of the earlier messages brought; or the first of the later ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class Context:
     incarnation: str = ""
     seq: int = 0
     undeclared: str | None = None  # the codec of messages that name none
-    recall: Callable[[str, str], Dict[str, str] | None] | None = None  # (store, key) → what an earlier message brought
+    recall: Callable[[str, str, bool], Dict[str, str] | None] | None = None  # store, key, whether of a later message
 
 
 class Mapping:

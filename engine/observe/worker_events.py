@@ -14,6 +14,11 @@ CPU = METRICS.gauge("interlock_worker_cpu_seconds", "CPU time of the worker proc
 ENDED = METRICS.counter("interlock_worker_ends_total", "Worker processes that ended though nobody asked", "worker")
 
 
+WAITS = METRICS.gauge(
+    "interlock_delivery_waits", "1 while workers of an earlier process run, and nothing is sent therefore"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerStarted(Event):
     worker: int

@@ -17,7 +17,8 @@ MOST_NAMED = 1000  # messages in one order
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """Open work that is meant: its messages by channel and number (none: all of the channels), at one destination
-    (None: wherever they are open), in one state (None: those that want a person)."""
+    (None: where they want a person; a named message that wants none, where it is open, if that is one place), in one
+    state (None: those that want a person)."""
 
     channels: Sequence[str]
     messages: Sequence[tuple[str, int]] = ()
@@ -62,14 +63,22 @@ def chosen(books: Mapping[str, ChannelBook], wanted: Chosen) -> list[Item]:
         return [item for name in names for item in _of(books[name], wanted, None)]
     found: list[Item] = []
     missing: list[str] = []
+    unclear: list[str] = []
     for name, seq in wanted.messages:
         items = list(_of(books[name], wanted, seq)) if name in books else []
         if not items:
             missing.append(f"{name}/{seq}")
-        found += items
+        mine = [item for item in items if waits_for_a_person(item.course, item.work)]
+        if wanted.destination is None and wanted.state is None and not mine and len(items) > 1:
+            unclear.append(f"{name}/{seq} ({', '.join(item.course.name for item in items)})")
+        found += mine if wanted.destination is None and wanted.state is None and mine else items
     if missing:
         where = f" at {wanted.destination}" if wanted.destination else ""
         raise Refused(f"Not open{where}: {', '.join(missing[:20])}{' …' if len(missing) > 20 else ''}.")
+    if unclear:
+        raise Refused(
+            f"Open at several destinations, and waiting for a person at none: {'; '.join(unclear)}. Say --at."
+        )
     return found
 
 

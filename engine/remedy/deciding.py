@@ -51,7 +51,9 @@ class Deciding:
     def plan_discard(self, items: Sequence[Item]) -> Plan:
         plan = Plan("discard", len(items), [], [why for item in items if (why := standing_against_discard(item))])
         for (channel, name, state), count in _counted(items).items():
-            plan.lines.append(f"{channel}: {count} {state} at {name}: never sent there; what waits behind them goes on")
+            plan.lines.append(
+                f"{channel}: {count} {state} at {name}: not sent there any more; what waits behind them goes on"
+            )
         if begun := [item for item in items if item.work.so_far]:
             plan.lines.append(f"of {len(begun)} the receiver has the first parts already; the others are not sent")
         plan.lines += _going_on(items)

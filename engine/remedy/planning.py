@@ -15,6 +15,8 @@ from engine.ledger.sqlite.restoring import moment
 from engine.remedy.verb import Plan
 
 NAMED = 10  # stretches of numbers in a sentence
+PUT_AWAY = (State.DISCARDED, State.DUPLICATE, State.REFUSED)
+PUT_AWAY_ONLY = frozenset(PUT_AWAY)
 
 
 @dataclass(slots=True)
@@ -22,6 +24,8 @@ class Found:
     """Numbers of a channel that can be replayed to a destination, and why the others cannot.
 
     mapping: AS_IS, or AS_WAS. never_made: of which no mapping has made anything there: discarded, refused, never due.
+    put_away: what a person discarded, what repeats another one, what its sender was refused: sent only
+    where it is the one that is meant.
     by: version → how many it has made; None: as they came. not_kept: the numbers whose version cannot be had.
     """
 
@@ -32,6 +36,7 @@ class Found:
     delivered: int = 0
     never_due: int = 0
     never_made: int = 0
+    put_away: Counter[State] = field(default_factory=Counter)
     by: Counter[str | None] = field(default_factory=Counter)
     not_kept: list[int] = field(default_factory=list)
 
@@ -58,6 +63,9 @@ def look_up(course: Course, found: Found, before: Mapping[int, Before], kept: Co
     numbers, found.numbers = found.numbers, []
     for seq in numbers:
         one = before.get(seq)
+        if len(numbers) > 1 and one is not None and (state := _put_away(one)) is not None:
+            found.put_away[state] += 1
+            continue
         if one is None or not one.made:
             found.never_made += 1
             if found.mapping == AS_WAS:
@@ -69,6 +77,11 @@ def look_up(course: Course, found: Found, before: Mapping[int, Before], kept: Co
         found.numbers.append(seq)
         found.delivered += one is not None and State.DELIVERED in one.states
         found.never_due += one is None
+
+
+def _put_away(one: Before) -> State | None:
+    """Why a message that is settled there without having been sent is not to be sent: somebody has decided so."""
+    return next((state for state in PUT_AWAY if state in one.states), None) if one.states <= PUT_AWAY_ONLY else None
 
 
 def _is_kept(version: str | None, kept: Collection[str]) -> bool:
@@ -162,6 +175,8 @@ def _why(found: Found) -> str:
         reasons.append(f"{found.open} still open there: retry those")
     if found.gone:
         reasons.append(f"{found.gone} not there, or their bytes pruned")
+    for state, count in sorted(found.put_away.items()):
+        reasons.append(f"{count} {state.label} there: name one alone to send it all the same")
     if found.never_made and found.mapping == AS_WAS:
         reasons.append(f"{found.never_made} that no mapping has made anything of there: those go with --mapping as-is")
     return f" ({'; '.join(reasons)})" if reasons else ""

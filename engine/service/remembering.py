@@ -69,12 +69,13 @@ class Remembering:
             self._waiters.append((message, waiter))
         return waiter
 
-    def recall(self, store: str, key: str, message: int) -> dict[str, Any] | None:
-        """What the newest message before `message` brought, which is certain once it has `caught_up`; None for nothing.
-        A read of one row, on the thread that asks: the event loop's, where messages are mapped."""
+    def recall(self, store: str, key: str, message: int, later: bool = False) -> dict[str, Any] | None:
+        """What the newest message before `message` brought, which is certain once it has `caught_up` (later: what the
+        first one after it brought); None for nothing. A read of one row, on the thread that asks: the event loop's,
+        where messages are mapped."""
         if self._connection is None:
             self._connection = sqlite3.connect(f"file:{self._ledger.path}?mode=ro", uri=True, isolation_level=None)
-        return remembered.recall(self._connection, store, key, message)
+        return remembered.recall(self._connection, store, key, message, later)
 
     def close(self) -> None:
         if self._connection is not None:

@@ -111,6 +111,9 @@ class View:
         counts: Counter[str] = Counter()
         for row in rows:
             counts.update(row["states"])
+        again: Counter[str] = Counter()
+        for row in rows:
+            again.update({k: n for k, n in row.get("replayed", {}).get("states", {}).items() if k in _OPEN})
         route = book.epoch.routing.route(course.name)
         still_open = sum(count for state, count in counts.items() if state in _OPEN)
         return {
@@ -118,6 +121,7 @@ class View:
             "kind": route.kind if route else "",
             "mode": route.mode.value if route else "off",
             "counts": dict(counts),
+            "replayed": dict(again),
             "frontier": course.frontier,
             "claim": course.claim,
             "open": still_open,

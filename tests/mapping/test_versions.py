@@ -101,7 +101,7 @@ def result(order: str, status: str, n: int) -> bytes:
 
 def made(by: Effective, raw: bytes, received: int = NOW) -> Any:
     context = by.context(
-        "acme", received=received, incarnation="i", seq=7, recall=lambda store, key: {"ward": f"{store} {key}"}
+        "acme", received=received, incarnation="i", seq=7, recall=lambda store, key, later: {"ward": f"{store} {key}"}
     )
     assert by.v2 is not None
     return by.v2.run(raw, context)

@@ -17,7 +17,7 @@ from engine.remedy.planning import Found, look_up, plan, ranges, sort_out
 
 VERSIONS = ("one", None, "two", "one")  # of the epochs
 KEPT = {"two"}
-NOTHING = Before({State.DISCARDED}, False, None)
+NOTHING = Before({State.SUPERSEDED}, False, None)
 
 
 def by(epoch: int | None) -> Before:
@@ -107,6 +107,19 @@ def test_what_was_never_made_there_is_left_out_of_as_was_and_said() -> None:
     found, lines, _ = planned({1: NOTHING, 21: by(3)}, AS_WAS)
     assert found.numbers == [21]
     assert lines[-1] == "left out (1 that no mapping has made anything of there: those go with --mapping as-is)"
+
+
+@pytest.mark.parametrize("state", [State.DISCARDED, State.DUPLICATE, State.REFUSED])
+@pytest.mark.parametrize("mapping", [AS_IS, AS_WAS])
+def test_what_somebody_has_decided_not_to_send_is_left_out_of_a_range_and_goes_alone(
+    state: State, mapping: str
+) -> None:
+    away = Before({state}, True, 3)
+    found, lines, _ = planned({1: away, 21: by(3)}, mapping)
+    assert found.numbers == [21]
+    assert lines[-1] == f"left out (1 {state.label} there: name one alone to send it all the same)"
+    found, _, _ = planned({1: away}, mapping)
+    assert found.numbers == [1]
 
 
 @pytest.mark.parametrize(

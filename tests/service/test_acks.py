@@ -265,6 +265,21 @@ async def test_the_answer_to_an_earlier_message_is_not_taken_for_the_next_ones(t
         assert set(engine.sockets) == {1}
 
 
+async def test_nor_is_it_where_the_senders_ask_for_nothing(tmp_path: Path):
+    says = at_first(
+        lambda first: (ack(first, "CA"), 0.15, ack(first, "AA")),
+        lambda second: (0.4, ack(second, "AA")),
+    )
+    async with Scripted(says) as engine, served(tmp_path, channel("acme", old_engine=engine.port)) as (service, peer):
+        one, two = message(1), message(2)
+        assert await peer.exchange(one) == ack(one, "CA")
+        peer.send(two)
+        assert await peer.answer() == ack(one, "AA"), "it hears what the old engine says, as without us"
+        assert await peer.answer() == ack(two, "AA")
+        await settled(service, "acme", "legacy", 2)
+        assert engine.payloads == [one, two], "nothing was sent twice"
+
+
 async def test_where_no_answer_is_wanted_none_is_waited_for(tmp_path: Path):
     async with (
         Scripted(lambda payload: ()) as engine,

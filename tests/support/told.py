@@ -259,6 +259,7 @@ def destination(name: str, **changed: Any) -> dict[str, Any]:
         "kind": "mllp",
         "mode": "send",
         "counts": {"delivered": 3},
+        "replayed": {},
         "frontier": 3,
         "claim": 3,
         "open": 0,
@@ -310,6 +311,7 @@ def plan(**changed: Any) -> dict[str, Any]:
         "refused": [],
         "already": None,
         "counts": {"waiting": 3},
+        "replayed": {},
     } | changed
 
 

@@ -106,14 +106,13 @@ class MllpDestination:
             return False
 
         final = is_more_than_committed if self._waits_longer else is_applied if self._in_original(message) else None
-        more = asks.enhanced or inside or not expects or self._waits_longer or not self._transparent
         job = Job(
             message.raw,
             self._timeout,
             lambda reply: work.done(work, self._outcome(message, reply, job, committed)),
             final=final,
             expects=expects,
-            later=self._heard_later(message) if more else None,
+            later=self._heard_later(message),
             control_id=message.control_id,
             inside=inside,
             fits=lambda payload: self._verdict(payload, message).result is not Result.UNKNOWN,

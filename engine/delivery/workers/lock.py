@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from engine.observe.events import emit
-from engine.observe.worker_events import DeliveryWaits
+from engine.observe.worker_events import WAITS, DeliveryWaits
 
 TRY_EVERY = 0.05  # seconds; the lock of a file announces nothing
 SAID_AFTER = 1.0  # seconds
@@ -35,11 +35,13 @@ class DeliveryLock:
         """Wait until those before us have ended."""
         waited = 0.0
         while not self.held:
+            WAITS.of().n = 1
             await asyncio.sleep(TRY_EVERY)
             waited += TRY_EVERY
             if waited - TRY_EVERY < SAID_AFTER <= waited:
                 emit(DeliveryWaits())
             self.held = self._try()
+        WAITS.of().n = 0
 
     def release(self) -> None:
         """Our end of it: it is free when our workers have ended as well."""

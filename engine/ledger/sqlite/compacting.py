@@ -9,6 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from engine.ledger.sqlite import schema
 from engine.ledger.sqlite.backup import BackupError
 from engine.ledger.sqlite.restoring import locked
 
@@ -22,6 +23,9 @@ def compact(ledger: Path) -> tuple[int, int]:
         before = ledger.stat().st_size
         try:
             with closing(sqlite3.connect(ledger, isolation_level=None)) as connection:
+                version = connection.execute("pragma table_info(ledger)").fetchone() and _version(connection)
+                if version and version > schema.VERSION:
+                    raise BackupError(f"{ledger} is of a newer release (schema version {version}): take that one")
                 connection.execute("pragma synchronous = full")
                 connection.execute("pragma auto_vacuum = incremental")
                 connection.execute("vacuum")
@@ -29,3 +33,8 @@ def compact(ledger: Path) -> tuple[int, int]:
         except sqlite3.Error as error:
             raise BackupError(f"{ledger} cannot be compacted: {error}") from error
         return before, ledger.stat().st_size
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("select version from ledger").fetchone()
+    return int(version)

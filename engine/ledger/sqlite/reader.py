@@ -19,7 +19,7 @@ PEEKED = 1024  # bytes of a message that its head is read from
 _SETTLED = ", ".join(state.label for state in SETTLED)
 _HEAD = "id, seq, socket, received, control_id"
 _SIZE = "case when large is null then length(raw) else (select size from large where large.id = message.large) end"
-_SHOWN = f"id, channel, seq, received, control_id, {_SIZE}, substr(raw, 1, {PEEKED})"
+_SHOWN = f"id, channel, seq, received, control_id, {_SIZE}, coalesce(substr(raw, 1, {PEEKED}), x'')"
 
 
 class Receipt(NamedTuple):

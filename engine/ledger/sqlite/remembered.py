@@ -69,9 +69,18 @@ def row(kept: Kept, message: Unread) -> tuple[Any, ...]:
     return kept.store.encode().decode(), kept.key.encode().decode(), message.id, until, given
 
 
-def recall(connection: sqlite3.Connection, store: str, key: str, message: int) -> dict[str, Any] | None:
+def recall(
+    connection: sqlite3.Connection, store: str, key: str, message: int, later: bool = False
+) -> dict[str, Any] | None:
     """What the newest message before `message` brought under a key, of those that were still kept when `message` was
-    received; None where there is none. So what is over counts for nothing, whether it has been dropped yet or not."""
+    received; None where there is none. So what is over counts for nothing, whether it has been dropped yet or not.
+    later: what the first one after it brought."""
+    if later:
+        first = connection.execute(
+            "select given from remembered where store = ? and key = ? and message > ? order by message limit 1",
+            (store, key, message),
+        ).fetchone()
+        return json.loads(first[0]) if first else None
     found = connection.execute(
         "select given from remembered where store = ? and key = ? and message < ?"
         " and until > (select received from message where id = ?) order by message desc limit 1",

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any, Final
 from uuid import uuid4
@@ -208,7 +209,9 @@ def as_dict(done: Restored) -> dict[str, Any]:
 def _aside(ledger: Path, now: int) -> Path | None:
     """The ledger that was there, with its log, under another name; also what an interrupted restore left of it. Until
     the last rename the service does not start: `.restoring` is still there."""
-    aside = ledger.with_name(f"{ledger.name}.before-{now // 1_000_000}")
+    name = f"{ledger.name}.before-{now // 1_000_000}"
+    names = chain((name,), (f"{name}.{n}" for n in count(2)))
+    aside = next(path for each in names if not (path := ledger.with_name(each)).exists())
     there = False
     for suffix in ("", "-wal", "-shm"):
         part = ledger.with_name(ledger.name + suffix)

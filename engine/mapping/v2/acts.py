@@ -73,7 +73,10 @@ def lookup(to: Path, key: Path, around: Around, kept: tuple[str, str], missing: 
 
     def lookup(draft: Draft, here: Here | None) -> None:
         raw, recall = read(draft, here), draft.context.recall
-        known = recall(store, canonical(raw, draft)) if raw and raw != NULL and recall else None
+        known = None
+        if raw and raw != NULL and recall:
+            wanted = canonical(raw, draft)
+            known = recall(store, wanted, False) or (recall(store, wanted, True) if missing == "later" else None)
         found = known.get(name, "") if known else ""
         if found:
             raw = localised(found, draft)

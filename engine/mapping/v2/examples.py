@@ -81,7 +81,7 @@ def _example(path: Path, raw: Any) -> Example:
         raw.get("timezone", "UTC"),
         raw.get("encoding", "auto"),
         raw.get("received", _RECEIVED),
-        recall=lambda store, key: stores.get(store, {}).get(key),
+        recall=lambda store, key, later: None if later else stores.get(store, {}).get(key),
     )
     message = _bytes(raw["message"], raw.get("charset", "utf-8"))
     return Example(path, raw["name"], raw["mapping"], message, outcomes[0], context)

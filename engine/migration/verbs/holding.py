@@ -4,7 +4,7 @@ same transaction."""
 from __future__ import annotations
 
 from engine.ledger.book import Book
-from engine.ledger.course import Hold
+from engine.ledger.course import ChannelBook, Hold
 from engine.ledger.sqlite.journal import RunRow
 from engine.migration.conductor import Conductor
 from engine.migration.gate.words import iso
@@ -25,7 +25,7 @@ class HoldVerb:
 
     async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
         plan = Plan(group)
-        free = [(channel, book) for channel, book in books(conductor, group) if book.hold is None]
+        free = [(channel, book) for channel, book in books(conductor, group) if _is_free(book)]
         if not free:
             who = ", ".join(f"{book.name} by {book.hold.who}" for _, book in books(conductor, group) if book.hold)
             plan.already = f"held already: {who}"
@@ -52,7 +52,7 @@ class HoldVerb:
         def act(book: Book) -> list[RunRow]:
             stopped: list[RunRow] = []
             for channel, mine in books(conductor, plan.group):
-                if mine.hold is not None:
+                if not _is_free(mine):
                     continue
                 if mine.barrier is not None:
                     row = conductor.runs.row(mine.barrier.run)
@@ -116,6 +116,12 @@ class ReleaseVerb:
             emit(events.ChannelReleased(channel.id, asked.who))
             conductor.world.resumed(channel)
         return Acted([f"released: {', '.join(channel.id for channel in plan.group.channels)}"])
+
+
+def _is_free(book: ChannelBook) -> bool:
+    """Whether a person's hold finds no other person's. A channel that stopped by itself is held by that one then: what
+    is decided about its dead message does not let it go on."""
+    return book.hold is None or book.stopped
 
 
 def _drains(conductor: Conductor, group: Group) -> list[RunRow]:

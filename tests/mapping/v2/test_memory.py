@@ -59,7 +59,7 @@ def test_what_one_sender_wrote_with_its_delimiters_another_ones_mapping_finds(tm
     mapping = library(text, tmp_path).mapping("m")
     assert dict(mapping.recalls) == {"orders": {"priority"}}
     raw = ORU.replace(b"ORC|RE|P1", b"ORC|RE|P1^A&1")
-    context = replace(CONTEXT, recall=lambda store, key: stored.get((store, key)))
+    context = replace(CONTEXT, recall=lambda store, key, later: stored.get((store, key)))
     made = mapping.run(raw, context)
     assert not isinstance(made, Filtered)
     assert made == [raw.replace(b"|O|", b"|S^a\\S\\b|")]

@@ -173,9 +173,9 @@ def test_what_may_not_be_left_as_it_is_refuses_the_message_without_its_values(st
 def test_a_lookup_puts_what_an_earlier_message_brought() -> None:
     stores = {("orders", "P1"): {"priority": "S^STAT"}, ("orders", "P2"): {"ward": "x"}}
     text = "- each: OBR\n  steps:\n    - lookup: OBR-27\n      in: orders\n      key: OBR-2.1\n      value: priority\n      missing: "  # noqa: E501
-    made = run(text + "keep", recall=lambda store, key: stores.get((store, key)))
+    made = run(text + "keep", recall=lambda store, key, later: stores.get((store, key)))
     assert made == ORU.replace(b"LN|||||||||||||||||||||F\r", b"LN|||||||||||||||||||||F||S^STAT\r")
     with pytest.raises(Unmappable, match="too-many-parts"):
-        run(text.replace("OBR-27", "OBR-27.6") + "keep", recall=lambda store, key: stores.get((store, key)))
+        run(text.replace("OBR-27", "OBR-27.6") + "keep", recall=lambda store, key, later: stores.get((store, key)))
     with pytest.raises(Later):
-        run(text + "later", recall=lambda store, key: stores.get((store, key)))
+        run(text + "later", recall=lambda store, key, later: stores.get((store, key)))
