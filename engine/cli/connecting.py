@@ -67,8 +67,16 @@ class Asked:
 
 def _read(message: Path | None) -> bytes | None:
     from engine.cli.sending import as_sent
+    from engine.hl7.peek import peek
 
-    return as_sent(message.read_bytes()) if message is not None else None
+    if message is None:
+        return None
+    raw = as_sent(message.read_bytes())
+    if not peek(raw).ok:  # nothing else may reach a real endpoint
+        raise typer.BadParameter(
+            f"{message} holds no HL7 v2 message: expected one that begins with MSH", param_hint="--message"
+        )
+    return raw
 
 
 async def _all(chosen: list[tuple[str, Endpoint | str]], asked: Asked) -> list[dict[str, Any]]:

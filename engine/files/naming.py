@@ -19,7 +19,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 class Naming:
     """A name such as `{channel}-{sequence}.hl7`.
 
-    `{sequence}` has ten digits, so that files in the order of their names are in the order of their messages. Of
+    `{sequence}` has ten digits, so that files in the order of their names are in the order of their messages; after a
+    restore of the ledger `1r` stands before them, after the next one `2r`. Of
     `{control_id}` (MSH-10) only letters, digits, `-` and `_` are kept.
     """
 
@@ -39,15 +40,18 @@ class Naming:
             )
         self._template = template
         self._channel = channel
-        longest = self.of(10**10 - 1, 99, 99, "x" * LONGEST_ID)
+        longest = self.of(10**10 - 1, 99, 99, "x" * LONGEST_ID, 99)
         if not plain(longest) or not longest.isprintable():
             raise ValueError(f"found the file name {template!r}; expected no slash, and no dot at its beginning")
         if len(longest.encode()) > LONGEST_NAME:
             raise ValueError(f"found the file name {template!r}; expected at most {LONGEST_NAME} bytes, all filled in")
 
-    def of(self, seq: int, part: int, delivery: int, control_id: str | None) -> str:
-        """The name of a message's part, at its first delivery or at one that a person has asked for."""
-        sequence = f"{seq:010}" if (part, delivery) == (1, 1) else f"{seq:010}.{part}.{delivery}"
+    def of(self, seq: int, part: int, delivery: int, control_id: str | None, restores: int = 0) -> str:
+        """The name of a message's part, at its first delivery or at one that a person has asked for. restores: of the
+        ledger before the message came; each gives numbers a second time."""
+        sequence = f"{restores}r{seq:010}" if restores else f"{seq:010}"
+        if (part, delivery) != (1, 1):
+            sequence += f".{part}.{delivery}"
         return self._template.format(
             channel=self._channel, sequence=sequence, control_id=_UNSAFE.sub("_", control_id or "none")[:LONGEST_ID]
         )

@@ -227,7 +227,7 @@ class Ways:
     def destination(self, channel: Channel, name: str, incarnations: Incarnations) -> Way | None:
         """The way to a destination of a channel; None where the configuration no longer has it."""
         if name == LEGACY:
-            return self._legacy(channel)
+            return self._legacy(channel, incarnations)
         target = channel.target
         found = next((each for each in target.destinations if each.name == name), None) if target else None
         if found is None or target is None:
@@ -238,19 +238,19 @@ class Ways:
         manner = Manner(found.dead, endpoint.on_unknown == "park")
         outputs = self._outputs(channel, found, incarnations)
         if found.kind == "file":
-            return self._file(channel, endpoint, manner, outputs)
+            return self._file(channel, endpoint, manner, incarnations, outputs)
         return MllpDestination(
             name, endpoint, self.sender(endpoint), self.breaker(endpoint), manner, self._later(name), outputs=outputs,
             order_by=found.order_by,
         )  # fmt: skip
 
-    def _legacy(self, channel: Channel) -> Way | None:
+    def _legacy(self, channel: Channel, incarnations: Incarnations) -> Way | None:
         """The way to the old engine: a connection of the channel's own, or of its feed."""
         endpoint = channel.legacy.endpoint if channel.legacy else None
         if endpoint is None:
             return None
         if endpoint.place is not None:
-            return self._file(channel, endpoint, LEGACY_MANNER, wholes=self.wholes)
+            return self._file(channel, endpoint, LEGACY_MANNER, incarnations, wholes=self.wholes)
         if feed := channel.feed:
             carrier = self._feeds.get(feed)
             if carrier is None:
@@ -293,12 +293,12 @@ class Ways:
         return self.links.get(name)
 
     def _file(
-        self, channel: Channel, endpoint: Endpoint, manner: Manner, outputs: Outputs | None = None,
-        wholes: Wholes | None = None,
+        self, channel: Channel, endpoint: Endpoint, manner: Manner, incarnations: Incarnations,
+        outputs: Outputs | None = None, wholes: Wholes | None = None,
     ) -> Way:  # fmt: skip
         assert endpoint.place is not None
         folder, breaker = self.place(endpoint.place), self.breaker(endpoint)
-        return FileDestination(channel.id, endpoint, folder, breaker, manner, outputs, wholes)
+        return FileDestination(channel.id, endpoint, folder, breaker, manner, outputs, wholes, incarnations)
 
     def place(self, place: Place) -> Folder:
         """A folder, one for all who use it."""

@@ -62,3 +62,12 @@ def test_a_name_that_will_not_do_is_refused_with_a_sentence(template: str, said:
     with pytest.raises(ValueError, match=r"found") as refused:
         Naming(template, "acme")
     assert said in str(refused.value)
+
+
+def test_after_a_restore_the_same_number_is_another_file_and_comes_after_the_others() -> None:
+    naming = Naming("{channel}-{sequence}.hl7", "a")
+    names = [naming.of(seq, 1, 1, None, restores) for restores in (0, 1, 2) for seq in (7, 8, 123456)]
+    assert names[0] == "a-0000000007.hl7"
+    assert names[3] == "a-1r0000000007.hl7"
+    assert len(set(names)) == 9
+    assert sorted(names) == names

@@ -20,6 +20,7 @@ from engine.delivery.work import Work
 from engine.files.folder import FileTaken, Folder, FolderError
 from engine.files.naming import Naming
 from engine.ledger.outcome import Outcome, Result
+from engine.ledger.sqlite.incarnations import Incarnations
 from engine.observe.events import emit
 from engine.observe.service_events import Fault
 
@@ -31,7 +32,7 @@ class FileDestination:
 
     def __init__(
         self, channel: str, endpoint: Endpoint, folder: Folder, breaker: Breaker, manner: Manner,
-        outputs: Outputs | None = None, wholes: Wholes | None = None,
+        outputs: Outputs | None = None, wholes: Wholes | None = None, incarnations: Incarnations | None = None,
     ) -> None:  # fmt: skip
         """Raises ValueError where `endpoint.file_name` will not do. `outputs`: None for the message as it came.
         `wholes`: where files are to be again what they were."""
@@ -41,6 +42,7 @@ class FileDestination:
         self._naming = Naming(endpoint.file_name, channel)
         self._folder = folder
         self._wholes = wholes
+        self._incarnations = incarnations or Incarnations("")
         self._running: set[asyncio.Task[None]] = set()
 
     def lanes(self, raw: bytes) -> tuple[bytes, ...]:
@@ -59,7 +61,8 @@ class FileDestination:
 
     async def _run(self, work: Work) -> None:
         message = work.message
-        name = self._naming.of(message.seq, work.part, work.delivery, message.control_id)
+        restores = self._incarnations.restores(message.id)
+        name = self._naming.of(message.seq, work.part, work.delivery, message.control_id, restores)
         try:
             ended = await self._in_its_file(name, work) or await self._written(name, work.output)
         except Exception as error:

@@ -33,6 +33,10 @@ class Incarnations:
         at = bisect_right(self._firsts, message)
         return self._names[at - 1] if at else self.present
 
+    def restores(self, message: int) -> int:
+        """How often the ledger had been restored when it numbered the message with this id."""
+        return max(0, bisect_right(self._firsts, message) - 1)
+
     def earlier(self, one: str, other: str) -> bool:
         """Whether `one` came before `other`: all that it numbered was stored before."""
         return one in self._names and other in self._names and self._names.index(one) < self._names.index(other)
