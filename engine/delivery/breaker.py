@@ -46,6 +46,7 @@ class Breaker:
         self.listeners: list[Callable[[bool], None]] = []
         self._troubles = 0
         self._wait = FIRST_WAIT
+        self.hasteners: list[Callable[[], None]] = []  # have tried now what waits for its time
         self.coming = 0  # parts that failed and will ask to be tried again
         self._queue: deque[Callable[[], bool]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -77,6 +78,14 @@ class Breaker:
     def trial_gone(self) -> None:
         """The part that was to ask no longer exists: another one asks."""
         if self.position is Position.PROBING:
+            self._probe()
+
+    def here(self) -> None:
+        """The endpoint has just shown itself: nothing need wait for its time."""
+        for hasten in tuple(self.hasteners):
+            hasten()
+        if self.position is Position.OPEN and self.rests_until is None:
+            self.stop()
             self._probe()
 
     def rest(self, until: datetime) -> None:

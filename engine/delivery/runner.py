@@ -68,6 +68,7 @@ class Runner:
         self._latency = events.DELIVERY_LATENCY.of(course.channel.name, course.name)
         course.stops = destination.manner.dead == "stops_channel"
         destination.breaker.listeners.append(self._breaker_changed)
+        destination.breaker.hasteners.append(self._hasten)
 
     # -- beginning and ending
 
@@ -116,6 +117,7 @@ class Runner:
             return
         self.stopped = True
         self.destination.breaker.listeners.remove(self._breaker_changed)
+        self.destination.breaker.hasteners.remove(self._hasten)
         for timer in self._timers.values():
             timer.cancel()
         self.destination.breaker.coming -= len(self._timers)
@@ -510,6 +512,14 @@ class Runner:
     def _try_in(self, seconds: float, work: Work) -> None:
         self.destination.breaker.coming += 1
         self._timers[work.key] = asyncio.get_running_loop().call_later(seconds, self._due, work)
+
+    def _hasten(self) -> None:
+        """The endpoint has shown itself. What may have been taken waits all the same."""
+        for key in tuple(self._timers):
+            work = self._lanes.get(key)
+            if work is not None and not work.unknown:
+                self._timers[key].cancel()
+                self._due(work)
 
     def _due(self, work: Work) -> None:
         self._timers.pop(work.key, None)

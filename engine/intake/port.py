@@ -155,6 +155,8 @@ class Port:
         conn.number = self._number()
         self._fresh.add(conn)
         emit(events.PeerConnected(self.name, conn.peer, conn.number))
+        if self.back is not None:
+            asyncio.get_running_loop().call_soon(self.back.came)  # when it can be written to
 
     def closed(self, conn: Connection) -> None:
         self._quiet.forget(conn)

@@ -37,6 +37,7 @@ class Back:
         """`names`: the control id of a message of ours. `answers`: the code of a frame and the control id that it
         answers; None where it is a message of the peer's own."""
         self._connections = connections
+        self.came: Callable[[], None] = lambda: None  # hears of each sender that connects
         self.later: Callable[[bytes], bool] = lambda payload: False
         """Hears an answer that nobody waits for; True where it is taken care of."""
         self._names = names

@@ -318,6 +318,7 @@ class Ways:
         if endpoint.via is not None:
             line = self.back(endpoint.via)
             if isinstance(line, Back):
+                line.came = self.breaker(endpoint).here
                 line.later = lambda payload: _says_no(payload) and sender.came_elsewhere(payload)
             sender.use([line])
             return sender

@@ -14,6 +14,7 @@ from engine.config.edge import Takes
 from engine.config.endpoint import Endpoint
 from engine.config.filtering import AS_IT_CAME, Emit
 from engine.config.model import Channel, Compare, OnLink, Tap
+from engine.delivery import breaker, decision
 from engine.hl7.ack import parse_ack
 from engine.hl7.peek import peek
 from engine.ledger.model import State
@@ -152,6 +153,21 @@ async def test_while_the_vendor_is_not_connected_its_results_wait(tmp_path: Path
         vendor = await bench.vendor()
         for number in range(3):
             assert await vendor.answer(15) == RESULTS.message(number)
+            vendor.send(ack(RESULTS.message(number)))
+        await bench.settled(3)
+
+
+async def test_a_vendor_that_comes_back_gets_its_results_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for place in (decision, breaker):
+        monkeypatch.setattr(place, "FIRST_WAIT", 60.0)
+        monkeypatch.setattr(place, "LONGEST_WAIT", 60.0)
+    async with between(tmp_path) as bench:
+        for number in range(3):
+            await bench.result(number)
+        await bench.left(State.RETRYING)
+        vendor = await bench.vendor()
+        for number in range(3):
+            assert await vendor.answer(5) == RESULTS.message(number)
             vendor.send(ack(RESULTS.message(number)))
         await bench.settled(3)
 
