@@ -290,7 +290,7 @@ async def test_keys_that_the_disk_has_no_room_for_keep_no_message_back(
 async def test_it_rests_while_many_senders_wait_or_the_disk_is_slow(here: House, busy: Commit) -> None:
     took = 0.0005
     here.follower.committed(Commit(stored=[MESSAGE], seconds=0.001))
-    assert here.follower.rest(took) == took * following.REST
+    assert here.follower.rest(took) == took * following.ACTIVE_REST
     here.follower.committed(busy)
     assert here.follower.rest(took) == following.BUSY_REST
     await until(lambda: here.follower.rest(took) == took * following.REST)

@@ -106,22 +106,24 @@ class MllpDestination:
             return False
 
         final = is_more_than_committed if self._waits_longer else is_applied if self._in_original(message) else None
+        relays = bool(asks.enhanced or inside or not expects or self._waits_longer or not self._transparent)
         job = Job(
             message.raw,
             self._timeout,
             lambda reply: work.done(work, self._outcome(message, reply, job, committed)),
             final=final,
             expects=expects,
-            later=self._heard_later(message),
+            later=self._heard_later(message, relays),
             control_id=message.control_id,
             inside=inside,
             fits=lambda payload: self._verdict(payload, message).result is not Result.UNKNOWN,
         )
         self._sender.send(job)
 
-    def _heard_later(self, message: Message) -> Callable[[bytes], None]:
-        """Whoever waits now is the one to hear it then, if it is for this endpoint's answer that it waits."""
-        reply = self._asker(message)
+    def _heard_later(self, message: Message, relays: bool) -> Callable[[bytes], None]:
+        """Whoever waits now is the one to hear it then, if it is for this endpoint's answer that it waits, and may be
+        for more than one (relays): who waits for one could take it for the answer to its next message."""
+        reply = self._asker(message) if relays else None
         channel, received, id, seq = message.channel, message.received, message.id, message.seq
 
         def heard(payload: bytes) -> None:  # the bytes of what was sent are not kept for it
