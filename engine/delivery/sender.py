@@ -26,12 +26,25 @@ class Job:
 
     final: whether a frame is the answer, where another one may come before it. expects: False where none will come.
     later: hears the answer that comes after an accept acknowledgement has ended it (enhanced mode), or though none was
-    expected. control_id: MSH-10, by which that answer is known. inside: of a batch, the MSH-10 of its messages: a peer
+    expected. committed: the same, where that is only looked for once an accept acknowledgement has come.
+    control_id: MSH-10, by which that answer is known. inside: of a batch, the MSH-10 of its messages: a peer
     may answer each of them by itself, and what comes after the first such answer is heard by `later`.
     fits: whether an answer that names nobody's message may be this one's, where answers come apart from messages.
     """
 
-    __slots__ = ("control_id", "done", "expects", "final", "fits", "inside", "later", "line", "payload", "timeout")
+    __slots__ = (
+        "committed",
+        "control_id",
+        "done",
+        "expects",
+        "final",
+        "fits",
+        "inside",
+        "later",
+        "line",
+        "payload",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -42,6 +55,7 @@ class Job:
         final: Final | None = None,
         expects: bool = True,
         later: Callable[[bytes], None] | None = None,
+        committed: Callable[[bytes], None] | None = None,
         control_id: str | None = None,
         inside: Sequence[str] = (),
         fits: Callable[[bytes], bool] | None = None,
@@ -52,6 +66,7 @@ class Job:
         self.final = final
         self.expects = expects
         self.later = later
+        self.committed = committed
         self.control_id = control_id
         self.inside = inside
         self.fits = fits
@@ -175,6 +190,8 @@ class Sender:
         def heard(reply: Reply) -> None:
             if job.later is not None:
                 self._forget(job, reply)
+            elif job.committed is not None and isinstance(reply, Answered) and _more_may_come(reply):
+                self._remember(job, job.committed)
             if job.expects:
                 self.waiting.remove(job)
             self._idle.append(line)
