@@ -11,7 +11,6 @@ channel.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -21,11 +20,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-from bench.running import Ask, Figures, load, process
+from bench.running import Ask, Figures, load, process, settled
 from tests.support.sandbox import Sandbox, launch, stop
 
 CHANNELS = 250
-MINUTE, WELL, DRAINING = 60.0, 10.0, 10.0  # seconds of a window
+MINUTE, WELL = 60.0, 10.0  # seconds of a window
 WORKERS = 1  # processes that map and deliver
 LONGEST_DRAIN = 4 * 3600.0
 KEPT = ("p50_ms", "p99_ms", "max_ms", "late_ms")
@@ -136,20 +135,21 @@ class Outage:
         self._not_accepted = 0
 
     def run(self, seconds: float) -> Figures:
-        before = [self._window(min(WELL, max(1.0, seconds / 6)))]
-        self._settled(WELL)
+        short = min(WELL, max(1.0, seconds / 6))
+        before = [self._window(short)]
+        settled(self._ask, WELL)
         self._medplum.down()
         down, until = [], time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0.5:
             down.append(self._window(min(left, MINUTE, max(1.0, seconds / 6))))
         self._medplum.up()
         began = time.monotonic()
-        draining = [self._window(min(DRAINING, max(1.0, seconds / 6)))]
+        draining = [self._window(short)]
         while draining[-1]["open"] > 2 * self._rate and time.monotonic() < began + LONGEST_DRAIN:
-            draining.append(self._window(min(DRAINING, max(1.0, seconds / 6))))
+            draining.append(self._window(short))
         drained = time.monotonic() - began
-        after = [self._window(min(WELL, max(1.0, seconds / 6)))]
-        last = self._settled(LONGEST_DRAIN)
+        after = [self._window(short)]
+        last = settled(self._ask, LONGEST_DRAIN)
         backlog = down[-1]["open"]
         return {
             "well": before, "down": down, "draining": draining, "well again": after,
@@ -169,12 +169,3 @@ class Outage:
             "seconds": round(seconds, 1), **{name: row[name] for name in KEPT}, "open": now["stored"] - now["settled"],
             "rss_mib": now["rss_mib"],
         }  # fmt: skip
-
-    def _settled(self, seconds: float) -> Figures:
-        """Once nothing comes any more, and everything is through. SystemExit where that takes longer."""
-        deadline = time.monotonic() + seconds
-        while (now := self._ask())["settled"] < now["stored"]:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"not settled within {seconds:.0f} s: {json.dumps(now)}")
-            time.sleep(0.1)
-        return now

@@ -63,6 +63,26 @@ def load(ports: str, *flags: str, **options: Any) -> Figures:
     return answer
 
 
+def settled(ask: Ask, seconds: float = 120.0, ways: int = 1) -> Figures:
+    """Once nothing comes any more, and everything is through, on each of so many ways. SystemExit where that takes
+    longer."""
+    return _once(ask, lambda now: now["settled"] >= ways * now["stored"], seconds)
+
+
+def read(ask: Ask, seconds: float = 120.0) -> Figures:
+    """The same, and the search keys of everything are kept."""
+    return _once(ask, lambda now: not now["unread"], seconds)
+
+
+def _once(ask: Ask, through: Callable[[Figures], bool], seconds: float) -> Figures:
+    deadline = time.monotonic() + seconds
+    while not through(now := ask()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not through within {seconds:.0f} s: {json.dumps(now)}")
+        time.sleep(0.02)
+    return now
+
+
 def fdatasync() -> float:
     """1.6 KB appended and synced, times a second."""
     with tempfile.NamedTemporaryFile(dir=".") as file:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.running import Figures, load, process, ratio, summed
+from bench.running import Figures, load, process, ratio, read, summed
 from engine.hl7.search_keys import Kind, wanted
 from engine.ledger.routing import LEGACY, Mode, Route, Routing
 from engine.ledger.sqlite import schema
@@ -57,8 +57,7 @@ def _ingest(rounds: int, seconds: float) -> Figures:
             behind = ask()["unread"]
             calm["catching up"].append(load(ports["with"], connections=CHANNELS, seconds=seconds, rate=200))
             began = time.monotonic()
-            while ask()["unread"]:  # what it still has to do must not be in the windows of the other
-                time.sleep(0.1)
+            read(ask)  # what it still has to do must not be in the windows of the other
             caught_up = time.monotonic() - began
             for name in rows:
                 calm[name].append(load(ports[name], connections=CHANNELS, seconds=seconds, rate=200))

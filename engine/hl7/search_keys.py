@@ -17,7 +17,7 @@ Case and blanks do not count, since people type them as they like. Nothing here 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -45,12 +45,31 @@ _LAST: Final = MappingProxyType({name: places[-1][0] + 1 for name, places in _NU
 _CONTROL_ID: Final = MappingProxyType({"MSH": 9, "FHS": 10, "BHS": 10})  # where it stands in the split header
 _TYPE: Final = 8
 _AUTHORITY: Final = 3  # of a CX the fourth component: namespace, universal id
+SMALL: Final = 1 << 16  # characters of a text that is cut into its segments at once
 _BETWEEN_TYPES: Final = re.compile(r"[\^_]")
 
 
 def keys(raw: bytes) -> frozenset[Key]:
     """The keys of a message, or of all messages of a batch: (kind, value as `normal` writes it)."""
-    return frozenset(_keys(_text(raw)))
+    text = _text(raw)
+    found: set[Key] = set()
+    marks = Delimiters()
+    for line in _lines(text):
+        name = line[:3]
+        places = _NUMBERS.get(name)
+        if places is None:
+            if name in _CONTROL_ID and line[3:4].strip():
+                marks = delimiters_of(line)
+                found.update(_of_header(name, line, marks))
+        elif line[3:4] == marks.field:
+            fields = line.split(marks.field, _LAST[name])
+            count = len(fields)
+            for number, kinds in places:
+                if number < count and (field := fields[number]):
+                    for value in _values(name, field, marks):
+                        for kind in kinds:
+                            found.add((kind, value))
+    return frozenset(found)
 
 
 def wanted(kind: Kind, typed: str) -> str:
@@ -81,26 +100,14 @@ def _text(raw: bytes) -> str:
         return raw.decode("latin-1")  # identifiers are in ASCII all the same
 
 
-def _keys(text: str) -> Iterator[Key]:
-    marks = Delimiters()
-    for line in split_segments(text) if "\n" in text or not text.startswith("MSH") else _lines(text):
-        name = line[:3]
-        places = _NUMBERS.get(name)
-        if places is None:
-            if name in _CONTROL_ID and line[3:4].strip():
-                marks = delimiters_of(line)
-                yield from _of_header(name, line, marks)
-        elif line[3:4] == marks.field:
-            fields = line.split(marks.field, _LAST[name])
-            for number, kinds in places:
-                if number < len(fields) and fields[number]:
-                    for value in _values(name, fields[number], marks):
-                        for kind in kinds:
-                            yield kind, value
+def _lines(text: str) -> Iterable[str]:
+    """The segments; of a large text with CR only those that may have keys, so that there is never a second copy."""
+    if "\n" in text or not text.startswith("MSH"):
+        return split_segments(text)
+    return text.split("\r") if len(text) <= SMALL else _one_by_one(text)
 
 
-def _lines(text: str) -> Iterator[str]:
-    """The segments of a text that uses CR; of a report of megabytes there is never a second copy."""
+def _one_by_one(text: str) -> Iterator[str]:
     begin, size = 0, len(text)
     while begin < size:
         end = text.find("\r", begin)
@@ -125,25 +132,31 @@ def _of_header(name: str, line: str, marks: Delimiters) -> Iterator[Key]:
             yield "type", f"{code}^{trigger}"
 
 
-def _values(name: str, field: str, marks: Delimiters) -> Iterator[str]:
+def _values(name: str, field: str, marks: Delimiters) -> list[str]:
     """The identifiers in a field, all its repetitions."""
+    values: list[str] = []
     for repetition in field.split(marks.repetition) if marks.repetition else (field,):
         parts = repetition.split(marks.component)
         number = _leaf(parts[0], marks)
         if number:
-            yield number
-        if name == "SPM" and len(parts) > 1:
+            values.append(number)
+        if len(parts) == 1:
+            continue
+        if name == "SPM":
             if filler := _leaf(parts[1], marks):
-                yield filler
-        elif name in ("PID", "MRG") and number and len(parts) > _AUTHORITY:
+                values.append(filler)
+        elif number and len(parts) > _AUTHORITY and name in ("PID", "MRG"):
             authority = parts[_AUTHORITY]
             for part in authority.split(marks.subcomponent)[:2] if marks.subcomponent else (authority,):
                 if issuer := _leaf(part, marks):
-                    yield f"{number}^^^{issuer}"
+                    values.append(f"{number}^^^{issuer}")
+    return values
 
 
 def _leaf(component: str, marks: Delimiters) -> str:
     """The first subcomponent, as people would type it; empty for the null value."""
+    if component.isalnum() and marks.subcomponent not in component and marks.escape not in component:
+        return component.casefold()  # what follows would come to the same
     leaf = component.split(marks.subcomponent, 1)[0] if marks.subcomponent else component
     if leaf == NULL:
         return ""

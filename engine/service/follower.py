@@ -1,16 +1,20 @@
 """Reads stored messages again, behind the hot path, and keeps their search keys; and looks for messages by them.
 
 It goes on in small turns, in the order of the messages' ids. Acknowledgements come first: while much is being stored,
-or commits are slow, it hardly does anything, and catches up when that is over. What it has read of the newest block is
-in memory, what it has not read yet a search reads itself: what is found never depends on how far this has come.
+or commits are slow, it hardly does anything, and catches up when that is over. What has just been stored is still in
+memory (`Fresh`), and is not read from the file again. The keys of the newest block are in memory too, and what has none
+yet a search reads itself: what is found never depends on how far this has come.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from time import perf_counter
 
+from engine.ledger.model import Message
 from engine.ledger.sqlite import remembered, search
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.loading import LedgerError
@@ -21,7 +25,10 @@ from engine.migration.refused import Refused
 from engine.observe.events import emit
 from engine.observe.follower_events import SEARCH_LAG, FollowerWaits
 
-TURN = 0.001  # seconds that it reads at a stretch; everything else waits as long
+TURN = 0.001  # seconds that it reads at a stretch, on the reading thread
+SLICE = 0.0005  # seconds that it keeps the event loop for what is in memory
+MOST_FRESH = 2048  # messages in memory
+LARGEST_FRESH = 1 << 14  # bytes of one of them
 REST = 2.0  # times what a turn has taken, before the next one
 ACTIVE_REST = 9.0  # the same while messages come: it has a tenth of the time then
 ACTIVE_FOR = 0.25  # seconds after the last one
@@ -37,6 +44,46 @@ MOST_UNREAD = 200_000  # messages that a search by key reads itself
 CHUNK = 64  # candidates read at a time
 
 
+class Fresh:
+    """The newest messages, without a gap: as (id, received, control id, bytes). What does not fit is dropped, with all
+    that is older."""
+
+    def __init__(self) -> None:
+        self.rows: deque[tuple[int, int, str | None, bytes]] = deque()
+        self.before = 0  # the newest message that is not among them: up to there, the file is to be read
+
+    def add(self, stored: Sequence[Message]) -> None:
+        """These were stored last."""
+        if len(self.rows) + len(stored) > MOST_FRESH:
+            self.drop(self.rows[-1][0] if self.rows else 0)
+        for message in stored:
+            if message.large is None and len(message.raw) <= LARGEST_FRESH:
+                self.rows.append((message.id, message.received, message.control_id, message.raw))
+            else:
+                self.drop(message.id)
+
+    def drop(self, upto: int) -> None:
+        """None of the messages up to this one, the newest, is among them."""
+        self.rows.clear()
+        self.before = max(self.before, upto)
+
+    def into(self, filling: Filling, seconds: float) -> tuple[int, int | None]:
+        """How many of them went into the block, in about so long; and the block of the next one, where that is another
+        one. Only when all `before` them have been read."""
+        until, count = perf_counter() + seconds, 0
+        while self.rows:
+            id = self.rows[0][0]
+            if id > filling.upto:
+                if id >> search.BLOCK != filling.block:
+                    return count, id >> search.BLOCK
+                filling.add(*self.rows[0])
+                count += 1
+            self.rows.popleft()
+            if perf_counter() > until:
+                break
+        return count, None
+
+
 class Follower:
     """The search keys of one ledger: `run` fills them, `find` and `matching` ask them."""
 
@@ -44,6 +91,7 @@ class Follower:
         self._ledger = ledger
         self._filling = Filling(0)
         self._newest = 0
+        self._fresh = Fresh()
         self._came = asyncio.Event()
         self._busy_until = self._active_until = 0.0
         SEARCH_LAG.of().read = lambda: float(self.lag)
@@ -61,6 +109,9 @@ class Follower:
             self._active_until = now + ACTIVE_FOR
             if len(commit.stored) > BUSY_MESSAGES or commit.seconds > BUSY_SECONDS:
                 self._busy_until = now + BUSY_REST
+                self._fresh.drop(self._newest)
+            else:
+                self._fresh.add(commit.stored)
             self._came.set()
 
     # -- filling
@@ -72,27 +123,31 @@ class Follower:
         )
         self._filling = Filling(written + 1)
         self._newest = max(self._newest, newest)
+        self._fresh.before = max(self._fresh.before, newest)
 
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
             self._came.clear()
-            if self.lag:
-                await self._turn()
-            else:
+            if not self.lag:
                 await self._came.wait()
-                await asyncio.sleep(GATHER)
+            newest = self._newest
+            rest = await self._turn()
+            await asyncio.sleep(rest if self._filling.upto < newest else GATHER)
 
-    async def _turn(self) -> None:
-        """Read a little, or write a block that is complete; then rest."""
+    async def _turn(self) -> float:
+        """Read a little, or write a block that is complete. How long to rest then."""
         time = asyncio.get_running_loop().time
         began, filling, newest = time(), self._filling, self._newest
-        count, block = await self._ledger.read(lambda reader: _read(reader, filling))
+        if filling.upto >= self._fresh.before:
+            count, block = self._fresh.into(filling, SLICE)
+        else:
+            count, block = await self._ledger.read(lambda reader: _read(reader, filling))
         if block is not None and block > filling.block:
             await self._complete(filling, block)
         elif not count and newest == self._newest:  # what was there has been deleted
             self._newest = filling.upto
-        await asyncio.sleep(self.rest(time() - began))
+        return self.rest(time() - began)
 
     def rest(self, took: float) -> float:
         """How long to rest after a turn that took so long."""

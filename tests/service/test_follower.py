@@ -154,6 +154,7 @@ async def test_a_block_in_which_more_was_stored_while_it_was_read_is_not_complet
         await first.store(1, 2)
         monkeypatch.setattr(search.Filling, "read", read)
         monkeypatch.setattr(following, "TURN", 0.0)
+        first.follower._fresh.drop(2)
         for _ in range(2):
             await first.follower._turn()
         assert seen == [2]
@@ -162,7 +163,11 @@ async def test_a_block_in_which_more_was_stored_while_it_was_read_is_not_complet
         assert (await again.order(1), await again.order(2)) == ([1], [2])
 
 
-async def test_messages_that_are_deleted_before_they_are_read_leave_no_lag(here: House) -> None:
+@pytest.mark.parametrize("fresh", [0, 1, 2048])
+async def test_messages_that_are_deleted_before_they_are_read_leave_no_lag(
+    here: House, monkeypatch: pytest.MonkeyPatch, fresh: int
+) -> None:
+    monkeypatch.setattr(following, "MOST_FRESH", fresh)
     here.task.cancel()
     await here.store(1, 2)
     await here.ledger.transaction(lambda book: None, (("delete from message", ()),))
@@ -196,6 +201,43 @@ async def test_what_is_durable_is_found_at_every_moment_while_blocks_are_read_an
     assert len([row for row in rows(here.ledger.path) if len(row) == 3]) > 10
 
 
+async def test_what_is_still_in_memory_is_not_read_from_the_file_and_what_did_not_fit_is(
+    here: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "MOST_FRESH", 4)
+    monkeypatch.setattr(following, "LARGEST_FRESH", len(MADE.message(1)) + 20)
+    here.task.cancel()
+    read: list[tuple[int, int]] = []
+    real = search.Filling.read
+
+    def reading(self: search.Filling, *arguments: Any) -> int:
+        begin = self.upto
+        count = real(self, *arguments)
+        read.append((begin, self.upto))
+        return count
+
+    monkeypatch.setattr(search.Filling, "read", reading)
+
+    async def followed() -> list[tuple[int, int]]:
+        read.clear()
+        while here.follower.lag:
+            await here.follower._turn()
+        return [(begin, end) for begin, end in read if end > begin]
+
+    await here.store(1, 2)
+    assert await followed() == []
+    await here.store(3, 4, 5, 6, 7)  # in one transaction: more than fit
+    await here.store(8)
+    assert await followed() == [(2, 8)]  # the file is read at a stretch, whatever is in memory behind it
+    large = MADE.message(9) + b"NTE|1||" + b"x" * 99
+    here.ledger.store(Message(here.ledger.channels["acme"], large, 1, MADE.control_id(9)))
+    await here.store(10, 11)
+    assert (await followed())[0][0] == 8
+    await here.store(12)
+    assert await followed() == []
+    assert [await here.order(number) for number in range(1, 13)] == [[number] for number in range(1, 13)]
+
+
 async def test_a_ledger_of_an_earlier_release_is_read_from_its_first_message_on(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     async with house(path) as before:
@@ -213,21 +255,24 @@ async def test_a_ledger_of_an_earlier_release_is_read_from_its_first_message_on(
     assert len([row for row in rows(path) if len(row) == 3]) == 1
 
 
+@pytest.mark.parametrize("fresh", [0, 3, 2048])
 async def test_whenever_it_is_killed_nothing_is_missing_and_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: int
 ) -> None:
     """The files are copied, as a SIGKILL would leave them, after every single turn; each copy is read to its end."""
+    monkeypatch.setattr(following, "MOST_FRESH", fresh)
+    monkeypatch.setattr(following, "SLICE", 0.0)
     path = tmp_path / "ledger.db"
     images: list[Path] = []
     real = Follower._turn
     monkeypatch.setattr(following, "TURN", 0.0)  # one message in a turn
     monkeypatch.setattr(following, "GATHER", 0.0)
 
-    async def turn(self: Follower) -> None:
+    async def turn(self: Follower) -> float:
         if self._ledger.path == path:
             images.append(tmp_path / f"{len(images)}" / "ledger.db")
             crash_image(path, images[-1].parent)
-        await real(self)
+        return await real(self)
 
     monkeypatch.setattr(Follower, "_turn", turn)
     async with house(path) as first:
@@ -247,7 +292,7 @@ async def test_whenever_it_is_killed_nothing_is_missing_and_nothing_twice(
             stored = again.ledger.channels["acme"].seq
             found = await again.follower.find(Selection(frozenset({("type", "oru^r01")})), 50)
             assert [row.seq for row in found] == list(range(stored, 0, -1))
-            written = search.newest_written(sqlite3.connect(image))
+            written = search.newest_written(again.ledger._reader.connection)
         assert [row for row in rows(image) if row[0] <= written] == [row for row in whole if row[0] <= written]
 
 

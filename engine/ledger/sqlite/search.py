@@ -77,7 +77,8 @@ def digest(kind: Kind, value: str) -> int:
 
 
 class Filling:
-    """The keys of a block that is not complete, or not written yet. Used on the reading thread alone.
+    """The keys of a block that is not complete, or not written yet. Filled by one at a time, asked on the reading
+    thread: what it has no keys of yet is above `upto`, whenever it is asked.
 
     `upto`: the id of the last message that it has read; below its block everything is written.
     """
@@ -95,13 +96,15 @@ class Filling:
             "select id, received, control_id, large, raw from message where id > ? and id < ? order by id",
             (self.upto, (self.block + 1) << BLOCK),
         ):
-            self._add(id, received, _keys(control_id, whole(connection, raw, large)))
+            self.add(id, received, control_id, whole(connection, raw, large))
             count += 1
             if perf_counter() > until:
                 break
         return count
 
-    def _add(self, id: int, received: int, found: frozenset[Key]) -> None:
+    def add(self, id: int, received: int, control_id: str | None, raw: bytes) -> None:
+        """The next message of the block."""
+        found = _keys(control_id, raw)
         buckets, place = self._buckets, id & (PLACES - 1)
         for hashed in {digest(kind, value) for kind, value in found}:
             buckets[hashed >> _REST].append((hashed << BLOCK | place) & 0xFFFFFFFF)
