@@ -108,8 +108,8 @@ class Inlet:
             reply.commit(True)
         if message.relayed:
             self._awaited.append(message)
-            if self.book.epoch.routing.answer_from != LEGACY and self._answering.commit(reply):
-                self._acknowledged(message)
+            if self.book.epoch.routing.answer_from != LEGACY:
+                self._told(message, reply, self._answering.commit(reply))
             return
         message.reply = None
         if reply.given or (reply.copies and any(copy.relayed for copy in reply.copies)):
@@ -122,15 +122,16 @@ class Inlet:
         if answered:
             self._meters.accepted.n += 1
             self._meters.acknowledgement.observe(self._clocks.tick() - reply.since)
-        if answered or not (reply.asks.accept.success or reply.asks.application.success):
-            self._acknowledged(message)
+        self._told(message, reply, answered)
         reply.port.make_room(reply.conn)
 
-    def _acknowledged(self, message: Message) -> None:
-        """Its sender has been told, or wants to hear nothing: whatever it sends again later is a new message."""
-        repeats, first = self.book.repeats, message.repeats
-        if repeats is not None:
-            repeats.acknowledged(first.seq if first is not None else message.seq, message.socket)
+    def _told(self, message: Message, reply: Reply, answered: bool) -> None:
+        """Where its sender was answered, or wants to hear nothing, whatever it sends again later is a new message, in
+        each channel that has a copy."""
+        if answered or not (reply.asks.accept.success or reply.asks.application.success):
+            for copy in reply.copies or (message,):
+                if (repeats := copy.channel.repeats) is not None:
+                    repeats.acknowledged(copy.repeats.seq if copy.repeats else copy.seq, copy.socket)
 
     def settled(self, settlement: Settlement) -> None:
         """The authority has answered, and its answer is durable: pass it on as it came."""
@@ -143,8 +144,9 @@ class Inlet:
         if reply.given:
             return
         seconds = self._clocks.tick() - reply.since
-        if self._pass_on(reply, settlement, code):
-            self._acknowledged(message)
+        passed_on = self._pass_on(reply, settlement, code)
+        self._told(message, reply, passed_on)
+        if passed_on:
             emit(Relayed(self.channel.id, message.seq, settlement.state.label, seconds))
             self._meters.acknowledgement.observe(seconds)
         reply.port.make_room(reply.conn)
@@ -217,7 +219,9 @@ class Inlet:
             self._no_longer_awaited(message)
             if reply.given or any(copy.relayed for copy in reply.copies):
                 continue
-            if self._answering.accept(reply):
+            answered = self._answering.accept(reply)
+            self._told(message, reply, answered)
+            if answered:
                 self._meters.accepted.n += 1
             reply.port.make_room(reply.conn)
 

@@ -13,6 +13,7 @@ import json
 import time
 from typing import Any
 
+from engine.config.edge import Files
 from engine.config.feed import Feed
 from engine.config.model import Channel, Configuration
 from engine.delivery.destinations.whole import Wholes
@@ -125,7 +126,7 @@ class Service:
             {
                 channel.id: Repeats(int(channel.duplicates.window * 1e6), essence(channel.duplicates.ignore))
                 for channel in self.configuration.channels
-                if channel.duplicates.window
+                if channel.duplicates.window and not isinstance(channel.source, Files)  # known by name and content
             }
         )
         for channel in self.configuration.channels:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from engine.config.edge import Directory, Files
+from engine.config.feed import Rule
 from engine.config.model import Duplicates
 from engine.hl7.ack import parse_ack
 from engine.ledger.model import State
@@ -13,16 +15,23 @@ from engine.ledger.outcome import Outcome, Result
 from tests.support.fake import Fake, FakeWays, crash_image
 from tests.support.house import (
     MEDPLUM,
+    ORU,
     Peer,
     assert_balances,
     channel,
     configuration,
+    fed,
+    feed,
+    port_of,
     running,
+    settled,
     states,
     until,
     written,
 )
+from tests.support.moving import Operator
 from tests.support.ports import free_port
+from tests.support.scripted import Scripted
 
 MESSAGE = b"MSH|^~\\&|LAB|L|EMR|C|2026010112%02d||ORU^R01|%s|P|2.5\rPID|1||%s^^^H\rOBX|1|ST|T||%s\r"
 
@@ -41,10 +50,7 @@ def made(folder: Path, port: int, fake: Fake, **options: Any) -> tuple[Any, Fake
 
 
 async def sent(port: int, *payloads: bytes) -> list[str]:
-    peer = await Peer.connect(port)
-    codes = [parse_ack(await peer.exchange(payload)).code for payload in payloads]
-    await peer.close()
-    return codes
+    return [parse_ack(answer).code for answer in await exchanged(port, *payloads)]
 
 
 async def test_a_repeat_on_a_new_connection_is_acknowledged_and_not_sent_again(tmp_path: Path):
@@ -145,3 +151,65 @@ async def test_after_a_restart_a_repeat_that_was_stored_is_still_one(tmp_path: P
         await assert_balances(service)
         assert await states(service, "acme", "medplum") == {"delivered": 1, "duplicate": 1}
         assert fake.sent == [1]
+
+
+async def test_a_file_is_known_by_its_content_so_that_its_messages_are_all_new_ones(tmp_path: Path):
+    inbox = tmp_path / "in"
+    inbox.mkdir()
+    fake, source = Fake(), Files(Directory(inbox), poll=0.05, stable=0.05)
+    chan = channel("acme", source=source, takes=ORU, destinations=(MEDPLUM,), duplicates=Duplicates())
+    of = configuration(tmp_path, chan, medplum="http://127.0.0.1:1")
+    async with running(of, FakeWays(of, fake)) as service:
+        (inbox / "1.hl7").write_bytes(message() + message())
+        await settled(service, "acme", "medplum", 2)
+        (inbox / "2.hl7").write_bytes(message() + message("B"))
+        await settled(service, "acme", "medplum", 4)
+        assert await states(service, "acme", "medplum") == {"delivered": 4}
+        await assert_balances(service)
+
+
+async def test_every_channel_of_a_feed_hears_that_a_copy_was_acknowledged(tmp_path: Path):
+    fake = Fake()
+    source = feed("lis", "east", "west", rules=(Rule((("MSH-3", ("LAB",)),), ("east", "west")),))
+    made = [fed(name, source, destinations=(MEDPLUM,), takes=ORU, duplicates=Duplicates()) for name in source.channels]
+    of = configuration(tmp_path, *made, feeds=(source,), medplum="http://127.0.0.1:1")
+    async with running(of, FakeWays(of, fake)) as service:
+        assert await sent(port_of(source), message(), message("B"), message()) == ["AA"] * 3
+        for name in source.channels:
+            await settled(service, name, "medplum", 3)
+            assert await states(service, name, "medplum") == {"delivered": 3}, name
+
+
+async def test_what_was_taken_without_an_answer_that_nobody_wanted_counts_as_acknowledged(tmp_path: Path, old_engine):
+    def quiet(control_id: str) -> bytes:
+        return message(control_id).replace(b"|2.5\r", b"|2.5|||ER|ER\r")
+
+    port, fake = free_port(), Fake()
+    options = {"old_engine": old_engine.port, "phase": "parallel"}
+    async with running(*made(tmp_path, port, fake, **options)) as service:
+        peer = await Peer.connect(port)
+        for count, control_id in enumerate(("A", "B", "A"), 1):
+            peer.send(quiet(control_id))
+            await settled(service, "acme", "legacy", count)
+        await settled(service, "acme", "medplum", 3)
+        await peer.close()
+        assert await states(service, "acme", "medplum") == {"delivered": 3}
+
+
+async def test_an_answer_of_ours_in_the_old_engines_place_acknowledges_as_well(tmp_path: Path):
+    port, fake = free_port(), Fake()
+    async with Scripted(lambda payload: ()) as silent:
+        options = {"old_engine": silent.port, "phase": "parallel"}
+        async with running(*made(tmp_path, port, fake, **options)) as service:
+            first, second = await Peer.connect(port), await Peer.connect(port)
+            first.send(message())
+            await until(lambda: len(silent.payloads) == 1)
+            second.send(message("B"))
+            await until(lambda: service.ledger.channels["acme"].seq == 2)
+            await Operator(service).verb("hold", "acme")
+            assert b"|B" in await second.answer()
+            second.send(message())
+            await until(lambda: service.ledger.channels["acme"].seq == 3)
+            assert not service.ledger.channels["acme"].course("medplum").repeated
+            await first.close()
+            await second.close()
