@@ -113,15 +113,18 @@ def decode(raw: bytes, encoding: str = "auto", undeclared: str | None = None) ->
         return _strict(raw, form.codec, "send the charset that the first bytes announce")
     if raw.startswith(codecs.BOM_UTF8):
         return _strict(raw, "utf-8", "send the charset that the byte order mark announces")
-    head = peek(raw)
-    first, codec, others = _named(head.raw(18), head.raw(2)[1:2])
-    if others:
-        codec = _switched(raw, codec, others)
+    first, codec = _said(raw)
     if codec == "ascii":
         return _undeclared(raw, first) if undeclared is None else _lenient(raw, undeclared)
-    if codec in ("utf-16", "utf-32"):  # its header can be read, so it is not
-        codec = "utf-8"
     return _lenient(raw, codec)
+
+
+def readable(raw: bytes, encoding: str = "auto", undeclared: str | None = None) -> str:
+    """As `decode`; what is no text there is read as Latin-1, so that whatever of it is ASCII can be read."""
+    try:
+        return decode(raw, encoding, undeclared)
+    except Undecodable:
+        return raw.decode("latin-1")
 
 
 def codec_of(raw: bytes, encoding: str = "auto", undeclared: str | None = None) -> str:
@@ -129,21 +132,16 @@ def codec_of(raw: bytes, encoding: str = "auto", undeclared: str | None = None) 
 
     ASCII where the message is ASCII and names nothing else. Raises `Undecodable`.
     """
-    if encoding != "auto":
-        return _known(encoding)
     form = wide_form(raw)
     if form is not None:
         return form.codec
+    if encoding != "auto":
+        return _known(encoding)
     if raw.startswith(codecs.BOM_UTF8):
         return "utf-8"
-    head = peek(raw)
-    _, codec, others = _named(head.raw(18), head.raw(2)[1:2])
-    if others:
-        codec = _switched(raw, codec, others)
+    _, codec = _said(raw)
     if codec == "ascii":
         codec = undeclared or ("ascii" if raw.isascii() else "utf-8")
-    elif codec in ("utf-16", "utf-32"):
-        codec = "utf-8"
     name = _known(codec)
     return _WINDOWS[name] if name in _WINDOWS and _NO_CHARACTERS.search(raw) else name
 
@@ -151,6 +149,15 @@ def codec_of(raw: bytes, encoding: str = "auto", undeclared: str | None = None) 
 def declared(raw: bytes) -> str:
     """The first repetition of MSH-18, `` where there is none."""
     return peek(raw).charset.strip()
+
+
+def _said(raw: bytes) -> tuple[str, str]:
+    """The first repetition of MSH-18, and the codec that the field and the switches come to."""
+    head = peek(raw)
+    first, codec, others = _named(head.raw(18), head.raw(2)[1:2])
+    if others:
+        codec = _switched(raw, codec, others)
+    return first, "utf-8" if codec in ("utf-16", "utf-32") else codec  # its header can be read, so it is neither
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
-from engine.hl7.charset import Undecodable, decode
+from engine.hl7.charset import readable
 from engine.hl7.escape import Delimiters, unescape
 from engine.hl7.message import NULL, delimiters_of, split_segments
 
@@ -51,10 +51,9 @@ _BETWEEN_TYPES: Final = re.compile(r"[\^_]")
 
 def keys(raw: bytes) -> frozenset[Key]:
     """The keys of a message, or of all messages of a batch: (kind, value as `normal` writes it)."""
-    text = _text(raw)
     found: set[Key] = set()
     marks = Delimiters()
-    for line in _lines(text):
+    for line in _lines(readable(raw)):
         name = line[:3]
         places = _NUMBERS.get(name)
         if places is None:
@@ -89,15 +88,6 @@ def wanted(kind: Kind, typed: str) -> str:
 def normal(value: str) -> str:
     """A value without its blanks, in small letters."""
     return "".join(value.split()).casefold()
-
-
-def _text(raw: bytes) -> str:
-    if raw.isascii() and b"\0" not in raw:
-        return raw.decode("ascii")
-    try:
-        return decode(raw)
-    except Undecodable:
-        return raw.decode("latin-1")  # identifiers are in ASCII all the same
 
 
 def _lines(text: str) -> Iterable[str]:

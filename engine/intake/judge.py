@@ -6,8 +6,10 @@ only recorded (`would_refuse`), because it wants a decision before `live`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.hl7.ack import AckCode, AckError
 from engine.hl7.batch import read_batch
@@ -75,19 +77,20 @@ def judge(head: Peek, frame: bytes, rules: Rules) -> Flaw | None:
 
 def _begins_again(head: Peek, frame: bytes) -> bool:
     """Whether a second message begins in a frame: only one of them could be acknowledged."""
-    again = b"MSH" + head.separator
+    again = head.fields[0]
     if len(frame) < LONG and frame.startswith(again) and b"\n" not in frame:
         return b"\r" + again in frame  # as nearly always
     if head.wide is not None:
         frame = narrow(frame, head.wide)
     begin = after_junk(frame)
     end = b"\n" if frame.find(b"\r", begin) < 0 else b"\r"
-    at = frame.find(end, begin) + 1
-    while at:
-        if frame[at : at + 8].lstrip(b"\r\n").startswith(again):
-            return True
-        at = frame.find(end, at) + 1
-    return False
+    return _line(end, again).search(frame, begin) is not None
+
+
+@lru_cache(maxsize=64)
+def _line(end: bytes, header: bytes) -> re.Pattern[bytes]:
+    """A segment's end, a few more of them, and a header."""
+    return re.compile(end + rb"[\r\n]{0,4}+" + re.escape(header))
 
 
 def _judge_batch(frame: bytes, rules: Rules) -> Flaw | None:

@@ -17,7 +17,7 @@ from functools import cache
 from engine.config.edge import Takes
 from engine.config.feed import Feed
 from engine.hl7.batch import read_batch
-from engine.hl7.charset import Undecodable, decode
+from engine.hl7.charset import readable
 from engine.hl7.message import Message, parse_path
 from engine.hl7.peek import Peek, after_junk, peek
 
@@ -57,7 +57,7 @@ def _fields(head: Peek, frame: bytes, takes: Takes) -> Fields:
     @cache
     def read(all_of_it: bool) -> Message:
         end = -1 if all_of_it or head.wide is not None else frame.find(b"\r", after_junk(frame))
-        return Message(_text(frame if end < 0 else frame[:end], takes))
+        return Message(readable(frame if end < 0 else frame[:end], takes.encoding, takes.undeclared))
 
     @cache
     def value(path: str) -> str:
@@ -68,13 +68,6 @@ def _fields(head: Peek, frame: bytes, takes: Takes) -> Fields:
         return _first(read(not path.startswith("MSH")), path)
 
     return value
-
-
-def _text(raw: bytes, takes: Takes) -> str:
-    try:
-        return decode(raw, takes.encoding, takes.undeclared)
-    except Undecodable:
-        return raw.decode("latin-1")
 
 
 def _first(message: Message, path: str) -> str:

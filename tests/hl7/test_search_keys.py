@@ -178,3 +178,11 @@ def test_made_up_messages_have_their_numbers() -> None:
         assert ("control_id", made.control_id(number).lower()) in found
         assert ("order", f"simp003{number:07}") in found
         assert ("accession", f"simf003{number:07}") in found
+
+
+def test_a_name_whose_bytes_look_like_separators_shifts_no_field() -> None:
+    name = next(c for c in map(chr, range(0x4E00, 0x9FFF)) if b"|" in c.encode("iso2022_jp_ext", "ignore"))
+    account = f"PID|1||4711||{name}|||||||||||||A99\r"
+    raw = ("MSH|^~\\&|A|B|C|D|1||ORU^R01|7|P|2.5||||||ISO IR87\r" + account).encode("iso2022_jp_ext")
+    assert raw.isascii()
+    assert ("patient", "a99") in keys(raw)

@@ -12,7 +12,6 @@ from engine.hl7 import charset
 from engine.hl7.escape import STANDARD, Delimiters, escape, unescape
 from engine.hl7.message import HEADERS, NULL, delimiters_of, split_segments
 from engine.hl7.peek import peek
-from engine.hl7.wide import wide_form
 from engine.mapping.library import Context, Unmappable
 from engine.mapping.v2.groups import Groups
 
@@ -174,8 +173,7 @@ class Draft:
         if text.isascii() and len(self._text) == len(self._raw) and self.context.encoding == "auto":
             return text.encode("ascii")  # so many characters as bytes, and all of them ASCII or of one byte
         context = self.context
-        form = wide_form(self._raw)
-        codec = form.codec if form else charset.codec_of(self._raw, context.encoding, context.undeclared)
+        codec = charset.codec_of(self._raw, context.encoding, context.undeclared)
         try:
             data = text.encode(codec)
             before = self._text.encode(codec)
