@@ -40,6 +40,8 @@ ORIGINAL: Final = Wanted(False, NEVER, ALWAYS)
 
 _CONDITIONS: Final = {"AL": ALWAYS, "NE": NEVER, "ER": When(False, True), "SU": When(True, False)}
 _ACCEPT: Final[dict[AckCode, AckCode]] = {"AA": "CA", "AE": "CE", "AR": "CR"}
+ACCEPTS: Final = frozenset(_ACCEPT.values())
+"""Codes of an accept answer."""
 _NO_MSA: Final = frozenset({b"PID", b"EVN", b"ORC", b"OBR", b"NTE", b"SCH", b"TXA", b"QPD", b"MFI"})
 """Second segments of nearly all messages."""
 _LONGEST: Final = 16  # bytes of a condition that are worth remembering

@@ -76,13 +76,11 @@ def wanted(kind: Kind, typed: str) -> str:
     authority (`4711^^^ACME`), a type with its trigger (`ORU^R01` or `ORU_R01`)."""
     if kind == "type":
         return "^".join(part for part in map(normal, _BETWEEN_TYPES.split(typed)[:2]) if part)
-    if kind != "patient" or "^" not in typed:
+    if kind != "patient":
         return normal(typed)
-    parts = typed.split("^")
-    authority = next((part for part in parts[_AUTHORITY:][:1] if part), "")
-    names = [name for name in map(normal, authority.split("&")) if name]
-    number = normal(parts[0])
-    return f"{number}^^^{names[0]}" if number and names else number
+    number, _, _, authority = (*typed.split("^"), "", "", "")[:4]
+    number, issuer = normal(number), next(filter(None, map(normal, authority.split("&"))), "")
+    return f"{number}^^^{issuer}" if number and issuer else number
 
 
 def normal(value: str) -> str:

@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from engine.config.edge import Listen
 from engine.mllp.connection import Connection
-from engine.mllp.replies import NOT_COMMITTED, NotSent, Reply, Written
+from engine.mllp.replies import NOT_COMMITTED, Lost, NotSent, Reply, Written
 from engine.mllp.server import Listener
 from engine.mllp.tls import ServerTls
 
 WAIT = 10.0  # seconds for which an answer waits until its host connects
 MOST_WAITING = 1024  # answers of one host
+LEFT = "connection closed before the answer was acknowledged"
 NOBODY, TOO_MANY, CLOSED = "its sender has no connection there", "too many answers wait for its sender", "closed"
 
 Told = Callable[[Reply], None]
@@ -50,6 +52,7 @@ class AckPort:
             listen.address, lambda: self, framing=listen.framing, allow=listen.allow, tls=tls, quiet=0.0
         )
         self._waiting: dict[str, deque[_Waiting]] = {}  # by host
+        self._uncommitted: dict[Connection, deque[Told]] = {}  # written, and the peer has not said yet that it has it
         self._open = False
 
     async def start(self) -> None:
@@ -86,13 +89,14 @@ class AckPort:
     def connected(self, conn: Connection) -> None:
         conn.number = self.number()
         host = conn.host
-        for each in self._waiting.pop(host, deque()):
+        for each in self._waiting.pop(host, ()):
             self._drop_timer(each)
-            if not self._write(host, each.answer, each.told):
-                self.send(conn, each.answer, each.told)
+            self.send(conn, each.answer, each.told)
 
     def closed(self, conn: Connection) -> None:
-        """Its host's answers wait for the next one."""
+        """Its host's answers wait for the next one; whether it has stored what was written, nobody can say."""
+        for told in self._uncommitted.pop(conn, ()):
+            told(Lost(LEFT))
 
     def probed(self, peer: str) -> None:
         """Somebody looked whether the port is open."""
@@ -118,12 +122,17 @@ class AckPort:
         here = [each for each in self._listener.connections if each.host == host and not each.leaving]
         for conn in sorted(here, key=lambda each: each.number, reverse=True):
             if conn.commits is not None:
-                if conn.transmit(answer, lambda stored: told(Written() if stored else NotSent(NOT_COMMITTED))):
+                if conn.transmit(answer, partial(self._committed, conn, told)):
+                    self._uncommitted.setdefault(conn, deque()).append(told)
                     return True
             elif conn.transmit(answer):
                 told(Written())
                 return True
         return False
+
+    def _committed(self, conn: Connection, told: Told, stored: bool) -> None:
+        self._uncommitted[conn].remove(told)
+        told(Written() if stored else NotSent(NOT_COMMITTED))
 
     def _late(self, host: str, each: _Waiting) -> None:
         waiting = self._waiting[host]

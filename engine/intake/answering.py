@@ -12,7 +12,7 @@ from collections.abc import Callable
 from engine.config.edge import Ack, Batch
 from engine.hl7.ack import AckCode, AckError, acknowledge, parse_ack
 from engine.hl7.batch import acknowledge_batch, read_batch
-from engine.hl7.modes import Wanted, accept_code, wanted
+from engine.hl7.modes import ACCEPTS, Wanted, accept_code, wanted
 from engine.hl7.peek import Peek, peek
 from engine.intake.reply import Reply
 from engine.mllp.connection import Connection
@@ -55,7 +55,7 @@ class Answering:
         """The message is durable, and that is all its sender waits for. Whether an answer went out."""
         asks = reply.asks
         if not asks.enhanced:
-            return self._last(reply, self._all(reply, "AA"), commits=False)
+            return self._last(reply, self._all(reply, "AA"))
         first = self._make(reply.head, "CA") if asks.accept.success else None
         second = self._all(reply, "AA") if asks.application.success else None
         if first is not None and second is not None:
@@ -144,4 +144,4 @@ class Answering:
 def _commits(answer: bytes) -> bool:
     """Whether it is an accept acknowledgement: CA, CE or CR."""
     read = parse_ack(answer)
-    return read is not None and read.code in ("CA", "CE", "CR")
+    return read is not None and read.code in ACCEPTS

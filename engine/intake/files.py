@@ -68,7 +68,6 @@ class FileSource:
         assert isinstance(channel.source, Files)
         self.channel = channel
         self.last_received = 0  # microseconds since 1970, of this process
-        self._last = 0
         self._book = book
         self._ledger = ledger
         self._rules = rules
@@ -121,7 +120,7 @@ class FileSource:
         problem = self._refusal(judged, data)
         if problem is not None:
             return await self._set_aside(problem, file, data, len(data))
-        self._last = now = max(self._clock(), self._last + 1)  # a moment of its own: by it the file is known again
+        now = max(self._clock(), self.last_received + 1)  # a moment of its own: by it the file is known again
         read = [(data, peek(data), judged)] if isinstance(judged, str) else judged
         messages = [self._message(raw, head, flaw, now) for raw, head, flaw in read]
         for message in messages:

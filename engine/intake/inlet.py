@@ -13,6 +13,7 @@ from engine.config.edge import Ack
 from engine.config.endpoint import Endpoint
 from engine.config.model import Channel
 from engine.hl7.ack import AckCode, parse_ack
+from engine.hl7.modes import ACCEPTS
 from engine.hl7.peek import Peek
 from engine.intake.answering import Answering
 from engine.intake.judge import LATE, NOT_STORED, NOT_TAKEN, Flaw, Rules, judge
@@ -30,7 +31,6 @@ LATER = "application_answer"  # the kind of event that such an answer is kept as
 COMES_TO = 1.0  # seconds until it is known what a destination's time-out has come to: an accept acknowledgement counts
 LATE_AFTER = 30.0  # seconds, where the authority's endpoint does not say how long it may take
 
-ACCEPTS = ("CA", "CE", "CR")  # table 0008: accept acknowledgements
 ANSWERED: dict[State, AckCode] = {State.DELIVERED: "AA", State.REFUSED: "AR", State.DUPLICATE: "AA"}
 
 

@@ -83,7 +83,6 @@ class Back:
         """MSH-10 of what an earlier process may have sent, newest first."""
         for name in reversed(list(names)):
             self._remember(name)
-        self._name = ""
 
     # -- from the port
 
@@ -125,7 +124,8 @@ class Back:
             if conn is None or not conn.transmit(payload, partial(self._committed, done)):
                 done(NotSent("no sender is connected"))
                 continue
-            self._remember(self._names(payload))
+            self._name = self._names(payload)
+            self._remember(self._name)
             if not expects and not conn.commits:
                 done(Written())
             else:
@@ -133,7 +133,6 @@ class Back:
                 self._timer = asyncio.get_running_loop().call_later(timeout, self._timed_out)
 
     def _remember(self, name: str) -> None:
-        self._name = name
         self._sent.pop(name, None)
         if name:
             self._sent[name] = True

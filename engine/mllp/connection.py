@@ -131,9 +131,7 @@ class Connection(asyncio.Protocol):
             return False
         if self._uncommitted is not None:
             self._uncommitted.append(None)
-        if self._manner.one_message:
-            self._finishing = True
-        self.waive()
+        self.unanswered()
         return True
 
     def transmit(self, payload: bytes, heard: Callable[[bool], None] | None = None) -> bool:

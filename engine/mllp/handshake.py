@@ -109,7 +109,7 @@ async def hello(sock: socket.socket) -> bool:
 
 
 async def turn_away(sock: socket.socket, error: OSError) -> None:
-    """Tell a peer whose handshake has failed why, as TLS has it (RFC 8446, 6.2), and close."""
+    """Tell a peer whose handshake has failed why, as TLS has it (RFC 8446, 6.2)."""
     loop = asyncio.get_running_loop()
     try:
         alert = error.__dict__.get(LAST_WORDS, b"")
@@ -121,8 +121,6 @@ async def turn_away(sock: socket.socket, error: OSError) -> None:
                     continue
     except OSError:
         return
-    finally:
-        sock.close()
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:

@@ -126,12 +126,12 @@ async def test_each_hosts_answers_go_to_that_host_alone(tmp_path: Path) -> None:
 
 
 async def test_of_a_hosts_connections_the_newest_hears_it_as_long_as_it_is_there(tmp_path: Path) -> None:
-    async with heard(tmp_path) as (_, sender, ear, chan):
+    async with heard(tmp_path) as (service, sender, ear, chan):
         newer = await Peer.connect(at(chan))
         sender.send(MESSAGES.message(1))
         assert [named(await newer.answer())] == answers_to(1)
         await newer.close()
-        await asyncio.sleep(0.05)  # the end of a connection is told to nobody
+        await until(lambda: len(service.doors._acks["acme"]._listener.connections) == 1)
         sender.send(MESSAGES.message(2))
         assert [named(await ear.answer())] == answers_to(2)
 
@@ -225,6 +225,21 @@ async def test_in_release_2_it_is_written_in_blocks_and_the_senders_word_for_the
         ear.writer.write(encode(b"\x15"))
         await until(lambda: UNSENT.of("second").n == before + 1)
         await ear.close()
+
+
+async def test_in_release_2_a_sender_that_leaves_without_a_word_for_it_is_told_of(tmp_path: Path) -> None:
+    two = Framing(release=2)
+    chan = live("leaves", ack=apart(framing=two), source=Listen(free_port(), "127.0.0.1", framing=two))
+    async with served(tmp_path, chan) as (service, sender):
+        ear = await Peer.connect(at(chan))
+        for number in (1, 2):
+            sender.send(MESSAGES.message(number))
+            assert await sender.answer() == STORED
+            assert [named(await ear.answer())] == answers_to(number)
+        ear.writer.write(encode(STORED))
+        await ear.close()
+        await until(lambda: UNSENT.of("leaves").n == 1)
+        assert not service.doors._acks["leaves"]._uncommitted
 
 
 async def test_the_channels_of_a_feed_answer_at_the_feeds_port(tmp_path: Path) -> None:
