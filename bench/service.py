@@ -58,7 +58,6 @@ FILES_EACH = 6  # of a channel: its listener, a few peers, its way out
 class Instant:
     """A destination that has everything at once."""
 
-    window = 1
     manner = Manner()
 
     def __init__(self) -> None:

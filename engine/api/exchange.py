@@ -54,6 +54,14 @@ def whole(name: str, text: str | None, low: int, high: int) -> int | None:
     return int(text)
 
 
+def place_of(text: str, wrong: str) -> tuple[str, int]:
+    """The channel and number of CHANNEL/SEQ. Refuses anything else, with the sentence `wrong`."""
+    channel, _, seq = text.rpartition("/")
+    if not channel or not (seq.isascii() and seq.isdigit()) or len(seq) > 18:
+        raise Refusal(400, wrong)
+    return channel, int(seq)
+
+
 def origin(request: web.Request) -> str:
     """Where an order came from, for the audit record: `interlock/0.1.0 at 127.0.0.1`."""
     agent = request.headers.get("User-Agent", "")[:60].partition(" ")[0]

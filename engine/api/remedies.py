@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NotRequired, Protocol, TypedDict
 
 from aiohttp import web
 
-from engine.api.exchange import LARGEST, answer, body, origin, whole
+from engine.api.exchange import LARGEST, answer, body, origin, place_of, whole
 from engine.api.moving import Selection, Sentence
 from engine.api.problems import Refusal
 from engine.api.reading import MessageSearch
@@ -270,10 +270,7 @@ def _told(order: dict[str, Any], request: web.Request) -> dict[str, Any]:
 
 
 def _place(text: str) -> tuple[str, int]:
-    channel, _, seq = text.rpartition("/")
-    if not channel or not (seq.isascii() and seq.isdigit()) or len(seq) > 18:
-        raise Refusal(400, f"a message is named as CHANNEL/SEQ, such as acme-results/812, not as {text[:60]}")
-    return channel, int(seq)
+    return place_of(text, f"a message is named as CHANNEL/SEQ, such as acme-results/812, not as {text[:60]}")
 
 
 def _stretch(text: str) -> tuple[int, int]:

@@ -5,24 +5,27 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from engine.api.exchange import place_of
 from engine.api.problems import Refusal
 from engine.api.verbs import chosen
 from engine.hl7.search_keys import KINDS
 from engine.migration.selection import Selector
 
 NOTHING = "nothing is searched for: give control_id, order, accession, patient or type, since or until, or a selector"
+BEFORE = "before must be CHANNEL/SEQ, such as acme-results/812"
 
 
 def asked_for(body: dict[str, Any]) -> dict[str, Any]:
     """What a `MessageSearch` asks for, as `Reading.search` wants it. Refuses one that asks for nothing, and times and
     places that are none."""
+    before = body.get("before")
     wanted = {
         "keys": {kind: body[kind] for kind in KINDS if kind in body},
         "selector": chosen(body.get("selector", {}), needed=False),
         "channel": body.get("channel"),
         "since": _moment("since", body.get("since")),
         "until": _moment("until", body.get("until")),
-        "before": _place(body.get("before")),
+        "before": None if before is None else place_of(before, BEFORE),
     }
     if all(value in (None, {}, Selector()) for value in wanted.values()):
         raise Refusal(400, NOTHING)
@@ -40,12 +43,3 @@ def _moment(name: str, text: str | None) -> int | None:
     if moment is None or moment.tzinfo is None:
         raise Refusal(400, f"{name} must be a time with its zone, such as 2026-11-02T14:15:00Z")
     return round(moment.timestamp() * 1e6)
-
-
-def _place(text: str | None) -> tuple[str, int] | None:
-    if text is None:
-        return None
-    channel, _, seq = text.rpartition("/")
-    if not channel or not (seq.isascii() and seq.isdigit()) or len(seq) > 18:
-        raise Refusal(400, "before must be CHANNEL/SEQ, such as acme-results/812")
-    return channel, int(seq)

@@ -227,7 +227,7 @@ def _named(target: str, made: Configuration, config: Path) -> list[tuple[str, En
         known = [*made.endpoints, *(each.id for each in made.channels if _peers(each))]
         usable = f"one of {', '.join(sorted(known))}" if known else "there is none that can be tried"
         return [(target, f"this is neither host:port nor an endpoint or channel of {config}; {usable}")]
-    others = [each.name for each in (channel.target.destinations if channel.target else ()) if not each.endpoint]
+    others = [each.name for each in channel.destinations if not each.endpoint]
     only = f" (only to {', '.join(others)})" if others else ""
     return [*_peers(channel)] or [(target, f"this channel sends to no HL7 peer{only}: there is nothing to connect to")]
 
@@ -250,7 +250,7 @@ def _peers(channel: Channel) -> list[tuple[str, Endpoint]]:
     mine = [channel.legacy.endpoint] if channel.legacy and channel.legacy.endpoint else []
     mine += [tap.forward for tap in channel.taps]
     mine += [channel.ack.to] if channel.ack.to else []
-    mine += [each.endpoint for each in (channel.target.destinations if channel.target else ()) if each.endpoint]
+    mine += [each.endpoint for each in channel.destinations if each.endpoint]
     if isinstance(channel.source, Connect):
         source = channel.source
         name = f"{channel.id} (its sender, which we connect to)"

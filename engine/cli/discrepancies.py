@@ -12,7 +12,7 @@ import typer
 from engine.cli.console import Stop, age, clock, minute, out, out_json, printable, since, table, usage, wrapped
 from engine.cli.listing import command_group
 from engine.cli.options import SETTINGS_FILE, Config, Json
-from engine.cli.selecting import Connections, Everything, Ids, Labels, or_everything, selector, who
+from engine.cli.selecting import Connections, Everything, Ids, Labels, or_everything, reasoned, selector, who
 
 STATES = ("open", "explained", "fixed", "accepted")
 SETTLING = {
@@ -161,9 +161,7 @@ def _settler(state: str) -> Callable[..., None]:
     ) -> None:
         from engine.cli.service_client import ask
 
-        if not reason.strip():
-            usage('say why: --reason "..."')
-        decided = {"state": state, "reason": reason, "owner": owner, "who": who()}
+        decided = {"state": state, "reason": reasoned(reason), "owner": owner, "who": who()}
         rows = [_of(id, lambda id=id: ask(config, f"/api/v1/discrepancies/{id}", decided)) for id in ids]  # type: ignore[misc]
         if json:
             return out_json(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from engine.mapping.examples import Verdict
-    from engine.mapping.v2.examples import Verdict as V2Verdict
 
 
 def run_examples(config: Config = SETTINGS_FILE, json: Json = False) -> None:
@@ -29,7 +28,7 @@ def run_examples(config: Config = SETTINGS_FILE, json: Json = False) -> None:
         raise typer.Exit(REFUSED)
 
 
-def _show(verdict: Verdict | V2Verdict, json: bool) -> None:
+def _show(verdict: Verdict[Any], json: bool) -> None:
     from engine.config.nodes import shown
 
     example = verdict.example
@@ -41,7 +40,7 @@ def _show(verdict: Verdict | V2Verdict, json: bool) -> None:
         out(f"{file}: {example.name}: {fault}")
 
 
-def _verdicts(config: Path) -> Iterator[Verdict | V2Verdict]:
+def _verdicts(config: Path) -> Iterator[Verdict[Any]]:
     from engine.cli.files import configuration_of, library_of, v2_library_of
     from engine.config.shipped import shipped_mappings
     from engine.mapping import examples

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.cli.outputs import Outputs
     from engine.config.address import Address
     from engine.config.model import Channel, Configuration
+    from engine.mapping.effective import Effective
     from engine.mapping.library import Context, Library, Mapping
     from engine.mapping.v2.library import V2Library, V2Mapping
 
@@ -82,7 +83,8 @@ class _Mapper:
         site = configuration.service.mappings if configuration else None
         self._library = library_of(site)
         self._mapping, self._v2 = _named(self._library, site, name) if name else (None, None)
-        self._outputs = _outputs(self._channel, site) if self._channel and self._channel.target else None
+        self._outputs = _outputs(self._channel, self._library, site) if self._channel and self._channel.target else None
+        self._as_it_came = _as_it_came(self._channel)
         self._trace = trace
         self._seq = 0
 
@@ -144,20 +146,8 @@ class _Mapper:
         return True
 
     def _context(self, received: int) -> Context:
-        from engine.mapping.library import Context
-
-        channel = self._channel
-        return Context(
-            channel=channel.id if channel else "map",
-            connection=channel.connection if channel else "map",
-            identity=channel.identity if channel else {},
-            timezone=channel.timezone if channel else "UTC",
-            encoding=channel.takes.encoding if channel else "auto",
-            received=received,
-            incarnation="map",
-            seq=self._seq,
-            undeclared=channel.takes.undeclared if channel else None,
-        )
+        name = self._channel.id if self._channel else "map"
+        return self._as_it_came.context(name, received=received, incarnation="map", seq=self._seq)
 
     def _fail(self, file: str, number: int, found: str, where: str, wanted: str, **more: str) -> bool:
         import orjson
@@ -206,10 +196,19 @@ def v2_library_of(site: Path | None) -> V2Library:
     return _right(lambda: V2Library.load(shipped_mappings(), site))
 
 
-def _outputs(channel: Channel, site: Path | None) -> Outputs:
+def _outputs(channel: Channel, library: Library, site: Path | None) -> Outputs:
     from engine.cli.outputs import Outputs
 
-    return _right(lambda: Outputs(channel, v2_library_of(site)))
+    return _right(lambda: Outputs(channel, library, v2_library_of(site)))
+
+
+def _as_it_came(channel: Channel | None) -> Effective:
+    """What knows how a channel's messages are read, and no more."""
+    from engine.config.filtering import AS_IT_CAME
+    from engine.mapping.effective import Reading, made
+
+    reading = Reading.of(channel) if channel else Reading("map", {}, "UTC", "auto", None)
+    return made(reading, (), AS_IT_CAME, None, None)
 
 
 def _right(make: Callable[[], T]) -> T:

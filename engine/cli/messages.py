@@ -24,8 +24,7 @@ from engine.cli.console import (
 )
 from engine.cli.options import SETTINGS_FILE, Config, Json
 from engine.cli.reading import named
-from engine.cli.selecting import Connections, Ids, Labels, selector
-from engine.cli.times import moment
+from engine.cli.selecting import Connections, Ids, Labels, searched, selector
 
 SEARCH_S = 60.0
 """What has no search keys yet is read by the search itself."""
@@ -57,9 +56,7 @@ def messages(
     json: Json = False,
 ) -> None:
     """List messages and their states, newest first."""
-    keys = {"control_id": control_id, "order": order, "patient": patient, "accession": accession, "type": type}
-    wanted: dict[str, Any] = {name: value for name, value in keys.items() if value is not None}
-    wanted |= {name: moment(f"--{name}", text) for name, text in (("since", since), ("until", until)) if text}
+    wanted = searched(since, until, control_id=control_id, order=order, patient=patient, accession=accession, type=type)
     chosen = selector(ids, connections, labels, False)
     wanted |= {"selector": chosen} if any(chosen.values()) else {}
     place = None if before is None else _place(before, channel)

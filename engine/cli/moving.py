@@ -12,9 +12,9 @@ from typing import Any
 
 import typer
 
-from engine.cli.console import REFUSED, out, out_json, usage, wrapped
+from engine.cli.console import REFUSED, out, out_json, wrapped
 from engine.cli.orders import FIRST, LAST, OPTIONS, VERBS
-from engine.cli.selecting import needed, selector, who
+from engine.cli.selecting import needed, reasoned, selector, who
 
 ANSWER_S = 180.0
 """A verb gathers facts before it answers, and may ask many endpoints."""
@@ -65,8 +65,8 @@ def _order(verb: str, dry_run: bool, given: dict[str, Any]) -> dict[str, Any]:
     chosen = selector(given["ids"], given["connections"], given["labels"], given["everything"])
     if "run" not in options:
         needed(chosen)
-    if not given["reason"].strip() and not dry_run:
-        usage('say why: --reason "..."; or --dry-run to see what would be done')
+    if not dry_run:
+        reasoned(given["reason"], "--dry-run to see what would be done")
     return {"selector": chosen, "reason": given["reason"], "who": who(), "dry_run": dry_run, "options": options}
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.config.model import Channel, Destination
-    from engine.mapping.library import Context
+    from engine.config.model import Channel
+    from engine.mapping.library import Context, Library
+    from engine.mapping.v2.filters import Filtered
     from engine.mapping.v2.library import V2Library, V2Mapping
 
 Output = dict[str, Any]
@@ -18,80 +19,48 @@ Fail = Callable[[str, str, str, str], None]
 class Outputs:
     """The destinations of one channel."""
 
-    def __init__(self, channel: Channel, library: V2Library) -> None:
+    def __init__(self, channel: Channel, library: Library, v2: V2Library) -> None:
         """Raises `MappingError` where one of their filters is wrong."""
-        from engine.mapping.problems import Problems
-        from engine.mapping.v2.filters import Filter
+        from engine.mapping.effective import Effective
 
-        problems = Problems()
-        self._channel, self._library = channel, library
-        destinations = channel.target.destinations if channel.target else ()
-        self._each = [(each, Filter.of(each.filter, problems)) for each in destinations]
-        problems.check()
+        each = channel.destinations
+        self._to_medplum = [Effective.of(channel, one, library, v2) for one in each if one.kind == "medplum"]
+        self._others = {one.name: Effective.of(channel, one, library, v2) for one in each if one.kind != "medplum"}
 
     @property
     def to_medplum(self) -> bool:
         """Whether one of them is Medplum."""
-        return any(each.kind == "medplum" for each, _ in self._each)
+        return bool(self._to_medplum)
 
     def filtered(self, raw: bytes) -> str | None:
         """Why Medplum does not get the message. Raises `Unmappable`."""
-        takes = self._channel.takes
-        reasons = [
-            filter.verdict(raw, takes.encoding, takes.undeclared)
-            for each, filter in self._each
-            if each.kind == "medplum"
-        ]
+        reasons = [by.held_back(raw) for by in self._to_medplum]
         return reasons[0] if reasons and all(reasons) else None
 
     def of(self, raw: bytes, context: Context, fail: Fail) -> Iterator[Output]:
         """A value for each message that each destination but Medplum gets, or with the reason why it does not."""
         from engine.mapping.library import Unmappable
 
-        for destination, filter in self._each:
-            if destination.kind == "medplum":
-                continue
+        for destination, by in self._others.items():
             try:
-                reason = filter.verdict(raw, context.encoding, context.undeclared)
-                if reason is None:
-                    yield from self._made(destination, raw, context)
-                else:
-                    yield {"destination": destination.name, "filtered": reason}
+                made = by.outputs(raw, context, destination)
             except Unmappable as error:
-                fail(destination.name, error.code, error.where, error.wanted)
-
-    def _made(self, destination: Destination, raw: bytes, context: Context) -> Iterator[Output]:
-        from engine.mapping.v2.emission import emitted
-
-        shown = {"destination": destination.name}
-        if destination.mapping is None:
-            yield shown | {"part": 1, "parts": 1, "message": _text(raw, context)}
-            return
-        made = as_values(self._library.mapping(destination.mapping), raw, context)
-        if isinstance(made, str):
-            yield shown | {"filtered": made}
-            return
-        sent = emitted(
-            made, destination.emit, incarnation=context.incarnation, channel=context.channel, seq=context.seq,
-            destination=destination.name,
-        )  # fmt: skip
-        for part, each in enumerate(sent, 1):
-            yield shown | {"part": part, "parts": len(sent), "message": _text(each, context)}
-
-
-def as_values(mapping: V2Mapping, raw: bytes, context: Context) -> list[bytes] | str:
-    """The messages that one becomes, or why it is filtered. Raises `Unmappable`."""
-    from engine.mapping.v2.library import Filtered
-
-    made = mapping.run(raw, context)
-    return made.reason if isinstance(made, Filtered) else made
+                fail(destination, error.code, error.where, error.wanted)
+                continue
+            for shown in _shown([raw] if made is None else made, context):
+                yield {"destination": destination} | shown
 
 
 def named(mapping: V2Mapping, raw: bytes, context: Context) -> Iterator[Output]:
     """A value for each message that a mapping makes. Raises `Unmappable`."""
-    made = as_values(mapping, raw, context)
-    if isinstance(made, str):
-        yield {"filtered": made}
+    yield from _shown(mapping.run(raw, context), context)
+
+
+def _shown(made: list[bytes] | Filtered, context: Context) -> Iterator[Output]:
+    from engine.mapping.v2.filters import Filtered
+
+    if isinstance(made, Filtered):
+        yield {"filtered": made.reason}
         return
     for part, each in enumerate(made, 1):
         yield {"part": part, "parts": len(made), "message": _text(each, context)}

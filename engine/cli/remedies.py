@@ -17,7 +17,7 @@ import typer
 
 from engine.cli.console import Stop, clock, err, many, out, out_json, table, usage, wrapped
 from engine.cli.options import SETTINGS_FILE, Config, Json
-from engine.cli.selecting import Connections, Everything, Labels, selector, who
+from engine.cli.selecting import Connections, Everything, Labels, reasoned, searched, selector, who
 
 ANSWER_S = 180.0
 """A replay looks at every message that it is to send."""
@@ -134,6 +134,7 @@ def edit_and_retry(
     json: Json = False,
 ) -> None:
     """Send an open message with other bytes, in its place."""
+    from engine.cli.sending import carriage_returns
     from engine.mapping.read import split_messages
 
     try:
@@ -142,9 +143,8 @@ def edit_and_retry(
         raise Stop(f"{file} cannot be read: {error.strerror}") from None
     if (count := len(list(split_messages(content)))) != 1:
         usage(f"{file}: found {many(count, 'message')}; expected one")
-    raw = content.replace(b"\r\n", b"\r")  # as editors write it
-    raw = raw if b"\r" in raw else raw.replace(b"\n", b"\r")
-    order = {"message": message, "destination": destination, "raw": base64.b64encode(raw).decode()}
+    raw = base64.b64encode(carriage_returns(content)).decode()
+    order = {"message": message, "destination": destination, "raw": raw}
     _order(config, "/api/v1/open-work/edit", order, reason, dry_run, None, json)
 
 
@@ -171,13 +171,9 @@ def replay(
     json: Json = False,
 ) -> None:
     """Send settled messages to a destination once more."""
-    from engine.cli.times import moment
-
     if not to:
         usage("where to? --to DESTINATION, such as medplum")
-    keys = {"control_id": control_id, "order": order, "patient": patient, "accession": accession, "type": type}
-    search: dict[str, Any] = {name: value for name, value in keys.items() if value is not None}
-    search |= {name: moment(f"--{name}", text) for name, text in (("since", since), ("until", until)) if text}
+    search = searched(since, until, control_id=control_id, order=order, patient=patient, accession=accession, type=type)
     if bool(search) == bool(numbers):
         usage("which messages? numbers such as 812-900, or a search such as --since 2h; one of them")
     wanted: dict[str, Any] = {"channel": channel, "destination": to, "mapping": mapping.value}
@@ -195,9 +191,8 @@ def replays(
     from engine.cli.service_client import ask
 
     if stop is not None:
-        if not reason.strip():
-            usage('say why: --reason "..."')
-        ended: dict[str, Any] = ask(config, f"/api/v1/replays/{stop}/stop", {"who": who(), "reason": reason})
+        order = {"who": who(), "reason": reasoned(reason)}
+        ended: dict[str, Any] = ask(config, f"/api/v1/replays/{stop}/stop", order)
         return out_json(ended) if json else out(f"replay {stop} is stopped: {ended['begun']} of {ended['total']} begun")
     rows: list[dict[str, Any]] = ask(config, "/api/v1/replays")
     if json:
@@ -232,8 +227,8 @@ def _order(
     """Ask for the plan, have the number typed where there are many, and give the order."""
     from engine.cli.service_client import ask
 
-    if not dry_run and not reason.strip():
-        usage('say why: --reason "..."; or --dry-run to see what would be done')
+    if not dry_run:
+        reasoned(reason, "--dry-run to see what would be done")
     order |= {"who": who(), "reason": reason}
     planned: dict[str, Any] = ask(config, path, order | {"dry_run": True}, ANSWER_S)
     plan = planned["plan"]
@@ -249,7 +244,7 @@ def _order(
         raise Stop("there is nothing to do: no message is in that state")
     if plan["confirm"] and confirm is None and not json:
         confirm = _typed(plan["count"])
-    if confirm is not None and "message" not in order:
+    if confirm is not None:
         order["confirm"] = confirm
     done: dict[str, Any] = ask(config, path, order, ANSWER_S)
     if json:

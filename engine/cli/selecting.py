@@ -48,6 +48,13 @@ def _label(text: str) -> tuple[str, str]:
     return key, value
 
 
+def reasoned(reason: str, otherwise: str = "") -> str:
+    """The same reason. Stops where none is given. otherwise: what goes without one."""
+    if not reason.strip():
+        usage('say why: --reason "..."' + (f"; or {otherwise}" if otherwise else ""))
+    return reason
+
+
 def seconds(option: str, text: str) -> float:
     """A duration as people write it: 30s, 15m, 2h."""
     from engine.config.units import duration
@@ -56,6 +63,14 @@ def seconds(option: str, text: str) -> float:
     if not found:
         usage(f"{option} {text}: wanted is a duration, such as 30s, 15m, 2h or 30d")
     return found
+
+
+def searched(since: str | None, until: str | None, **keys: str | None) -> dict[str, Any]:
+    """What a search asks for, as the API wants it: keys of messages, and when they were received."""
+    from engine.cli.times import moment
+
+    wanted: dict[str, Any] = {name: value for name, value in keys.items() if value is not None}
+    return wanted | {name: moment(f"--{name}", text) for name, text in (("since", since), ("until", until)) if text}
 
 
 def who() -> str:

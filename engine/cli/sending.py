@@ -95,13 +95,21 @@ class Conversation:
         return self._frames.pop(0), None
 
 
+def carriage_returns(raw: bytes) -> bytes:
+    """A message with the line ends of HL7 where an editor has put others."""
+    if _is_wide(raw) or (b"\r" in raw and b"\r\n" not in raw):
+        return raw
+    return raw.replace(b"\r\n", b"\r").replace(b"\n", b"\r")
+
+
 def as_sent(raw: bytes) -> bytes:
-    """A message with the line ends of HL7 (carriage returns, the last one too), where an editor has put others."""
-    if b"\x00" in raw[:8]:
-        return raw  # UTF-16: not for us to touch
-    if b"\r\n" in raw or b"\r" not in raw:
-        raw = raw.replace(b"\r\n", b"\r").replace(b"\n", b"\r")
-    return raw if raw.endswith(b"\r") else raw + b"\r"
+    """The same, and a line end behind the last segment too."""
+    raw = carriage_returns(raw)
+    return raw if _is_wide(raw) or raw.endswith(b"\r") else raw + b"\r"
+
+
+def _is_wide(raw: bytes) -> bool:
+    return b"\x00" in raw[:8]  # UTF-16: not for us to touch
 
 
 def _lines(answer: bytes) -> list[str]:

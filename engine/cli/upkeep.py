@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.cli.console import Stop, many, out, out_json, table, usage, wrapped
+from engine.cli.console import Stop, many, out, out_json, table, wrapped
 from engine.cli.options import SETTINGS_FILE, Config, Json
 
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it goes into the audit record.")]
@@ -30,12 +30,10 @@ def prune(
     json: Json = False,
 ) -> None:
     """Remove what has been kept long enough, now."""
-    from engine.cli.selecting import who
+    from engine.cli.selecting import reasoned, who
     from engine.cli.service_client import ask
 
-    if not dry_run and not reason.strip():
-        usage('say why: --reason "..."; or --dry-run to see what would be removed')
-    order = None if dry_run else {"who": who(), "reason": reason}
+    order = None if dry_run else {"who": who(), "reason": reasoned(reason, "--dry-run to see what would be removed")}
     path = "/api/v1/retention" if dry_run else "/api/v1/retention/prune"
     rows: list[dict[str, Any]] = ask(config, path, order, PLAN_S)
     if json:
@@ -117,13 +115,12 @@ def restore(
     """Put a backup in the ledger's place."""
     import time
 
-    from engine.cli.selecting import who
+    from engine.cli.selecting import reasoned, who
     from engine.cli.service_client import find
     from engine.ledger.sqlite import restoring
     from engine.ledger.sqlite.backup import BackupError
 
-    if not reason.strip():
-        usage('say why: --reason "..."')
+    reasoned(reason)
     ledger = find(config).ledger
     try:
         done = restoring.restore(file, ledger, time.time_ns() // 1000, who(), reason, replace=replace)

@@ -108,7 +108,7 @@ class Comparer:
 
     def _side(self, tap: Tap) -> Side:
         """A tap beside the destination that serves the same endpoint."""
-        destinations = self._channel.target.destinations if self._channel.target else ()
+        destinations = self._channel.destinations
         ours = next((one.name for one in destinations if one.endpoint and one.endpoint.name == tap.forward.name), None)
         compare = self._channel.compare
         return Side(tap.name, ours, Correlator(compare.within, compare.nth, tap.shape, self._kept.reached), tap.shape)
@@ -445,7 +445,7 @@ class Comparer:
 
     def _is_ready(self, side: Side, case: Case, now: int) -> bool:
         """Whether what has waited is to be looked at again, though nothing has come."""
-        return self._decided(side, case.seq) and not (case.short and now < case.slot.due)
+        return not (case.short and now < case.slot.due) and self._decided(side, case.seq)
 
     def _queue(self, side: Side, case: Case) -> None:
         self._jobs.append((side, case))
@@ -560,8 +560,10 @@ class Comparer:
         if side.destination is None:
             self._close(side, case, "not_comparable")
             return
-        held, id = case.target, case.slot.input.id
+        outputs, held, id = case.outputs, case.target, case.slot.input.id
         ours = [held] if held is not None else await self._kept.target(id, side.destination)
+        if _has_changed(case, outputs):
+            return
         case.short = side.correlator.several and 0 < len(case.outputs) < len(ours) and not case.late
         waits = case.short and self._clock() < case.slot.due
         if waits or (not ours and not self._sure(case)):
@@ -577,25 +579,32 @@ class Comparer:
         """No output came in time. It is not missed where neither side made one, or the old engine refused the input.
         Where the tap says that there may be none, and a rule of ours keeps it back, the two sides agree."""
         id, destination = case.slot.input.id, side.destination
-        if not await self._kept.taken(id):
+        taken = await self._kept.taken(id)
+        agreed = not ours and side.shape == "0..1" and destination and await self._kept.filtered(id, destination)
+        if _has_changed(case, ()):
+            return
+        if not taken:
             self._close(side, case, "not_comparable")
         elif ours:
             self._missing(side, case, "missing_in_legacy")
         else:
             case.slot.silent = True
-            agreed = side.shape == "0..1" and destination and await self._kept.filtered(id, destination)
             self._close(side, case, "matched" if agreed else "not_comparable")
 
     async def _judge_both(self, side: Side, case: Case, ours: list[bytes]) -> None:
         """What both sides made, each output beside its own; what is left on one side is a discrepancy."""
         outputs = case.outputs
         theirs = [one.raw if one.raw is not None else await self._kept.legacy(one.id) for one in outputs]
+        if _has_changed(case, outputs):
+            return
         legacy = [raw for raw in theirs if raw is not None]
         if len(legacy) < len(theirs):  # the bytes of one are gone
             self._close(side, case, "not_comparable")
             return
         paired = pair(legacy, ours, self._keys.read)
         found = [await self._compared(legacy[one], ours[other]) for one, other in paired.both]
+        if _has_changed(case, outputs):
+            return
         if paired.target:
             found.append(Comparison(True, "", (whole_message(MORE, "missing_in_legacy", self.rules),)))
         both = together(found)
@@ -623,6 +632,12 @@ class Comparer:
         """Whether an output of ours that the ledger has not will not be there in a moment."""
         since = case.outputs[0].at if case.outputs else case.slot.due
         return self._clock() > since + SURE_AFTER
+
+
+def _has_changed(case: Case, outputs: tuple[Output, ...]) -> bool:
+    """Whether the case of these outputs is another one since the ledger was asked about it: it has its verdict, is to
+    have none, or one more output came, with which it is looked at again."""
+    return case.judged or case.outputs is not outputs
 
 
 def _answered(one: comparisons.CameRow) -> bool:

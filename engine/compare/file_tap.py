@@ -80,8 +80,7 @@ class FileTap:
         self._hand: _Hand | None = None
         self._trouble: str | None = None  # why the endpoint's folder takes nothing
         self._task: asyncio.Task[None] | None = None
-        destinations = channel.target.destinations if channel.target else ()
-        self._destination = next((d.name for d in destinations if d.endpoint == tap.forward), None)
+        self._destination = next((d.name for d in channel.destinations if d.endpoint == tap.forward), None)
         self._counts = {each: OUTPUTS.of(channel.id, tap.name, each.value) for each in Fate}
         self._inbox = Inbox(tap.source, folder, channel.takes.max_bytes, self, now)
 

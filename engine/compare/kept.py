@@ -9,7 +9,7 @@ from engine.compare.copies import Copy, reached
 from engine.compare.slots import Input
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
-from engine.ledger.model import Message, OpenWork, State
+from engine.ledger.model import Message, State
 from engine.ledger.routing import LEGACY, Grant, Mode
 from engine.ledger.sqlite import comparisons
 from engine.ledger.sqlite.copies import others
@@ -143,13 +143,9 @@ def settled(book: ChannelBook, destination: str, seq: int) -> bool:
         return True
     if course.frontier < seq:
         return False
-    work = course.open.get((seq, 1, 1)) or next((one for one in course.open.values() if _is_of(one, seq)), None)
+    own = (one for one in course.open.values() if one.seq == seq and one.delivery == 1)  # not a person's replay of it
+    work = course.open.get((seq, 1, 1)) or next(own, None)
     return work is None or work.state is State.DEAD
-
-
-def _is_of(work: OpenWork, seq: int) -> bool:
-    """Whether it is a part of an input's own delivery; a person's replay is another one."""
-    return work.seq == seq and work.delivery == 1
 
 
 def compared_numbers(book: ChannelBook) -> Iterator[tuple[int, int]]:

@@ -104,7 +104,7 @@ class Showing:
 
     def _ours(self, tap: str, id: int | None) -> list[bytes]:
         forward = next((one.forward.name for one in self._channel.taps if one.name == tap), None)
-        destinations = self._channel.target.destinations if self._channel.target else ()
+        destinations = self._channel.destinations
         name = next((one.name for one in destinations if one.endpoint and one.endpoint.name == forward), "")
         course = self._book.course(name)
         return comparisons.captured(self._reader.connection, id, course.id) if course and id else []

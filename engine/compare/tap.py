@@ -126,8 +126,7 @@ class TapPort:
         self._links: dict[Client, int] = {}  # the numbers of our connections to the old engine
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers = 0
-        destinations = channel.target.destinations if channel.target else ()
-        self._destination = next((d.name for d in destinations if d.endpoint == tap.forward), None)
+        self._destination = next((d.name for d in channel.destinations if d.endpoint == tap.forward), None)
         self._counts = {f: events.OUTPUTS.of(channel.id, tap.name, f.value) for f in Fate}
         self._seconds = events.ANSWERED.of(channel.id, tap.name)
         self.listener: Listener | None = None

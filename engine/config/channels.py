@@ -186,6 +186,4 @@ def _unknown_wanted(endpoint: Endpoint) -> str:
 
 
 def _duplicates(section: Section | None) -> Duplicates:
-    if section is None:
-        return Duplicates()
-    return Duplicates(section.get("window", 600.0), tuple(section.get("ignore", ("MSH-7",))))
+    return Duplicates(**section.given("window", "ignore")) if section else Duplicates()

@@ -250,6 +250,16 @@ class Channel:
         return self.legacy.taps if self.legacy else ()
 
     @property
+    def destinations(self) -> tuple[Destination, ...]:
+        return self.target.destinations if self.target else ()
+
+    def endpoint(self, destination: str | None) -> Endpoint | None:
+        """Where one of its ways out ends, `legacy` among them; None where that is no endpoint, or there is none."""
+        if destination == "legacy":
+            return self.legacy.endpoint if self.legacy else None
+        return next((each.endpoint for each in self.destinations if each.name == destination), None)
+
+    @property
     def feed(self) -> str | None:
         """The feed that carries it, if one does."""
         return self.source.name if isinstance(self.source, FromFeed) else None

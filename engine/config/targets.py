@@ -103,9 +103,7 @@ def _destination(
 
 
 def _emit(section: Section | None) -> Emit:
-    if section is None:
-        return Emit()
-    return Emit(section.get("control_id") == "ours", section.get("prefix", ""), section.get("length", 20))
+    return Emit(section.get("control_id") == "ours", **section.given("prefix", "length")) if section else Emit()
 
 
 def _medplum(section: Section, rules: tuple[Rule, ...], around: Surroundings, findings: Findings) -> Destination | None:

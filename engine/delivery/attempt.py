@@ -31,13 +31,14 @@ RECALLED = Outcome(Result.NOT_TAKEN, "the project is in trouble", local=True)
 
 
 class Carrier(Protocol):
-    """What maps messages and writes them to one project. It never raises."""
+    """What maps messages and writes them to one project. It never raises, and whoever hears an outcome must not."""
 
     def slot(self, attempt: Attempt) -> int:
         """Which of the processes that carry would have it."""
 
-    def carry(self, attempt: Attempt, done: Callable[[Outcome], None]) -> None:
-        """Try once. `done` hears the outcome on the event loop, later; never, where the carrier is closed before."""
+    def carry(self, attempt: Attempt, done: Callable[[Outcome], None], slot: int | None = None) -> None:
+        """Try once, in the process of that slot; its own unless it is named. `done` hears the outcome on the event
+        loop, later; never, where the carrier is closed before."""
 
     def recall(self) -> None:
         """The project is in trouble: what has not begun yet comes back as not taken."""

@@ -34,13 +34,10 @@ class Deliverer(Protocol):
 class LocalCarrier:
     """One project's, within this process."""
 
-    def __init__(
-        self, map: Callable[[Attempt], Sequence[Output]], deliverer: Deliverer, at_once: int = AT_ONCE
-    ) -> None:
+    def __init__(self, map: Callable[[Attempt], Sequence[Output]], deliverer: Deliverer) -> None:
         """`map`: to one output, or (a batch) to one for each message. Raises Unmappable."""
         self._map = map
         self._deliverer = deliverer
-        self._at_once = at_once
         self._closed = False
         self._waiting: deque[tuple[Attempt, Callable[[Outcome], None]]] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -48,7 +45,7 @@ class LocalCarrier:
     def slot(self, attempt: Attempt) -> int:
         return 0
 
-    def carry(self, attempt: Attempt, done: Callable[[Outcome], None]) -> None:
+    def carry(self, attempt: Attempt, done: Callable[[Outcome], None], slot: int | None = None) -> None:
         self._waiting.append((attempt, done))
         self._begin()
 
@@ -58,7 +55,7 @@ class LocalCarrier:
             done(RECALLED)
 
     def _begin(self) -> None:
-        while self._waiting and len(self._running) < self._at_once and not self._closed:
+        while self._waiting and len(self._running) < AT_ONCE and not self._closed:
             task = asyncio.get_running_loop().create_task(self._carry(*self._waiting.popleft()), name="to medplum")
             self._running.add(task)
             task.add_done_callback(self._ended)

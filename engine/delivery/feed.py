@@ -22,7 +22,10 @@ from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import Message, State
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.routing import LEGACY, Mode
+from engine.observe.events import emit
+from engine.observe.service_events import Fault
 
+ASK_AGAIN = 1.0  # seconds until the ledger is asked again
 LOOK_AGAIN = 0.02  # seconds until it is looked again whether an earlier frame can still come
 LONGEST = 60.0  # seconds that a frame waits for an earlier one: then going on matters more than order
 MOST_REMEMBERED = 10_000  # frames
@@ -136,13 +139,22 @@ class FeedLink:
         frame.channels.add(work.message.channel.name)
 
         async def ask() -> None:
-            outcome = await self._answered(work.message)
+            outcome = await self._answered_surely(work.message)
             frame.outcome = frame.outcome or outcome
             self._join(frame, work)
 
         task = asyncio.get_running_loop().create_task(ask(), name="whether a frame was answered")
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
+
+    async def _answered_surely(self, copy: Message) -> Outcome | None:
+        """A question that fails is asked again, since nothing of the channel goes on without an answer."""
+        while True:
+            try:
+                return await self._answered(copy)
+            except Exception as error:
+                emit(Fault.of(error))
+                await asyncio.sleep(ASK_AGAIN)
 
     def _join(self, frame: _Frame, work: Work) -> None:
         self._path(work.message).head = work
@@ -238,8 +250,6 @@ class FeedLink:
 
 class FeedDestination:
     """The legacy path of one of a feed's channels."""
-
-    window = 1
 
     def __init__(self, link: FeedLink, carrier: Destination) -> None:
         self.breaker = carrier.breaker

@@ -7,14 +7,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.config.filtering import AS_IT_CAME
 from engine.delivery.work import Work
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.sqlite.incarnations import Incarnations
 from engine.mapping.effective import Effective
 from engine.mapping.library import Context, Unmappable
 from engine.mapping.packing import NotKept
-from engine.mapping.v2.emission import emitted
 from engine.mapping.v2.filters import Filtered
 from engine.mapping.v2.tables import Later
 from engine.mapping.versions import Versions
@@ -106,19 +104,10 @@ class Outputs:
         return Outcome(Result.NOT_TAKEN, "the mapping that it is bound to could not be read yet", local=True)
 
     def _made(self, work: Work, by: Effective) -> Outcome | None:
-        message = work.message
-        reason = by.held_back(message.raw)
-        if reason is not None:
-            return Outcome(Result.FILTERED, reason, local=True)
-        if by.fhir is not None or (by.v2 is None and by.emit == AS_IT_CAME):
-            return None
-        made = by.v2.run(message.raw, self._context(work, by)) if by.v2 is not None else [message.raw]
+        made = by.outputs(work.message.raw, self._context(work, by), self._destination, work.delivery)
         if isinstance(made, Filtered):
             return Outcome(Result.FILTERED, made.reason, local=True)
-        work.outputs = emitted(
-            made, by.emit, incarnation=self._incarnations.of(message.id), channel=self._channel, seq=message.seq,
-            destination=self._destination, delivery=work.delivery,
-        )  # fmt: skip
+        work.outputs = made
         return None
 
     def _context(self, work: Work, by: Effective) -> Context:

@@ -47,7 +47,8 @@ class Runner:
         self._next = 0  # the number that follows the newest one held
         self._taken = 0
         self._claimed = 0  # durable; `course.claim` may already belong to a transaction that is still being written
-        self._begun = self._started = False
+        self._begun = False
+        self._started = asyncio.Event()
         self._reading = False
         # Who stands first is on the way, waits to be tried again, or waits for a person; what has failed, or waits
         # behind a failed one, is `parked`, and claimed anew before it is sent. Where messages go strictly one after the
@@ -80,14 +81,15 @@ class Runner:
         self._tick = asyncio.get_running_loop().time
         self._taken = self._claimed = self.course.claim
         await self._take_up(sorted(self.course.open))
-        self._started = True
+        self._started.set()
         if not self.destination.breaker.open:
             self._ledger.pause(self.course, False)
 
     async def take_up(self, keys: Iterable[tuple[int, int, int]]) -> None:
-        """Open work of which nothing is known here, in this order: what a person began. Before the start nothing is to
-        be done: it takes up all that is open then."""
-        if self._started:
+        """Open work of which nothing is known here, in this order: what a person began. The start takes up all that is
+        open when it begins, and goes before."""
+        if self._begun:
+            await self._started.wait()
             await self._take_up(keys)
 
     async def _take_up(self, keys: Iterable[tuple[int, int, int]]) -> None:
@@ -101,16 +103,17 @@ class Runner:
                     self._restore(row, found[key])
 
     async def _lanes_of(self, rows: list[OpenWork]) -> dict[tuple[int, int, int], tuple[bytes, ...]]:
-        """The lanes in which open work stands. Bytes that a person has changed stand in those of both revisions."""
+        """The lanes in which open work stands. What a person has changed stands in those of all its revisions."""
         if self.course.window == 1:
             return dict.fromkeys((row.key for row in rows), SHARED)
-        found = {}
-        for row in rows:
-            lanes = self.destination.lanes((await self._read_surely(row.message)).raw)
-            if row.revision > 1:
-                lanes += self.destination.lanes((await self._read_surely(row.message, row.revision)).raw)
-            found[row.key] = tuple(dict.fromkeys(lanes))
-        return found
+        found = await asyncio.gather(*map(self._lanes_of_one, rows))
+        return {row.key: lanes for row, lanes in zip(rows, found, strict=True)}
+
+    async def _lanes_of_one(self, row: OpenWork) -> tuple[bytes, ...]:
+        lanes: list[bytes] = []
+        for revision in range(1, row.revision + 1):
+            lanes += self.destination.lanes((await self._read_surely(row.message, revision)).raw)
+        return tuple(dict.fromkeys(lanes))
 
     async def stop(self) -> None:
         if self.stopped:
@@ -304,9 +307,7 @@ class Runner:
         """It is not sent; whoever waits for its answer gets the first one's."""
         first = work.message.repeats
         why = f"repeats {self.course.repeated[work.message.seq]}"
-        answer = first.answer if first is not None else None
-        self._ledger.settle(self._settlement(work, State.DUPLICATE, self._clock(), why, answer))
-        events.SETTLED.of(self.course.channel.name, self.course.name, State.DUPLICATE.label).n += 1
+        self._settle(work, State.DUPLICATE, why, answer=first.answer if first is not None else None)
 
     def _waits(self, work: Work, then: Callable[[Work], None]) -> bool:
         """Whether its outputs cannot be made yet; `then` is called when they can. What is open is made by the newest
@@ -495,9 +496,10 @@ class Runner:
                 self._send(work)
 
     def _settle(
-        self, work: Work, state: State, why: str = "", *, output: bytes | None = None, blocks: bool = True
-    ) -> None:
-        settlement = self._settlement(work, state, self._clock(), why)
+        self, work: Work, state: State, why: str = "", *, answer: bytes | None = None, output: bytes | None = None,
+        blocks: bool = True,
+    ) -> None:  # fmt: skip
+        settlement = self._settlement(work, state, self._clock(), why, answer)
         settlement.output, settlement.blocks = output, blocks
         self._ledger.settle(settlement)
         if state is not State.PARKED and work.part == work.parts:
@@ -619,8 +621,7 @@ class Runner:
         if row is None or row.state is State.SENDING:  # closed by others; or its own time had come, and it was claimed
             return
         if work is None:  # its lane went on without it; or it is still to be taken up, in its place
-            if self._started:
-                await self.take_up((key,))
+            await self.take_up((key,))
             return
         if work.revision != row.revision:
             message = await self._read_surely(row.message, row.revision)
@@ -663,7 +664,7 @@ class Runner:
             self.destination.breaker.trial_gone()
 
     def _breaker_changed(self, opened: bool) -> None:
-        if self._started and not self.stopped:
+        if self._started.is_set() and not self.stopped:
             self._ledger.pause(self.course, opened)
 
 

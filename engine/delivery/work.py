@@ -61,7 +61,6 @@ class Destination(Protocol):
     """Where a course ends. One object serves one course; what courses share (an endpoint's connections, its breaker)
     is shared behind it."""
 
-    window: int  # how many messages may be on the way at once; 1: strictly one after the other
     breaker: Breaker
     manner: Manner
 

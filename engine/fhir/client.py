@@ -10,7 +10,7 @@ import io
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import aiohttp
 import orjson
@@ -131,13 +131,16 @@ class FhirClient:
 
     async def _ask(self) -> None:
         """Send what has gathered until nothing has."""
-        while self._asked:
-            taken = [self._asked.popleft()]
-            size = len(taken[0][0])
-            while self._asked and size + len(self._asked[0][0]) <= MOST_QUERIES:
-                taken.append(self._asked.popleft())
-                size += len(taken[-1][0])
-            await self._ask_together(taken)
+        try:
+            while self._asked:
+                taken = [self._asked.popleft()]
+                size = len(taken[0][0])
+                while self._asked and size + len(self._asked[0][0]) <= MOST_QUERIES:
+                    taken.append(self._asked.popleft())
+                    size += len(taken[-1][0])
+                await self._ask_together(taken)
+        finally:  # in the turn in which it finds nothing: what comes later in that turn must not count on it
+            self._asking.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _ask_together(self, taken: list[Asked]) -> None:
         try:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.config.edge import Ack
-from engine.config.endpoint import Endpoint
 from engine.config.model import Channel
 from engine.hl7.ack import AckCode, parse_ack
 from engine.hl7.modes import ACCEPTS
@@ -69,7 +68,7 @@ class Inlet:
         self.transparent = transparent
         authority = self.book.epoch.routing.answer_from
         self._relays = authority is not None
-        endpoint = _endpoint(self.channel, authority)
+        endpoint = self.channel.endpoint(authority)
         self._late_after = endpoint.ack_timeout if endpoint is not None else LATE_AFTER
         if authority != LEGACY:
             self._late_after += COMES_TO
@@ -287,11 +286,3 @@ class Inlet:
         else:
             reply.conn.waive()
         reply.port.make_room(reply.conn)
-
-
-def _endpoint(channel: Channel, authority: str | None) -> Endpoint | None:
-    """Where the authority is."""
-    if authority == LEGACY:
-        return channel.legacy.endpoint if channel.legacy else None
-    found = [each for each in (channel.target.destinations if channel.target else ()) if each.name == authority]
-    return found[0].endpoint if found else None

@@ -229,17 +229,18 @@ class Book:
         return following.key, claimed
 
     def _open_again(self, settlement: Settlement, epoch: int, so_far: int) -> None:
-        key = (settlement.seq, settlement.part, settlement.delivery)
+        course, seq, delivery = settlement.course, settlement.seq, settlement.delivery
+        key = (seq, settlement.part, delivery)
         blocks = settlement.blocks
-        if settlement.state is State.PARKED and settlement.course.mode(settlement.seq) is Mode.ASK:
+        if settlement.state is State.PARKED and course.mode(seq, delivery) is Mode.ASK:
             blocks = False  # a rollback, which may have come in between, has left it to a person: nothing waits for it
-        known = settlement.course.open.get(key)
+        known = course.open.get(key)
         revision = max(settlement.revision, known.revision if known else 1)  # a person may just have changed it
         opened = OpenWork(
             *key, settlement.message.id, epoch, settlement.state, settlement.due, settlement.tries, settlement.why,
             blocks, settlement.parts, so_far, revision, settlement.made_by,
         )  # fmt: skip
-        self._put_open(settlement.course, opened)
+        self._put_open(course, opened)
 
     def _stop(self, settlement: Settlement, epoch: int) -> None:
         """A message is dead, and its destination's policy stops the channel: no claim from this transaction on.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-MOST_SOCKETS = 256  # connections of one channel that are remembered after they have been silent for the window
+MOST_SOCKETS = 256  # new connections of one channel, until those that have been silent for the window are left out
 KEPT_WHOLE = 1 << 14  # bytes: a larger message is kept as its digest only
 
 Essence = Callable[[bytes], bytes]
@@ -69,6 +69,8 @@ class Repeats:
         self._firsts: dict[str, First] = {}
         self._numbers: dict[int, First] = {}
         self._sockets: dict[int, _Socket] = {}
+        self._swept = 0  # when they were looked through
+        self._room = MOST_SOCKETS  # how many there may be before they are looked through
 
     def __len__(self) -> int:
         return len(self._firsts)
@@ -87,9 +89,11 @@ class Repeats:
         """A message was stored that is a new one."""
         here = self._sockets.get(socket)
         if here is None:
-            if len(self._sockets) >= MOST_SOCKETS:
+            if len(self._sockets) >= self._room or received - self._swept > self.window:
                 self._sweep(received)
             here = self._sockets[socket] = _Socket()
+        while here.firsts and received - here.firsts[0].received > self.window:
+            self._drop(here.firsts.popleft())  # where nothing is acknowledged, they go by their age
         first = First(id, seq, socket, received, control_id, raw, self._essence)
         here.firsts.append(first)
         here.newest = received
@@ -128,8 +132,10 @@ class Repeats:
             del self._firsts[first.control_id]
 
     def _sweep(self, now: int) -> None:
-        """Leave out connections that have been silent for longer than the window; the others are kept small."""
+        """Leave out connections that have been silent for longer than the window; the others are kept small. It looks
+        through all of them, and therefore makes room for many new ones."""
         for number, here in list(self._sockets.items()):
+            here.newest = here.newest or now  # where only repeats have come
             if now - here.newest > self.window:
                 for first in here.firsts:
                     self._drop(first)
@@ -137,6 +143,7 @@ class Repeats:
             else:
                 for first in here.firsts:
                     first.lighten(self._essence)
+        self._room, self._swept = len(self._sockets) + MOST_SOCKETS, now
 
 
 def essence(paths: tuple[str, ...]) -> Essence:

@@ -22,8 +22,9 @@ from engine.hl7.peek import Peek, peek
 from engine.mapping.library import Context, Library, Unmappable
 from engine.mapping.library import Mapping as FhirMapping
 from engine.mapping.problems import Problems
-from engine.mapping.v2.filters import Filter
-from engine.mapping.v2.library import V2Library, V2Mapping
+from engine.mapping.v2.emission import emitted
+from engine.mapping.v2.filters import Filter, Filtered
+from engine.mapping.v2.library import V2Library, V2Mapping, messages_of
 
 LENGTH: Final = 16  # of a version, in hexadecimal digits
 Recall = Callable[[str, str, bool], Mapping[str, Any] | None]
@@ -110,6 +111,24 @@ class Effective:
     def held_back(self, raw: bytes) -> str | None:
         """Why the filter holds a message back; None where it does not. Raises `Unmappable`."""
         return self.filter.verdict(raw, self.reading.encoding, self.reading.undeclared)
+
+    def outputs(
+        self, raw: bytes, context: Context, destination: str, delivery: int = 1
+    ) -> list[bytes] | Filtered | None:
+        """What a message becomes at a destination: a message for each part; None where it goes as it came, or where it
+        is made at its delivery, as for FHIR. Raises `Unmappable`, and `Later` where it may be tried again."""
+        reason = self.held_back(raw)
+        if reason is not None:
+            return Filtered(reason)
+        if self.fhir is not None or (self.v2 is None and self.emit == AS_IT_CAME):
+            return None
+        made = self.v2.run(raw, context) if self.v2 is not None else messages_of(raw)
+        if isinstance(made, Filtered):
+            return made
+        return emitted(
+            made, self.emit, incarnation=context.incarnation, channel=context.channel, seq=context.seq,
+            destination=destination, delivery=delivery,
+        )  # fmt: skip
 
     def context(
         self, channel: str, *, received: int, incarnation: str, seq: int, recall: Recall | None = None

@@ -18,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import yaml
 
 from engine.mapping.library import Context, Library, Unmappable
 
-_RECEIVED = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
+RECEIVED = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z; of an example that does not say
+E = TypeVar("E")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +41,26 @@ class Example:
 
 
 @dataclass(slots=True)
-class Verdict:
+class Verdict(Generic[E]):
     """What an example showed: no faults means that it holds."""
 
-    example: Example
+    example: E
     faults: list[str] = field(default_factory=list)
+
+
+def documents(folder: Path) -> Iterator[tuple[Path, Any]]:
+    """What stands in a folder's files, in order."""
+    for path in sorted(folder.glob("*.yaml")):
+        for raw in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            yield path, raw
 
 
 def load(folder: Path) -> list[Example]:
     """All examples of a folder's files, in order. Raises ValueError where a file is no example."""
-    found = []
-    for path in sorted(folder.glob("*.yaml")):
-        for raw in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if not isinstance(raw, dict) or not {"name", "message", "expect"} <= raw.keys():
-                raise ValueError(f"{path}: an example needs name, message and expect")
-            found.append(_example(path, raw))
-    return found
+    return [_example(path, raw) for path, raw in documents(folder)]
 
 
-def check(example: Example, library: Library) -> Verdict:
+def check(example: Example, library: Library) -> Verdict[Example]:
     """Map the message, and compare."""
     verdict = Verdict(example)
     header = example.message.split(b"\r", 1)[0].split(example.message[3:4])
@@ -106,15 +108,17 @@ def _compare(type: str, wanted: Any, have: list[Any]) -> Iterator[str]:
                 yield f"{type}[{index}].{path}: expected {value!r}, found {found!r}"
 
 
-def _example(path: Path, raw: dict[str, Any]) -> Example:
-    connection = raw.get("connection", "example")
+def _example(path: Path, raw: Any) -> Example:
+    if not isinstance(raw, dict) or not {"name", "message", "expect"} <= raw.keys():
+        raise ValueError(f"{path}: an example needs name, message and expect")
+    connection = str(raw.get("connection", "example"))
     context = Context(
-        raw.get("channel", connection),
+        str(raw.get("channel", connection)),
         connection,
         raw.get("identity", {}),
         raw.get("timezone", "UTC"),
         raw.get("encoding", "auto"),
-        raw.get("received", _RECEIVED),
+        raw.get("received", RECEIVED),
     )
     message = raw["message"].rstrip("\n").replace("\n", "\r").encode(raw.get("charset", "utf-8"))
     return Example(path, raw["name"], message, raw["expect"], raw.get("diagnostics"), context)

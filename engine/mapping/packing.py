@@ -25,7 +25,7 @@ from engine.mapping.library import Mapping as FhirMapping
 from engine.mapping.problems import MappingError, Place
 from engine.mapping.source import as_json, of_json
 from engine.mapping.v2.library import V2Mapping, mapping_of
-from engine.mapping.v2.tables import Table
+from engine.mapping.v2.tables import Table, packed, unpacked
 
 KEPT: Final = Place("a kept mapping", 1, 1)
 LIBRARIES: Final = 4  # of earlier FHIR mappings, in memory; one is a few hundred KB
@@ -79,7 +79,7 @@ class Packer:
             source = it.v2.source
             head["v2"]["says"] = put(f"v2 {it.v2.version}", lambda: orjson.dumps(as_json(source)))
             head["v2"]["tables"] = {
-                name: put(f"table {table.version}", partial(_table, table)) for name, table in it.v2.tables.items()
+                name: put(f"table {table.version}", partial(packed, table)) for name, table in it.v2.tables.items()
             }
         return KeptMapping(version, orjson.dumps(head), parts)
 
@@ -121,14 +121,7 @@ def _v2(head: dict[str, Any], kept: KeptMapping) -> V2Mapping:
     return mapping_of(head["name"], of_json(orjson.loads(kept.parts[head["says"]]), KEPT), tables)
 
 
-def _table(table: Table) -> bytes:
-    rows = [[*key, *values] for key, values in table.rows.items()]
-    return orjson.dumps([table.version, table.keys, table.values, table.otherwise, rows])
-
-
 @lru_cache(TABLES)
 def _table_of(name: str, content: bytes) -> Table:
     """It is never too old: what was made by it was made when it was not."""
-    version, keys, values, otherwise, rows = orjson.loads(content)
-    found = {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in rows}
-    return Table(name, tuple(keys), tuple(values), found, version, tuple(otherwise) if otherwise else None)
+    return unpacked(name, content)

@@ -61,8 +61,7 @@ def routing(channel: Channel, phase: Phase, versions: dict[str, str]) -> Routing
     rows: list[Route] = []
     if channel.legacy and channel.legacy.endpoint:
         rows.append(Route(LEGACY, "legacy", _LEGACY_PATH[phase], "channel"))
-    destinations = channel.target.destinations if channel.target else ()
-    rows.extend(_target_route(destination, phase, versions.get(destination.name)) for destination in destinations)
+    rows.extend(_target_route(each, phase, versions.get(each.name)) for each in channel.destinations)
     taps = _TAPS.get(phase, "") if channel.legacy and channel.legacy.taps else ""
     return Routing(tuple(rows), _authority(channel, rows), taps)
 

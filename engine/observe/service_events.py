@@ -83,7 +83,7 @@ class TableRead(Event):
 
 @dataclass(frozen=True, slots=True)
 class TableBroken(Event):
-    """A table's file has a mistake: what was read before is still used."""
+    """A table's file is gone or has a mistake: what was read before is still used, over a start as well."""
 
     table: str
     reason: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.ledger.book import OpenKey
@@ -10,8 +10,6 @@ from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import OpenWork, State
 from engine.ledger.routing import Mode
 from engine.migration.refused import Refused
-
-MOST_NAMED = 1000  # messages in one order
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +26,10 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One open part of a message. `behind`: how many messages of its channel wait for it at this destination."""
+    """One open part of a message."""
 
     course: Course
     work: OpenWork
-    behind: int
 
     @property
     def place(self) -> str:
@@ -41,6 +38,15 @@ class Item:
     @property
     def key(self) -> OpenKey:
         return self.work.key
+
+    @property
+    def behind(self) -> int:
+        """How many messages of its channel wait for it here: with one lane everything after it; with several what has
+        joined them, and is parked."""
+        course, work = self.course, self.work
+        if course.window == 1:
+            return course.channel.seq - work.seq if work.blocks else 0
+        return course.runner.behind(work.key) if course.runner is not None else 0
 
 
 def waits_for_a_person(course: Course, work: OpenWork) -> bool:
@@ -61,11 +67,18 @@ def chosen(books: Mapping[str, ChannelBook], wanted: Chosen) -> list[Item]:
     if not wanted.messages:
         names = [name for name in wanted.channels if name in books]
         return [item for name in names for item in _of(books[name], wanted, None)]
+    named: dict[str, set[int]] = {}
+    for name, seq in wanted.messages:
+        named.setdefault(name, set()).add(seq)
+    there: dict[tuple[str, int], list[Item]] = {}
+    for name in named.keys() & books.keys():
+        for item in _of(books[name], wanted, named[name]):
+            there.setdefault((name, item.work.seq), []).append(item)
     found: list[Item] = []
     missing: list[str] = []
     unclear: list[str] = []
     for name, seq in wanted.messages:
-        items = list(_of(books[name], wanted, seq)) if name in books else []
+        items = there.get((name, seq), [])
         if not items:
             missing.append(f"{name}/{seq}")
         mine = [item for item in items if waits_for_a_person(item.course, item.work)]
@@ -82,25 +95,18 @@ def chosen(books: Mapping[str, ChannelBook], wanted: Chosen) -> list[Item]:
     return found
 
 
-def _of(book: ChannelBook, wanted: Chosen, seq: int | None) -> Iterator[Item]:
+def _of(book: ChannelBook, wanted: Chosen, numbers: Collection[int] | None) -> Iterator[Item]:
     for course in book.courses:
         if wanted.destination is not None and course.name != wanted.destination:
             continue
         for work in sorted(course.open.values(), key=lambda work: work.key):
-            if seq is not None and work.seq != seq:
+            if numbers is not None and work.seq not in numbers:
                 continue
             if wanted.state is not None and work.state is not wanted.state:
                 continue
-            if wanted.state is None and seq is None and not waits_for_a_person(course, work):
+            if wanted.state is None and numbers is None and not waits_for_a_person(course, work):
                 continue
-            yield Item(course, work, _behind(course, work))
-
-
-def _behind(course: Course, work: OpenWork) -> int:
-    """How many wait for it: with one lane everything after it; with several what has joined them, and is parked."""
-    if course.window == 1:
-        return course.channel.seq - work.seq if work.blocks else 0
-    return course.runner.behind(work.key) if course.runner is not None else 0
+            yield Item(course, work)
 
 
 def standing_against_retry(item: Item) -> str | None:

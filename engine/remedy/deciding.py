@@ -217,12 +217,12 @@ def _left_by_a_rollback(item: Item) -> bool:
 def _going_on(items: Sequence[Item]) -> list[str]:
     """What becomes of channels that have stopped by themselves."""
     lines = []
-    for channel in dict.fromkeys(item.course.channel for item in items):
-        meant = [item.work for item in items]
-        left = [work for work in channel.stopping() if not any(work is each for each in meant)]
-        if channel.stopped and left:
+    meant = {id(item.work) for item in items}
+    for channel in dict.fromkeys(item.course.channel for item in items if item.course.channel.stopped):
+        left = [work for work in channel.stopping() if id(work) not in meant]
+        if left:
             lines.append(f"{channel.name}: stays stopped, {len(left)} more are dead where that stops it")
-        elif channel.stopped:
+        else:
             lines.append(f"{channel.name}: had stopped by itself, and goes on")
     return lines
 
@@ -230,7 +230,7 @@ def _going_on(items: Sequence[Item]) -> list[str]:
 def _as_it_is(item: Item) -> Item | None:
     """The same work now."""
     work = item.course.open.get(item.key)
-    return Item(item.course, work, item.behind) if work is not None else None
+    return Item(item.course, work) if work is not None else None
 
 
 def _counted(items: Sequence[Item]) -> Counter[tuple[str, str, str]]:

@@ -21,8 +21,8 @@ from engine.ledger.sqlite.loading import LedgerError
 from engine.ledger.sqlite.replays import AS_IS, AS_WAS, DONE, RUNNING, STOPPED, ReplayRow
 from engine.migration.refused import Refused
 from engine.remedy.choosing import waits_for_a_person
-from engine.remedy.planning import Found, look_up, plan, ranges, sort_out
-from engine.remedy.verb import Asked, Plan
+from engine.remedy.planning import Found, look_up, ranges, sort_out
+from engine.remedy.verb import Asked
 
 MOST = 1_000_000  # messages of one replay
 RETRY = 1.0  # seconds until what could not be written is tried again
@@ -37,6 +37,7 @@ class Replaying:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._moved: dict[Course, asyncio.Event] = {}
         self._rows: dict[int, ReplayRow] = {}
+        self._stopping: set[int] = set()
         self._last = 0
 
     async def start(self) -> None:
@@ -68,9 +69,6 @@ class Replaying:
         look_up(course, found, {seqs[id]: one for id, one in before.items()}, self._ledger.mappings)
         return found
 
-    def plan(self, book: ChannelBook, course: Course, found: Found) -> Plan:
-        return plan(book, course, found)
-
     # -- acting
 
     async def begin(self, book: ChannelBook, course: Course, found: Found, asked: Asked) -> ReplayRow:
@@ -92,11 +90,19 @@ class Replaying:
 
     async def end(self, id: int, asked: Asked) -> ReplayRow:
         """Begin no more of a replay. What is open of it stays so."""
-        row = self._rows.get(id)
-        if row is None:
-            raise Refused(f"There is no replay {id} that goes on.")
-        self._tasks.pop(id).cancel()
-        return await self._ended(row, STOPPED, asked)
+        gone = Refused(f"There is no replay {id} that goes on.")
+        if id not in self._rows or id in self._stopping:
+            raise gone
+        self._stopping.add(id)  # it is not cut off in the middle of a step: what that opens, a runner must get to know
+        for moved in self._moved.values():
+            moved.set()
+        try:
+            await asyncio.wait([self._tasks[id]])
+            if id not in self._rows:  # that was its last step
+                raise gone
+            return await self._ended(id, STOPPED, asked)
+        finally:
+            self._stopping.remove(id)
 
     def running(self) -> Mapping[int, ReplayRow]:
         return self._rows
@@ -114,20 +120,22 @@ class Replaying:
             return
         moved = self._moved.setdefault(course, asyncio.Event())
         numbers = [seq for first, last in row.numbers for seq in range(first, last + 1) if seq > row.upto]
-        while numbers:
+        at = from_id = 0
+        while id not in self._stopping:
             moved.clear()
-            room = self._room(course)
-            if room <= 0 or course.runner is None:
-                await moved.wait()
-                continue
-            some, numbers = numbers[:room], numbers[room:]
             try:
-                await self._open(id, book, course, some)
+                if at == len(numbers):
+                    await self._ended(id, DONE, None)
+                    return
+                room = self._room(course)
+                if room <= 0 or course.runner is None:
+                    await moved.wait()
+                    continue
+                some = numbers[at : at + room]
+                from_id = await self._open(id, book, course, some, from_id)
+                at += len(some)
             except LedgerError:  # the channel no longer sends there, or the ledger cannot be written
-                numbers = some + numbers
                 await asyncio.sleep(RETRY)
-        self._tasks.pop(id, None)
-        await self._ended(self._rows[id], DONE, None)
 
     @staticmethod
     def _room(course: Course) -> int:
@@ -135,11 +143,14 @@ class Replaying:
         again = [work for work in course.open.values() if work.delivery > 1]
         return most - sum(1 for work in again if course.window == 1 or not waits_for_a_person(course, work))
 
-    async def _open(self, id: int, book: ChannelBook, course: Course, numbers: Sequence[int]) -> None:
-        found = await self._ledger.read(lambda r: replays.deliveries(r.connection, book.id, numbers, course.id))
+    async def _open(self, id: int, book: ChannelBook, course: Course, numbers: Sequence[int], from_id: int) -> int:
+        """from_id: none of these messages has a lower id. What that is of those behind them."""
+        found = await self._ledger.read(
+            lambda r: replays.deliveries(r.connection, book.id, numbers, course.id, from_id)
+        )
         row = self._rows[id]
 
-        def act(ledger: Book) -> list[OpenKey]:
+        def act(ledger: Book) -> tuple[ReplayRow, list[OpenKey]]:
             keys = []
             kept = self._ledger.kept.get(book.id)
             for seq, last in found.items():
@@ -148,25 +159,27 @@ class Replaying:
                 delivery = max([2, last.delivery + 1, *(key[2] + 1 for key in course.open if key[0] == seq)])
                 bound = last.made_by if row.mapping == AS_WAS else None
                 keys.append(ledger.replay(course, last.message, seq, delivery, last.revision, f"replay {id}", bound))
-            ledger.put("put_replay", *replace(row, upto=numbers[-1], begun=row.begun + len(keys)).values(book.id))
-            return keys
+            moved = replace(row, upto=numbers[-1], begun=row.begun + len(keys))
+            ledger.put("move_replay", *moved.moved())
+            return moved, keys
 
-        keys = await self._ledger.transaction(act)
-        self._rows[id] = replace(row, upto=numbers[-1], begun=row.begun + len(keys))
+        self._rows[id], keys = await self._ledger.transaction(act)
         await course.runner.take_up(keys)
+        return max((last.message for last in found.values()), default=from_id)
 
-    async def _ended(self, row: ReplayRow, state: str, asked: Asked | None) -> ReplayRow:
-        ended = replace(self._rows.pop(row.id), state=state, ended=self._now())
-        book = self._ledger.channels[row.channel]
+    async def _ended(self, id: int, state: str, asked: Asked | None) -> ReplayRow:
+        row = self._rows[id]
+        ended = replace(row, state=state, ended=self._now())
 
         def act(ledger: Book) -> None:
-            ledger.put("put_replay", *ended.values(book.id))
+            ledger.put("move_replay", *ended.moved())
             if asked is not None:
-                subject = f"replay {row.id} of {row.channel}"
+                subject = f"replay {id} of {row.channel}"
                 said = f"{ended.begun} of {ended.total} begun"
                 ledger.audit(
                     Entry(self._now(), asked.who, asked.origin, "replay stopped", subject, asked.why, "", said)
                 )
 
         await self._ledger.transaction(act)
+        del self._rows[id], self._tasks[id]
         return ended

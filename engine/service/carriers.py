@@ -60,7 +60,7 @@ def versions_of(configuration: Configuration, library: Library) -> Versions:
     versions.use(
         Effective.of(channel, each, library, none)
         for channel in configuration.channels
-        for each in (channel.target.destinations if channel.target else ())
+        for each in channel.destinations
         if each.kind == "medplum"
     )
     return versions
@@ -68,7 +68,7 @@ def versions_of(configuration: Configuration, library: Library) -> Versions:
 
 def is_mapped(channel: Channel) -> bool:
     """Whether a channel's messages become FHIR resources."""
-    return channel.target is not None and any(each.kind == "medplum" for each in channel.target.destinations)
+    return any(each.kind == "medplum" for each in channel.destinations)
 
 
 def setup(configuration: Configuration, library: Library, incarnations: Sequence[str]) -> bytes:

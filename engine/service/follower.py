@@ -206,12 +206,10 @@ class Follower:
                     break
         return rows[:limit]
 
-    async def matching(self, selection: Selection) -> AsyncGenerator[list[Found], None]:
+    def matching(self, selection: Selection) -> AsyncGenerator[list[Found], None]:
         """All messages that are meant and stored by now, oldest first, some at a time; for verbs about many of them.
         Refused as for `find`."""
-        async with aclosing(self._pages(selection, None, newest_first=False)) as pages:
-            async for page in pages:
-                yield page
+        return self._pages(selection, None, newest_first=False)
 
     async def _pages(
         self, selection: Selection, before: int | None, *, newest_first: bool

@@ -37,6 +37,7 @@ from engine.ledger.keeping import (
 )  # fmt: skip
 from engine.ledger.sqlite import pruning, retention
 from engine.ledger.sqlite.ledger import SqliteLedger
+from engine.ledger.sqlite.loading import LedgerError
 from engine.ledger.sqlite.pruning import Limit, Part, Row, Statement
 from engine.observe.events import emit
 from engine.observe.ledger_events import Pruned
@@ -48,6 +49,7 @@ FIRST: Final = 60.0  # seconds from the start to the first look
 EVERY: Final = 3600.0  # seconds
 REST: Final = 9.0  # times as long as a slice took
 LEAST_REST: Final = 0.02  # seconds
+AGAIN: Final = (1.0, 5.0, 25.0)  # seconds until what found no room is tried again
 BUSY: Final = 64  # operations that wait for the writer: then it is let alone
 SPARE: Final = 16  # of the file, one part in so many stays free for what comes next
 PAGES: Final = 32  # given back in one transaction
@@ -263,13 +265,22 @@ class Keeping:
             done.pages += PAGES
 
     async def _paced(self, act: Callable[[Book], T], statements: Sequence[Statement]) -> T:
-        """One transaction, and a rest; none while others wait for theirs."""
-        while self._ledger.queued > BUSY or self._ledger.unwritable:  # noqa: ASYNC110 - nothing announces it
-            await asyncio.sleep(LEAST_REST)
-        began = time.monotonic()
-        result = await self._ledger.transaction(act, statements)
-        await asyncio.sleep(max(LEAST_REST, REST * (time.monotonic() - began)))
-        return result
+        """One transaction, and a rest; none while others wait for theirs. No message fails with it where the disk has
+        no room for it: then it is tried again a few times, and the last LedgerError ends the look."""
+        pauses = iter(AGAIN)
+        while True:
+            while self._ledger.queued > BUSY or self._ledger.unwritable:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(LEAST_REST)
+            began = time.monotonic()
+            try:
+                result = await self._ledger.transaction(act, statements, beside=True)
+            except LedgerError:
+                if (pause := next(pauses, None)) is None:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                await asyncio.sleep(max(LEAST_REST, REST * (time.monotonic() - began)))
+                return result
 
     # -- telling
 

@@ -170,9 +170,8 @@ class Moves:
         )  # fmt: skip
 
     async def _destinations(self, channel: Channel) -> dict[str, Any]:
-        destinations = channel.target.destinations if channel.target else ()
-        found = await asyncio.gather(*(self._reach(channel, destination) for destination in destinations))
-        return {destination.name: seen for destination, seen in zip(destinations, found, strict=True)}
+        found = await asyncio.gather(*(self._reach(channel, destination) for destination in channel.destinations))
+        return {destination.name: seen for destination, seen in zip(channel.destinations, found, strict=True)}
 
     def _in_window(self, channel: Channel) -> bool:
         return channel.window is None or inside(channel.window, channel.timezone, self.now())

@@ -13,6 +13,7 @@ from engine.migration.refused import Refused
 from engine.migration.selection import Selector, select
 from engine.remedy.choosing import Chosen, Item, chosen, waits_for_a_person, why_open
 from engine.remedy.deciding import Deciding
+from engine.remedy.planning import plan as plan_replay
 from engine.remedy.replaying import MOST
 from engine.remedy.verb import Asked, Plan
 from engine.service.moments import iso, now_us
@@ -86,7 +87,7 @@ class Remedies:
         book, course = self._course(channel, destination)
         meant = await self._found(channel, search) if search is not None else _numbers(numbers, book.seq)
         found = await self._replaying.look(book, course, meant, mapping)
-        plan = self._replaying.plan(book, course, found)
+        plan = plan_replay(book, course, found)
         if dry_run:
             return _answer(plan)
         asked = Asked(who, reason, origin, confirm)

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from engine.ledger.book import Book
 from engine.ledger.model import Message
 from engine.ledger.sqlite import remembered, search
 from engine.ledger.sqlite.ledger import SqliteLedger
@@ -134,10 +135,15 @@ class Remembering:
 
     async def _write(self, id: int, rows: list[tuple[Any, ...]], upto: int) -> None:
         """What they brought, and how far this has come, in one transaction."""
-        sql = (*((remembered.PUT, row) for row in rows), (remembered.PUT_UPTO, (id, upto)))
+
+        def act(book: Book) -> None:
+            for row in rows:
+                book.put("put_remembered", *row)
+            book.put("put_remembered_upto", id, upto)
+
         while True:
             try:
-                await self._ledger.transaction(lambda book: None, sql)
+                await self._ledger.transaction(act)
             except LedgerError as error:
                 emit(FollowerWaits(str(error)))
                 await asyncio.sleep(RETRY)

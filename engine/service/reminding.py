@@ -14,7 +14,7 @@ from engine.service.doors import Doors
 async def remind(configuration: Configuration, ledger: SqliteLedger, doors: Doors) -> None:
     """Tell each line back what it has sent, before its port is opened."""
     for channel in configuration.channels:
-        for destination in channel.target.destinations if channel.target else ():
+        for destination in channel.destinations:
             if destination.endpoint is not None and destination.endpoint.via is not None:
                 _tell(doors, destination.endpoint.via, await _sent(ledger, channel, destination))
         for tap in channel.taps:

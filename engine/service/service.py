@@ -413,19 +413,24 @@ class Service:
             await asyncio.sleep(TABLES_EVERY)
             try:
                 late |= await self.ways.refresh()
+                if late:
+                    late = await self._reroute()
             except Exception as error:  # looked at again at the next turn
                 emit(Fault.of(error))
-            if late:
-                late = False
-                for channel in self.configuration.channels:
-                    book = self.ledger.channels[channel.id]
-                    table = routing(channel, Phase(book.epoch.phase), self.ways.versions(channel))
-                    if table == book.epoch.routing:
-                        continue
-                    if book.barrier is not None:
-                        late = True
-                    else:
-                        await self._open_epoch(channel)
+
+    async def _reroute(self) -> bool:
+        """Open an epoch wherever the routing is another one by now. Whether a run has kept one of them closed."""
+        late = False
+        for channel in self.configuration.channels:
+            book = self.ledger.channels[channel.id]
+            table = routing(channel, Phase(book.epoch.phase), self.ways.versions(channel))
+            if table == book.epoch.routing:
+                continue
+            if book.barrier is not None:
+                late = True
+            else:
+                await self._open_epoch(channel)
+        return late
 
     def _overdue(self, turn: int) -> None:
         """A hold that has outlived its limit pages, and again."""

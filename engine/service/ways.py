@@ -43,7 +43,7 @@ from engine.mapping.library import Library
 from engine.mapping.packing import Packer, Sources
 from engine.mapping.problems import MappingError, Problems
 from engine.mapping.v2.channels import check
-from engine.mapping.v2.library import V2Library
+from engine.mapping.v2.library import TableNews, V2Library
 from engine.mapping.v2.memory import Memories
 from engine.mapping.versions import Versions
 from engine.mllp.back import Back
@@ -83,6 +83,11 @@ async def _kept_nowhere(versions: Iterable[str], made: Callable[[str], KeptMappi
 
 def _all(present: Mapping[str, Mapping[str, Effective]]) -> Iterable[Effective]:
     return (each for of_channel in present.values() for each in of_channel.values())
+
+
+def _tell(news: Iterable[TableNews]) -> None:
+    for each in news:
+        emit(TableRead(each.table) if each.kind == "read" else TableBroken(each.table, each.text))
 
 
 def _says_no(answer: bytes) -> bool:
@@ -148,16 +153,18 @@ class Ways:
 
     def prepare(self) -> None:
         """Raises MappingError."""
+        settings = self._configuration.service
         if any(map(is_mapped, self._configuration.channels)):
-            settings = self._configuration.service
             cache = settings.ledger.with_suffix(".mappings")  # beside the ledger, like the token: this user's alone
             self.library = Library.load(shipped_mappings(), settings.mappings, cache)
         else:
             self.library = Library({})
-        self.v2 = V2Library.load(shipped_mappings(), self._configuration.service.mappings)
+        if any(each.mapping for channel in self._configuration.channels for each in channel.destinations):
+            self.v2 = V2Library.load(shipped_mappings(), settings.mappings, settings.ledger.with_suffix(".tables"))
+            _tell(self.v2.news)
         if problems := check(self._configuration.channels, self.v2):
             raise MappingError(problems)
-        self._sources = Sources(shipped_mappings(), self._configuration.service.mappings)
+        self._sources = Sources(shipped_mappings(), settings.mappings)
         self._present = self._effective(self.v2)
         self.mappings.use(_all(self._present))
 
@@ -179,10 +186,7 @@ class Ways:
     def _effective(self, v2: V2Library) -> dict[str, dict[str, Effective]]:
         """Channel → destination → what makes the outputs there."""
         return {
-            channel.id: {
-                each.name: Effective.of(channel, each, self.library, v2)
-                for each in (channel.target.destinations if channel.target else ())
-            }
+            channel.id: {each.name: Effective.of(channel, each, self.library, v2) for each in channel.destinations}
             for channel in self._configuration.channels
         }
 
@@ -204,8 +208,7 @@ class Ways:
     async def refresh(self) -> bool:
         """Read the tables of v2 mappings anew where their files have changed. Whether a mapping is another one now."""
         fresh, news = await asyncio.to_thread(self.v2.refreshed)
-        for each in news:
-            emit(TableRead(each.table) if each.kind == "read" else TableBroken(each.table, each.text))
+        _tell(news)
         if changed := fresh is not self.v2:
             present = self._effective(fresh)
             await self._keep(present)
@@ -229,7 +232,7 @@ class Ways:
         if name == LEGACY:
             return self._legacy(channel, incarnations)
         target = channel.target
-        found = next((each for each in target.destinations if each.name == name), None) if target else None
+        found = next((each for each in channel.destinations if each.name == name), None)
         if found is None or target is None:
             return None
         endpoint = found.endpoint
@@ -275,11 +278,7 @@ class Ways:
     def meanings(self, channel: str, destination: str) -> Answers:
         """What the answers of a channel's destination mean."""
         found = next(each for each in self._configuration.channels if each.id == channel)
-        if destination == LEGACY:
-            endpoint = found.legacy.endpoint if found.legacy else None
-        else:
-            target = found.target.destinations if found.target else ()
-            endpoint = next((each.endpoint for each in target if each.name == destination), None)
+        endpoint = found.endpoint(destination)
         return endpoint.answers if endpoint else ACKNOWLEDGES
 
     def _later(self, destination: str) -> Later:

@@ -136,3 +136,13 @@ def test_the_examples_of_the_site_are_run_with_those_of_the_product(
     )
     examples.write_text("name: relabelled\n")
     assert interlock("test").status == 1
+
+
+def test_a_destination_without_a_mapping_shows_the_control_id_that_it_would_get(
+    interlock: Interlock, channel: Path
+) -> None:
+    channel.write_text(channel.read_text().replace("mllp: old", "mllp: old\n      emit: {control_id: ours, prefix: Q}"))
+    _, (_, part, made) = messages(interlock("map", RESULT, "--channel", "acme").out)
+    before, after = Path(RESULT).read_text().rstrip("\n").split("|", 10), made.split("|", 10)
+    assert (part, after[9][:1], len(after[9])) == (1, "Q", 20)
+    assert (before[:9], before[10]) == (after[:9], after[10])

@@ -87,6 +87,14 @@ def test_an_edit_takes_one_message_of_a_file(interlock: Interlock, service: Told
     assert "cannot be read" in interlock(*words).err
 
 
+def test_an_edit_takes_utf_16_as_it_is(interlock: Interlock, service: Told, tmp_path: Path) -> None:
+    file, raw = tmp_path / "m.hl7", ("\ufeff" + HL7.decode() + "NTE|1||\u0d0a\r").encode("utf-16-be")
+    assert b"\r\n" in raw
+    file.write_bytes(raw)
+    assert interlock("edit-and-retry", "acme/7", "--at", "emr", "--file", str(file), "--reason", "x").status == 0
+    assert service.remedies.orders[-1][1]["raw"] == raw
+
+
 def test_a_replay_by_the_mapping_as_it_was(interlock: Interlock, service: Told) -> None:
     interlock("replay", "acme", "5", "--to", "emr", "--mapping", "as-was", "--reason", "the EMR has lost it")
     assert service.remedies.orders[-1][1]["mapping"] == "as-was"

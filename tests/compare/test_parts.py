@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.compare import comparer
 from engine.compare.keys import Keys, body
 from engine.compare.pairs import pair
 from engine.compare.showing import Showing
@@ -145,6 +147,72 @@ async def test_a_restart_changes_nothing_wherever_it_comes(tmp_path: Path, befor
         await come(bench, seq, FOUR)
         assert await bench.found() == [MORE_OF_THEIRS]
         await bench.assert_counted()
+
+
+@pytest.mark.parametrize("asked", ["target", "legacy"])
+async def test_a_part_that_comes_while_the_others_are_compared_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """The comparer reads what it has not in memory: ours, then theirs."""
+    monkeypatch.setattr(comparer, "HELD_BYTES", 0)
+    async with running(tmp_path, shaped("1:n")) as bench:
+        seq = await store(bench, ONE, THREE)
+        await come(bench, seq, ONE, THREE)
+        read = getattr(bench.comparer._kept, asked)
+
+        async def slowly(*what: Any) -> Any:
+            found = await read(*what)
+            monkeypatch.setattr(bench.comparer._kept, asked, read)
+            await come(bench, seq, TWO)
+            return found
+
+        monkeypatch.setattr(bench.comparer._kept, asked, slowly)
+        assert await bench.found() == [MORE_OF_THEIRS]
+        assert (await bench.compared()).matched == 1
+        await bench.assert_counted()
+
+
+async def test_an_output_that_comes_just_as_it_is_missed_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, shaped("1:1")) as bench:
+        seq = await store(bench, ONE)
+        taken = bench.comparer._kept.taken
+
+        async def slowly(id: int) -> bool:
+            found = await taken(id)
+            await come(bench, seq, ONE)
+            return found
+
+        monkeypatch.setattr(bench.comparer._kept, "taken", slowly)
+        await bench.wait(61)
+        assert await bench.found() == []
+        assert (await bench.compared()).matched == 1
+        await bench.assert_counted()
+
+
+@pytest.mark.parametrize("came", [False, True])
+async def test_what_is_to_have_no_verdict_any_more_gets_none_though_it_is_being_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, came: bool
+) -> None:
+    """A rollback to where nothing is compared, while the ledger is asked for our output."""
+    monkeypatch.setattr(comparer, "HELD_BYTES", 0)
+    async with running(tmp_path, shaped("1:1")) as bench:
+        seq = await store(bench, ONE)
+        if came:
+            await come(bench, seq, FOUR)
+        target = bench.comparer._kept.target
+
+        async def slowly(*what: Any) -> Any:
+            found = await target(*what)
+            (case,) = bench.comparer._sides["emr"].pending.values()
+            bench.comparer._drop(bench.comparer._sides["emr"], case)
+            return found
+
+        monkeypatch.setattr(bench.comparer._kept, "target", slowly)
+        await bench.wait(61)
+        assert await bench.found() == []
+        assert (await bench.compared()).unexplained == 0
 
 
 async def test_a_restart_between_our_parts_waits_for_the_last_one(tmp_path: Path) -> None:

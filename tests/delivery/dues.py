@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar
 
 from engine.config.endpoint import Dead
 from engine.ledger.outcome import Outcome
@@ -12,21 +11,6 @@ from tests.delivery.texts import Text
 
 Place = tuple[str, str, int, int]
 """Channel, destination, sequence, delivery."""
-
-
-class Foul(AssertionError):
-    """A promise is broken. Kept in `called`, since the engine goes on after whatever an event raises."""
-
-    called: ClassVar[list[Foul]] = []
-
-    def __init__(self, said: str) -> None:
-        super().__init__(said)
-        self.called.append(self)
-
-
-def need(promise: bool, said: object) -> None:
-    if not promise:
-        raise Foul(str(said))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -27,11 +27,12 @@ from engine.ledger.sqlite.loading import LedgerError
 from engine.ledger.sqlite.writer import Commit
 from engine.migration.refused import Refused
 from engine.observe import events
-from tests.delivery.dues import Due, Foul, Kind, Stands, need
+from tests.delivery.dues import Due, Kind, Stands
 from tests.delivery.process import Process
 from tests.delivery.promises import Promises
 from tests.delivery.receivers import ANSWERS, OK, Receivers
 from tests.delivery.texts import KINDS, PLAIN, Text
+from tests.support.referee import Foul, need
 from tests.support.still import Faults, StillLoop
 
 CHANNELS = ("north", "south")
@@ -74,7 +75,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.promises = Promises({kind.name: kind for kind in self.kinds})
         self.receivers = Receivers(self.promises, self.loop.time)
         self._start()
-        self._turns(40)
+        self.loop.turns(40)
 
     def _start(self) -> None:
         self.process = Process(
@@ -94,21 +95,11 @@ class DeliveryMachine(RuleBasedStateMachine):
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
-    def _turns(self, count: int, act: Callable[[], Any] = lambda: None) -> None:
-        """Do something on the loop, and let it turn so often."""
-
-        async def turns() -> None:
-            act()
-            for _ in range(count):
-                await asyncio.sleep(0)
-
-        self._do(turns())
-
     # -- messages and answers
 
     @rule(channel=st.sampled_from(CHANNELS), texts=TEXTS, soon=SOON)
     def store(self, channel: str, texts: list[tuple[tuple[str, ...], str]], soon: int) -> None:
-        self._turns(soon, lambda: self._store(channel, texts))
+        self.loop.turns(soon, lambda: self._store(channel, texts))
 
     def _store(self, channel: str, texts: list[tuple[tuple[str, ...], str]]) -> None:
         for patients, kind in texts:
@@ -121,14 +112,14 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from((OK, OK, *ANSWERS)), soon=SOON)
     def answer(self, data: st.DataObject, how: str, soon: int) -> None:
         at = data.draw(st.integers(0, len(self.receivers.attempts) - 1))
-        self._turns(soon, lambda: self.receivers.answer(self.receivers.attempts[at], how))
+        self.loop.turns(soon, lambda: self.receivers.answer(self.receivers.attempts[at], how))
 
     @precondition(lambda self: self.process and self.receivers.attempts)
     @rule(hows=st.lists(st.sampled_from((OK, OK, OK, *ANSWERS)), min_size=2, max_size=8), soon=SOON)
     def answers(self, hows: list[str], soon: int) -> None:
         for how in hows:
             if self.receivers.attempts:
-                self._turns(soon, lambda how=how: self.receivers.answer(self.receivers.attempts[0], how))  # type: ignore[misc]
+                self.loop.turns(soon, lambda how=how: self.receivers.answer(self.receivers.attempts[0], how))  # type: ignore[misc]
 
     @precondition(lambda self: self.process and self.receivers.orphans)
     @rule(data=st.data())
@@ -142,7 +133,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(soon=SOON)
     def the_loop_turns(self, soon: int) -> None:
-        self._turns(soon)
+        self.loop.turns(soon)
 
     @rule(seconds=st.sampled_from((0.3, 2.0)), data=st.data(), verb=st.sampled_from((None, "retry", "discard", "edit")))
     def the_disk_is_full(self, seconds: float, data: st.DataObject, verb: str | None) -> None:
@@ -150,7 +141,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self._process.ledger.writer.full = True
         if verb is not None and self._open():
             due = self._some(data)
-            self._turns(
+            self.loop.turns(
                 5, lambda: self._verb(self._edit(due, self._edited(due)) if verb == "edit" else self._decide(verb, due))
             )
         self._do(asyncio.sleep(seconds))
@@ -166,14 +157,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.receivers.gone()
         self.promises.crashed(self.loop.time())
         self._start()
-        self._turns(soon)
+        self.loop.turns(soon)
 
     def _kill(self) -> None:
         self._process.kill()
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        self._do(_all(tasks))
+        self.loop.cancel()
         self._verbs_ended()
         self.verbs.clear()
         self.promises.releasing = 0
@@ -185,19 +173,19 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(data=st.data(), verb=st.sampled_from(("retry", "discard")), soon=SOON)
     def decide(self, data: st.DataObject, verb: str, soon: int) -> None:
         due = self._some(data)
-        self._turns(soon, lambda: self._verb(self._decide(verb, due)))
+        self.loop.turns(soon, lambda: self._verb(self._decide(verb, due)))
 
     @precondition(lambda self: self.process and self._wanting())
     @rule(verb=st.sampled_from(("retry", "retry", "discard")), soon=SOON)
     def decide_all(self, verb: str, soon: int) -> None:
-        self._turns(soon, lambda: self._verb(self._decide(verb)))
+        self.loop.turns(soon, lambda: self._verb(self._decide(verb)))
 
     @precondition(lambda self: self.process and self._open())
     @rule(data=st.data(), kind=st.sampled_from((PLAIN, *KINDS)), patients=st.one_of(st.none(), PATIENTS), soon=SOON)
     def edit(self, data: st.DataObject, kind: str, patients: tuple[str, ...] | None, soon: int) -> None:
         due = self._some(data)
         text = self._edited(due, kind=kind, **({} if patients is None else {"patients": patients}))
-        self._turns(soon, lambda: self._verb(self._edit(due, text)))
+        self.loop.turns(soon, lambda: self._verb(self._edit(due, text)))
 
     @precondition(lambda self: self.process and self._open())
     @rule(data=st.data(), what=st.sampled_from(("nothing", "control id", "no message")))
@@ -215,7 +203,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             await self._process.edit(items[0], raw)
             need(False, f"{due}: edited into {what}")
 
-        self._turns(10, lambda: self._verb(edit()))
+        self.loop.turns(10, lambda: self._verb(edit()))
 
     @precondition(lambda self: self.process and self._ended())
     @rule(
@@ -233,17 +221,17 @@ class DeliveryMachine(RuleBasedStateMachine):
                 raise Refused("Another replay of these is under way, or has not come to them yet.")
             self.promises.replays |= places
 
-        self._turns(soon, lambda: self._verb(self._process.replay(channel, to, numbers, asks)))
+        self.loop.turns(soon, lambda: self._verb(self._process.replay(channel, to, numbers, asks)))
 
     @rule(channel=st.sampled_from(CHANNELS), barrier=st.booleans(), soon=SOON)
     def withhold(self, channel: str, barrier: bool, soon: int) -> None:
         act = self._process.bar if barrier else self._process.hold
-        self._turns(soon, lambda: self._verb(act(channel)))
+        self.loop.turns(soon, lambda: self._verb(act(channel)))
 
     @precondition(lambda self: self.process and (self.promises.rows.holds or self.promises.rows.barriers))
     @rule(soon=SOON)
     def release(self, soon: int) -> None:
-        self._turns(soon, self._release)
+        self.loop.turns(soon, self._release)
 
     def _release(self) -> None:
         for channel in CHANNELS:
@@ -257,7 +245,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(channel=st.sampled_from(CHANNELS), to=st.sampled_from((STRICT, LANES)), data=st.data(), soon=SOON)
     def the_other_side_has_it(self, channel: str, to: str, data: st.DataObject, soon: int) -> None:
         last = data.draw(st.integers(0, self._process.book(channel).seq))
-        self._turns(soon, lambda: self._verb(self._process.supersede(channel, to, last)))
+        self.loop.turns(soon, lambda: self._verb(self._process.supersede(channel, to, last)))
 
     def _some(self, data: st.DataObject) -> Due:
         """Something that is not settled; half the time it wants a person, if anything does."""
@@ -335,8 +323,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.receivers.always = False
 
     def _calm(self) -> None:
-        self._turns(40, self._release)
-        self._turns(1, self.receivers.all_say_yes)
+        self.loop.turns(40, self._release)
+        self.loop.turns(1, self.receivers.all_say_yes)
         self._do(asyncio.sleep(A_WHILE))
         self.no_promise_is_broken()
         self.promises.quiet()
@@ -362,7 +350,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             self._calm()
             if not self._wanting():
                 break
-            self._turns(40, partial(lambda verb: self._verb(self._decide(verb)), verb))
+            self.loop.turns(40, partial(lambda verb: self._verb(self._decide(verb)), verb))
             self.no_promise_is_broken()
         need(not self._open(), f"open to the end: {[str(due) for due in self._open()]}")
         need(not self._process.replaying.running(), "a replay goes on")
@@ -383,7 +371,3 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.loop.close()
         self._stack.close()
         shutil.rmtree(self.folder)
-
-
-async def _all(tasks: set[asyncio.Task[Any]]) -> None:
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,9 +21,10 @@ from engine.remedy.deciding import Deciding
 from engine.remedy.planning import plan as plan_replay
 from engine.remedy.replaying import Replaying
 from engine.remedy.verb import Asked
-from tests.delivery.dues import Kind, need
+from tests.delivery.dues import Kind
 from tests.delivery.receivers import Receivers, Way
 from tests.delivery.texts import Text
+from tests.support.referee import need
 from tests.support.still import StillLedger
 
 ANN = Asked("ann", "because", "a test", None)

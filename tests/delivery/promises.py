@@ -17,8 +17,9 @@ from typing import Any
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
 from tests.delivery.books import Rows
-from tests.delivery.dues import Due, Kind, Place, Stands, need
+from tests.delivery.dues import Due, Kind, Place, Stands
 from tests.delivery.texts import Text, read
+from tests.support.referee import need
 
 SETTLED = State.DELIVERED
 ENDS_ALL = (State.DISCARDED, State.SUPERSEDED, State.REFUSED)

@@ -17,9 +17,10 @@ from engine.delivery.breaker import Breaker
 from engine.delivery.decision import Manner
 from engine.delivery.work import Work
 from engine.ledger.outcome import Outcome, Result
-from tests.delivery.dues import Kind, Place, need
+from tests.delivery.dues import Kind, Place
 from tests.delivery.promises import Promises
 from tests.delivery.texts import FILTERED, LATE, UNMAPPABLE, read
+from tests.support.referee import need
 
 OK, LATER, NO, REFUSED = "ok", "later", "no", "refused"
 UNREACHABLE, LOST, FAULT = "unreachable", "lost", "fault"
@@ -141,7 +142,6 @@ class Way:
 
     def __init__(self, receivers: Receivers, channel: str, kind: Kind, breaker: Breaker) -> None:
         self.kind, self.breaker = kind, breaker
-        self.window = kind.window
         self.manner = Manner(dead=kind.dead, parks_unknown=kind.parks_unknown, settle_time=kind.settle or 0.0)
         self._receivers, self._channel = receivers, channel
         self._late: dict[Place, asyncio.Future[None]] = {}

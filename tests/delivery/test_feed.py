@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+import pytest
+
+from engine.delivery import feed
 from engine.delivery.breaker import Breaker, Position
 from engine.delivery.decision import Manner
 from engine.delivery.feed import NOT_ITS_TURN, FeedLink
@@ -13,6 +16,7 @@ from engine.ledger.course import ChannelBook, Course, Span
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.routing import LEGACY, Epoch, Mode, Route, Routing
+from tests.support.house import until
 
 TAKEN = Outcome(Result.DELIVERED, "", b"yes")
 AWAY = Outcome(Result.NOT_TAKEN, "refused", trouble=True)
@@ -68,11 +72,15 @@ class Site:
         self.carrier = Carrier()
         self.asked: list[int] = []
         self.known: Outcome | None = None
+        self.broken = False  # the ledger cannot answer, once
         self.told: list[tuple[str, int, Outcome]] = []
         self.link = FeedLink(self.carrier, self.books.values, self._answered, asyncio.get_running_loop().time)
 
     async def _answered(self, message: Message) -> Outcome | None:
         self.asked.append(message.received)
+        if self.broken:
+            self.broken = False
+            raise OSError("the disk")
         return self.known
 
     def stored(self, frame: int, *names: str, expect: bool = True, relayed: bool = False) -> list[Work]:
@@ -142,6 +150,17 @@ async def test_a_held_channel_is_not_waited_for_and_is_told_when_it_comes() -> N
     site.link.send(west)
     assert site.told == [("east", 1, TAKEN), ("west", 1, TAKEN)]
     assert site.carrier.sent == [1]
+    await site.link.close()
+
+
+async def test_a_ledger_that_cannot_say_what_became_of_a_frame_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "ASK_AGAIN", 0.0)
+    site = Site("east")
+    site.broken = True
+    (east,) = site.stored(1, "east", expect=False)
+    site.link.send(east)
+    await until(lambda: site.carrier.sent == [1])
+    assert site.asked == [1, 1]
     await site.link.close()
 
 

@@ -48,11 +48,11 @@ class Life:
     def other_answers(self) -> None:
         for attempt in list(self.machine.receivers.attempts):
             if attempt.place[1] != self.to:
-                self.machine._turns(40, lambda attempt=attempt: self.machine.receivers.answer(attempt, OK))  # type: ignore[misc]
+                self.machine.loop.turns(40, lambda attempt=attempt: self.machine.receivers.answer(attempt, OK))  # type: ignore[misc]
 
     def answer(self, how: str, turns: int = 40) -> None:
         mine = [each for each in self.machine.receivers.attempts if each.place[1] == self.to]
-        self.machine._turns(turns, lambda: self.machine.receivers.answer(mine[0], how))
+        self.machine.loop.turns(turns, lambda: self.machine.receivers.answer(mine[0], how))
 
     def due(self, seq: int) -> Due:
         found = self.machine.promises.open_at("north", self.to, seq)
@@ -60,28 +60,28 @@ class Life:
         return found
 
     def retry(self, seq: int, turns: int = 40) -> None:
-        self.machine._turns(turns, lambda: self.machine._verb(self.machine._decide("retry", self.due(seq))))
+        self.machine.loop.turns(turns, lambda: self.machine._verb(self.machine._decide("retry", self.due(seq))))
 
     def discard(self, seq: int, turns: int = 40) -> None:
-        self.machine._turns(turns, lambda: self.machine._verb(self.machine._decide("discard", self.due(seq))))
+        self.machine.loop.turns(turns, lambda: self.machine._verb(self.machine._decide("discard", self.due(seq))))
 
     def edit(self, seq: int, turns: int = 40, **changed: Any) -> None:
         self.machine.edits += 1
         text = self.due(seq).texts[self.due(seq).revision].edited(f"edit {self.machine.edits}", **changed)
-        self.machine._turns(turns, lambda: self.machine._verb(self.machine._edit(self.due(seq), text)))
+        self.machine.loop.turns(turns, lambda: self.machine._verb(self.machine._edit(self.due(seq), text)))
 
     def replay(self, seq: int, turns: int = 40) -> None:
         asks: Callable[[list[int]], None] = lambda found: self.machine.promises.replays.update(  # noqa: E731
             ("north", self.to, each) for each in found
         )
         process = self.machine._process
-        self.machine._turns(turns, lambda: self.machine._verb(process.replay("north", self.to, [seq], asks)))
+        self.machine.loop.turns(turns, lambda: self.machine._verb(process.replay("north", self.to, [seq], asks)))
 
     @contextmanager
     def one_transaction(self) -> Iterator[None]:
         """Whatever is asked of the ledger meanwhile is written together, in its order."""
         self.machine._process.ledger.writer.full = True
-        self.machine._turns(5)
+        self.machine.loop.turns(5)
         yield
         self.machine._process.ledger.writer.full = False
         self.machine.time_passes(0.3)
@@ -235,6 +235,24 @@ def test_an_edited_message_stands_in_the_lanes_of_both_its_patients() -> None:
         it.answer(NO)
         it.store("B")
         it.edit(1, patients=("B",))
+
+
+def test_an_edited_message_stands_in_the_lanes_of_all_that_was_made_of_it() -> None:
+    with life(LANES) as it:
+        it.store(kind=UNMAPPABLE)
+        it.edit(1, kind=UNMAPPABLE, patients=("B",))
+        it.store("B")
+        it.edit(1, kind=PLAIN, patients=("A",))
+
+
+def test_a_replay_that_goes_on_while_the_start_still_reads_is_taken_up() -> None:
+    with life(LANES, reading=12) as it:
+        it.store()
+        it.answer(OK)
+        it.store()
+        it.replay(1, 6)
+        it.machine.the_process_is_killed([], 0)
+        it.machine.a_calm_hour()
 
 
 def test_what_may_have_been_taken_stays_in_doubt_where_the_endpoint_was_not_asked() -> None:

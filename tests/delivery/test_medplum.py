@@ -46,14 +46,18 @@ async def test_a_delivery_that_is_broken_off_from_within_is_unknown_and_not_forg
 
 
 async def test_what_is_broken_off_by_the_end_of_the_service_stays_claimed() -> None:
+    begun = asyncio.Event()
+
     class Slow(Broken):
         async def deliver(self, *_: Any, **__: Any) -> Outcome:
+            begun.set()
             await asyncio.sleep(60)
             raise AssertionError
 
     project = project_of(Slow())
     heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     project.submit(ATTEMPT, heard.set_result)
-    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await begun.wait()
     await project.close()
     assert not heard.done()

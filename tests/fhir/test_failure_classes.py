@@ -19,6 +19,7 @@ from engine.fhir.deliverer import Deliverer
 from engine.fhir.failure import Trouble
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
+from tests.delivery.test_decision_classes import becomes
 from tests.fhir.outputs import oru
 from tests.support.ports import free_port
 
@@ -162,13 +163,6 @@ async def test_a_server_that_goes_on_saying_later_is_left_alone_and_one_that_con
             breaker.heard(await delivered(base))
     breaker.stop()
     assert breaker.open is opens
-
-
-def becomes(ended: Outcome) -> State:
-    """What the delivery loop makes of a first attempt."""
-    if ended.result is Result.DELIVERED:
-        return State.DELIVERED
-    return decide(ended, 1, Manner(), relayed=False, unknown=False, jitter=0.5).state
 
 
 async def delivered(base: str) -> Outcome:

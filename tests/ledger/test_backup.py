@@ -193,7 +193,7 @@ async def test_what_an_old_message_left_outside_is_looked_for_under_its_old_name
         assert again.incarnation == lost.incarnation
         assert again.incarnations.of(20) == ledger.incarnation
         assert again.incarnations.of(21) == lost.incarnation
-        assert again.incarnations.earlier(ledger.incarnation, lost.incarnation)
+        assert again.incarnations.names == (ledger.incarnation, lost.incarnation)
         message = Message(again.channels["north"], b"x", NOW)
         again.store(message)
         await again.transaction(lambda book: None)

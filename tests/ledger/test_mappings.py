@@ -146,6 +146,20 @@ class TestDropped:
         assert await ledger.read(lambda reader: reader.rebuilt()) == []
         await ledger.close()
 
+    async def test_what_is_wanted_again_while_it_goes_is_kept(self, ledger: SqliteLedger, tmp_path: Path):
+        """A configuration that is put back in that moment: an epoch is about to name what the drop removes."""
+        await ledger.close()
+        ledger = SqliteLedger(tmp_path / "ledger.db", lambda: NOW)
+        ledger.start(lambda commit: None)
+        dropped = asyncio.ensure_future(ledger.drop_mappings())
+        await asyncio.sleep(0)
+        await ledger.keep_mappings(["v1"], BY_VERSION.__getitem__)
+        assert await dropped == 2
+        assert ledger.mappings == {"v1"}
+        assert mappings.read_from(ledger.path, "v1") == BY_VERSION["v1"]
+        assert await ledger.drop_mappings() == 0
+        await ledger.close()
+
     @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc")), min_size=1, max_size=6), st.integers(0, 20))
     def test_whatever_may_still_be_made_again_is_needed(self, epochs: list[tuple[int, str]], mark: int):
         """The design: outputs are made again from the raw message and the mapping that made them. A message is made by

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ledger.repeats import KEPT_WHOLE, Repeats, essence
+from engine.ledger.repeats import KEPT_WHOLE, MOST_SOCKETS, Repeats, essence
 
 WINDOW = 100
 ESSENCE = essence(("MSH-7",))
@@ -121,6 +121,55 @@ def test_a_vendor_that_connects_for_each_message_does_not_fill_the_memory(it: Ch
         it.comes(f"C{n}", n, n, raw(str(n)))
         it.repeats.acknowledged(n + 1, n)
     assert len(it.repeats) <= 2 * 256 + WINDOW
+
+
+def test_nor_one_that_connects_now_and_then(it: Channel):
+    for n in range(200):
+        it.comes(f"C{n}", n, n * WINDOW // 10, raw(str(n)))
+        it.repeats.acknowledged(n + 1, n)
+    assert len(it.repeats) <= 2 * 10 + 2
+
+
+def test_a_connection_on_which_only_repeats_have_come_is_remembered_for_the_window(it: Channel):
+    it.comes("A", 1, 1010, raw())
+    it.comes("B", 2, 1010, raw("b"))
+    assert it.comes("B", 3, 1010, raw("b")) == 2
+    it.repeats.acknowledged(2, 3)
+    for n in range(2 * MOST_SOCKETS):
+        it.comes(f"C{n}", 10 + n, 1020, raw(str(n)))
+    assert it.comes("A", 3, 1030, raw()) is None, "a later one was acknowledged there"
+
+
+def test_nor_does_a_connection_on_which_nothing_is_acknowledged(it: Channel):
+    for n in range(5000):
+        it.comes(f"C{n}", 1, n, raw(str(n)))
+    assert len(it.repeats) <= WINDOW + 1
+    assert it.comes("C4999", 2, 5000, raw("4999")) == 5000
+
+
+def test_nor_one_whose_clock_is_put_back(it: Channel):
+    """What is younger than the clock says is kept until the clock has caught up, and is no first meanwhile."""
+    it.comes("A", 1, 5000, raw())
+    for n in range(200):
+        it.comes(f"C{n}", 1, 1000 + n, raw(str(n)))
+    assert it.comes("A", 2, 1200, raw()) is None
+    for n in range(5000):
+        it.comes(f"D{n}", 1, 5000 + n, raw(str(n)))
+    assert len(it.repeats) <= WINDOW + 2
+
+
+def test_thousands_of_connections_in_the_window_are_not_looked_through_for_each_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Each look is at all of them, and makes a digest of what the new ones have brought."""
+    looks: list[int] = []
+    sweep = Repeats._sweep
+    monkeypatch.setattr(Repeats, "_sweep", lambda self, now: (looks.append(now), sweep(self, now)))
+    it = Channel()
+    for n in range(4 * MOST_SOCKETS):
+        it.comes(f"C{n}", n, 0, raw(str(n)))
+    assert len(looks) == 3
+    assert it.comes("C0", 1, 0, raw("0")) == 1
 
 
 @pytest.mark.parametrize(

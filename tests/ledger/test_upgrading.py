@@ -11,7 +11,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -151,9 +150,7 @@ async def test_an_upgrade_does_not_write_the_messages_again(tmp_path: Path) -> N
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
     shutil.copy(tmp_path / "ledger.db", tmp_path / "before.db")
-    began = time.monotonic()
     await SqliteLedger(tmp_path / "ledger.db", lambda: 1).close()
-    assert time.monotonic() - began < 5
     before, after = ((tmp_path / name).read_bytes() for name in ("before.db", "ledger.db"))
     pages = range(0, len(before), 8192)
     changed = sum(before[at : at + 8192] != after[at : at + 8192] for at in pages)

@@ -198,21 +198,11 @@ class InterlockMachine(RuleBasedStateMachine):
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
-    def _turns(self, count: int, act: Callable[[], None] = lambda: None) -> None:
-        """Do something on the loop, and let it turn so often."""
-
-        async def turns() -> None:
-            act()
-            for _ in range(count):
-                await asyncio.sleep(0)
-
-        self._do(turns())
-
     # -- what may happen
 
     @rule(id=st.sampled_from(CHANNELS), patients=st.lists(st.sampled_from("ABC"), min_size=1, max_size=4), soon=SOON)
     def store(self, id: str, patients: list[str], soon: int) -> None:
-        self._turns(soon, lambda: self._frames(id, patients))
+        self.loop.turns(soon, lambda: self._frames(id, patients))
 
     def _frames(self, id: str, patients: list[str]) -> None:
         assert self.service is not None
@@ -227,7 +217,7 @@ class InterlockMachine(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from((OK, OK, *ANSWERS)), soon=SOON)
     def answer(self, data: st.DataObject, how: str, soon: int) -> None:
         at = data.draw(st.integers(0, len(self.outside.attempts) - 1))
-        self._turns(soon, lambda: self.outside.answer(self.outside.attempts[at], how))
+        self.loop.turns(soon, lambda: self.outside.answer(self.outside.attempts[at], how))
 
     @rule(
         patients=st.lists(st.sampled_from("ABC"), min_size=1, max_size=4),
@@ -236,16 +226,16 @@ class InterlockMachine(RuleBasedStateMachine):
     def traffic(self, patients: list[str], answers: list[str]) -> None:
         """Messages on both channels; some of what they lead to has an outcome."""
         for id in CHANNELS:
-            self._turns(10, partial(self._frames, id, patients))
+            self.loop.turns(10, partial(self._frames, id, patients))
         for how in answers:
             if self.outside.attempts:
-                self._turns(10, lambda how=how: self.outside.answer(self.outside.attempts[-1], how))  # type: ignore[misc]
+                self.loop.turns(10, lambda how=how: self.outside.answer(self.outside.attempts[-1], how))  # type: ignore[misc]
 
     @precondition(lambda self: self.service and self.outside.attempts)
     @rule(rounds=st.integers(1, 6))
     def all_answer(self, rounds: int) -> None:
         for _ in range(rounds):
-            self._turns(12, self._all_answer)
+            self.loop.turns(12, self._all_answer)
 
     def _all_answer(self) -> None:
         for attempt in list(self.outside.attempts):
@@ -257,7 +247,7 @@ class InterlockMachine(RuleBasedStateMachine):
         """Late or soon, in any order; a tap that answers with nothing is asked again."""
         waiting = self._outputs()
         output, lost = waiting[data.draw(st.integers(0, len(waiting) - 1))], data.draw(st.integers(0, 5)) == 0
-        self._turns(soon, lambda: self._emit(output, how, lost=lost))
+        self.loop.turns(soon, lambda: self._emit(output, how, lost=lost))
 
     def _outputs(self) -> list[Any]:
         return [output for output in self.outside.outputs if output.line is None]
@@ -284,7 +274,7 @@ class InterlockMachine(RuleBasedStateMachine):
 
     @rule(soon=SOON)
     def the_loop_turns(self, soon: int) -> None:
-        self._turns(soon)
+        self.loop.turns(soon)
 
     @rule(seconds=st.sampled_from((0.3, 2.0)))
     def the_disk_is_full(self, seconds: float) -> None:
@@ -361,7 +351,7 @@ class InterlockMachine(RuleBasedStateMachine):
             lambda: self._settle(1.0, late=late),
         )  # fmt: skip
         self.outside.always = True
-        self._turns(1, self._all_answer)
+        self.loop.turns(1, self._all_answer)
         for step in steps:
             step()
         self.outside.always = False
@@ -385,7 +375,7 @@ class InterlockMachine(RuleBasedStateMachine):
             verb, Selector(ids=ids), options=options, reason=f"order {self.orders}", who="ops", origin="test",
             dry_run=dry_run,
         )  # fmt: skip
-        self._turns(soon, lambda: self.verbs.append(self.loop.create_task(work)))
+        self.loop.turns(soon, lambda: self.verbs.append(self.loop.create_task(work)))
 
     # -- ends and beginnings
 
@@ -412,10 +402,7 @@ class InterlockMachine(RuleBasedStateMachine):
         self.service = None
 
     def _cancel(self) -> None:
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        self._do(_all(tasks))
+        self.loop.cancel()
         self._verbs_ended()
         self.verbs.clear()
 
@@ -457,7 +444,7 @@ class InterlockMachine(RuleBasedStateMachine):
         """Nobody holds, everybody answers: what is due is done, or waits for a person; and it can all be done again."""
         self.outside.always = True
         self.taken = False
-        self._turns(1, self._all_answer)
+        self.loop.turns(1, self._all_answer)
         self._settle()
         for verb in ("abort", "release"):
             self._verb(verb)
@@ -488,7 +475,7 @@ class InterlockMachine(RuleBasedStateMachine):
         for _ in range(2):
             self._do(asyncio.sleep(seconds))
             for output in [] if late else self._outputs():
-                self._turns(5, partial(self._emit, output, OK))
+                self.loop.turns(5, partial(self._emit, output, OK))
         self.no_rule_is_broken()
 
     def _verb(self, verb: str) -> None:
@@ -565,7 +552,3 @@ class InterlockMachine(RuleBasedStateMachine):
         self.loop.close()
         self._stack.close()
         shutil.rmtree(self.folder)
-
-
-async def _all(tasks: set[asyncio.Task[Any]]) -> None:
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +11,6 @@ from engine.migration.conductor import Conductor
 from engine.migration.deadlines import Deadlines
 from engine.observe.events import Event
 from engine.observe.migration_events import HoldOverdue
-from engine.service.moves import Moves
 from tests.migration.life import ended, life
 from tests.migration.machine import CHANNELS, NOBODY, RESULTS, InterlockMachine
 
@@ -72,20 +69,6 @@ def test_a_new_end_is_a_new_deadline_and_others_are_not_touched():
 # -- in the service
 
 
-class Wall:
-    """The wall clock of a service, which can be set. `ahead`: seconds that it is ahead of where it was."""
-
-    ahead = 0.0
-
-
-@pytest.fixture
-def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
-    clock, now = Wall(), Moves.now
-    monkeypatch.setattr(Moves, "now", lambda moves: now(moves) + int(clock.ahead * 1e6))
-    monkeypatch.setattr("engine.service.service.now_us", lambda: now(mock.Mock()) + int(clock.ahead * 1e6))
-    return clock
-
-
 def conductor_of(machine: InterlockMachine) -> Conductor:
     assert machine.service is not None
     return machine.service.conductor
@@ -97,11 +80,11 @@ def run_of(machine: InterlockMachine) -> RunRow:
 
 
 @STEPS
-def test_a_drain_is_lifted_when_its_time_is_over_whatever_the_clock_is_set_to(wall: Wall, step: float):
+def test_a_drain_is_lifted_when_its_time_is_over_whatever_the_clock_is_set_to(step: float):
     with life() as machine:
         machine._order("drain", 40, for_s=900.0)
         machine.time_passes(60.0)
-        wall.ahead = step
+        machine.ahead = step
         machine.time_passes(830.0)
         assert run_of(machine).state == "running"
         machine.time_passes(15.0)
@@ -110,7 +93,7 @@ def test_a_drain_is_lifted_when_its_time_is_over_whatever_the_clock_is_set_to(wa
 
 @STEPS
 @pytest.mark.parametrize("verb", ["drain", "cutover", "rollback"])
-def test_what_waits_behind_a_barrier_waits_until_its_time_is_over(wall: Wall, step: float, verb: str):
+def test_what_waits_behind_a_barrier_waits_until_its_time_is_over(step: float, verb: str):
     with life("live" if verb == "rollback" else "parallel") as machine:
         conductor = conductor_of(machine)
         before = len(conductor.runs._live)
@@ -119,7 +102,7 @@ def test_what_waits_behind_a_barrier_waits_until_its_time_is_over(wall: Wall, st
         machine.time_passes(1.0)
         row = [*conductor.runs._live.values()][before].row
         assert (row.state, row.verb) == ("running", verb)
-        wall.ahead = step
+        machine.ahead = step
         machine.time_passes(290.0)
         waits = conductor.runs.row(row.id)
         assert (waits.state, waits.said.partition(": ")[0]) == ("running", f"{row.step} 291 s of 300 s")
@@ -129,34 +112,32 @@ def test_what_waits_behind_a_barrier_waits_until_its_time_is_over(wall: Wall, st
 
 @STEPS
 @pytest.mark.parametrize(("verb", "phase"), [("takeover", "outside"), ("give-back", "legacy")])
-def test_a_port_that_nobody_comes_back_to_is_given_back_when_the_time_is_over(
-    wall: Wall, step: float, verb: str, phase: str
-):
+def test_a_port_that_nobody_comes_back_to_is_given_back_when_the_time_is_over(step: float, verb: str, phase: str):
     with life(phase) as machine:
         machine.taken = verb == "takeover"  # the old listener does not stop; or does not come
         machine._order(verb, 40, timeout_s=60.0, peers=NOBODY if verb == "takeover" else [])
         machine.time_passes(1.0)
-        wall.ahead = step
+        machine.ahead = step
         machine.time_passes(3.0)
         assert run_of(machine).state == "running", run_of(machine).said
         machine.time_passes(70.0)
         assert run_of(machine).state != "running", run_of(machine).said
 
 
-def test_a_run_whose_time_was_over_while_nothing_ran_ends_at_the_start(wall: Wall):
+def test_a_run_whose_time_was_over_while_nothing_ran_ends_at_the_start():
     with life() as machine:
         machine._order("drain", 40, for_s=900.0)
-        wall.ahead = HOUR
+        machine.ahead = HOUR
         ended(machine, killed=True)
         machine.time_passes(0.5)
         assert run_of(machine).state == "done"
 
 
-def test_a_clock_that_was_set_back_between_two_starts_prolongs_a_run_by_its_own_length_at_most(wall: Wall):
+def test_a_clock_that_was_set_back_between_two_starts_prolongs_a_run_by_its_own_length_at_most():
     with life() as machine:
         machine._order("drain", 40, for_s=900.0)
         machine.time_passes(600.0)
-        wall.ahead = -DAY
+        machine.ahead = -DAY
         ended(machine, killed=True)
         machine.time_passes(890.0)
         assert run_of(machine).state == "running"
@@ -165,9 +146,7 @@ def test_a_clock_that_was_set_back_between_two_starts_prolongs_a_run_by_its_own_
 
 
 @STEPS
-def test_a_hold_pages_when_its_time_is_over_whatever_the_clock_is_set_to(
-    wall: Wall, step: float, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_hold_pages_when_its_time_is_over_whatever_the_clock_is_set_to(step: float, monkeypatch: pytest.MonkeyPatch):
     pages: list[HoldOverdue] = []
 
     def heard(event: Event) -> None:
@@ -177,7 +156,7 @@ def test_a_hold_pages_when_its_time_is_over_whatever_the_clock_is_set_to(
     monkeypatch.setattr("engine.service.service.emit", heard)
     with life() as machine:
         machine._order("hold", 40, for_s=900.0)
-        wall.ahead = step
+        machine.ahead = step
         machine.time_passes(890.0)
         assert pages == []
         machine.time_passes(130.0)

@@ -19,7 +19,7 @@ from tests.support.referee import LEGACY
 
 def answer(machine: InterlockMachine, channel: str, to: str, seq: int, how: str) -> None:
     attempt = next(each for each in machine.outside.attempts if (each.channel, each.to, each.seq) == (channel, to, seq))
-    machine._turns(20, lambda: machine.outside.answer(attempt, how))
+    machine.loop.turns(20, lambda: machine.outside.answer(attempt, how))
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def test_a_hold_stops_a_run_at_whatever_turn_it_comes(verb: str, turns: int, aft
         machine._order(verb, turns, timeout_s=60.0)
         with one_transaction(machine):
             machine._order("hold", after)
-            machine._turns(5)
+            machine.loop.turns(5)
         machine.no_rule_is_broken()
         assert set(machine.referee.rows.holds) == set(CHANNELS)
         assert not machine.referee.rows.barriers
@@ -100,12 +100,12 @@ def test_what_a_person_decides_does_not_stop_the_path_to_the_old_engine_after_a_
         answer(machine, ORDERS, "lis", 1, LOST)
         machine._order("rollback", 0, timeout_s=60.0)
         while machine._phase() == "live":
-            machine._turns(1)
+            machine.loop.turns(1)
         for _ in range(turns):
-            machine._turns(1)
+            machine.loop.turns(1)
         ended(machine, killed=True)
         machine.outside.always = True
-        machine._turns(1, machine._all_answer)
+        machine.loop.turns(1, machine._all_answer)
         machine.store(ORDERS, ["B"], 40)
         machine.time_passes(40.0)
         assert 2 in machine.outside.has[ORDERS, LEGACY]
@@ -128,7 +128,7 @@ def test_open_work_of_an_old_epoch_is_claimed_anew_where_its_destination_is_off(
         machine.time_passes(2.0)
         machine._order("parallel", 20)
         machine.outside.always = True
-        machine._turns(1, machine._all_answer)
+        machine.loop.turns(1, machine._all_answer)
         machine.time_passes(70.0)
         machine.no_rule_is_broken()
         assert machine.service is not None
@@ -147,6 +147,8 @@ def test_an_abort_ends_the_run_that_goes_on_and_does_not_stumble_over_one_that_n
         machine._order("abort", 20)
         machine.no_rule_is_broken()
         machine.time_passes(3.0)
+        drains = [run.state for run in machine.referee.rows.runs.values() if run.verb == "drain"]
+        assert drains == ["aborted"]
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
@@ -165,7 +167,7 @@ def test_what_a_rollback_leaves_to_a_person_stops_no_shadow_output_after_a_crash
             assert machine.referee.rows.open[ORDERS, "lis", seq] == (State.PARKED, False)
         ended(machine, killed=False)
         machine.outside.always = True
-        machine._turns(1, machine._all_answer)
+        machine.loop.turns(1, machine._all_answer)
         machine.store(ORDERS, ["B"], 40)
         machine.time_passes(10.0)
         assert machine.referee.rows.waiting(ORDERS, "lis", rounds + 1) == set()

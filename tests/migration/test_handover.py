@@ -31,7 +31,7 @@ def agree(machine: InterlockMachine) -> str:
 
 def everything_is_passed_on(machine: InterlockMachine) -> None:
     machine.outside.always = True
-    machine._turns(1, machine._all_answer)
+    machine.loop.turns(1, machine._all_answer)
     machine.time_passes(70.0)
     for channel, seq in machine.outside.numbers.values():
         assert seq in machine.outside.has[channel, LEGACY]
@@ -149,6 +149,6 @@ def test_what_the_old_engine_still_sends_is_forwarded_after_a_give_back() -> Non
         machine.time_passes(10.0)
         assert agree(machine) == "outside"
         (output,) = [each for each in machine._outputs() if each.channel == RESULTS]
-        machine._turns(20, lambda: machine._emit(output, "ok"))
+        machine.loop.turns(20, lambda: machine._emit(output, "ok"))
         assert machine.referee.taken["clinic", RESULTS, 1] == {"the old engine"}
         assert not machine.outside.parked

@@ -20,6 +20,7 @@ from tests.support.house import (
     assert_balances,
     channel,
     configuration,
+    exchanged,
     fed,
     feed,
     port_of,
@@ -191,6 +192,7 @@ async def test_what_was_taken_without_an_answer_that_nobody_wanted_counts_as_ack
         for count, control_id in enumerate(("A", "B", "A"), 1):
             peer.send(quiet(control_id))
             await settled(service, "acme", "legacy", count)
+            await written(service)
         await settled(service, "acme", "medplum", 3)
         await peer.close()
         assert await states(service, "acme", "medplum") == {"delivered": 3}

@@ -9,11 +9,11 @@ from engine.simulate.messages import Messages
 from engine.simulate.old_engine import OldEngine
 from tests.support.house import (
     MEDPLUM,
-    Peer,
     assert_balances,
     channel,
     configuration,
     emr,
+    exchanged,
     running,
     states,
     until,
@@ -25,10 +25,7 @@ MESSAGES = Messages("oru", seed=21)
 
 
 async def send(port: int, *numbers: int) -> None:
-    peer = await Peer.connect(port)
-    for number in numbers:
-        await peer.exchange(MESSAGES.message(number))
-    await peer.close()
+    await exchanged(port, *map(MESSAGES.message, numbers))
 
 
 async def idle(service: Service, name: str = "acme") -> None:

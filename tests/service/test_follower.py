@@ -107,6 +107,12 @@ def rows(path: Path) -> list[Any]:
         ]
 
 
+def at_leisure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there is read in one turn, however slow the machine is."""
+    for name in ("TURN", "SLICE"):
+        monkeypatch.setattr(following, name, 60.0)
+
+
 async def test_a_message_is_found_the_moment_it_is_stored_and_when_it_has_been_read(here: House) -> None:
     await here.store(1, 2, 3)
     assert here.follower.lag > 0
@@ -168,9 +174,11 @@ async def test_messages_that_are_deleted_before_they_are_read_leave_no_lag(
     here: House, monkeypatch: pytest.MonkeyPatch, fresh: int
 ) -> None:
     monkeypatch.setattr(following, "MOST_FRESH", fresh)
+    at_leisure(monkeypatch)
     here.task.cancel()
     await here.store(1, 2)
     await here.ledger.transaction(lambda book: None, (("delete from message", ()),))
+    assert here.follower.lag == 2
     await here.follower._turn()
     assert here.follower.lag == 0
 
@@ -206,6 +214,7 @@ async def test_what_is_still_in_memory_is_not_read_from_the_file_and_what_did_no
 ) -> None:
     monkeypatch.setattr(following, "MOST_FRESH", 4)
     monkeypatch.setattr(following, "LARGEST_FRESH", len(MADE.message(1)) + 20)
+    at_leisure(monkeypatch)
     here.task.cancel()
     read: list[tuple[int, int]] = []
     real = search.Filling.read

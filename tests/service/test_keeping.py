@@ -55,7 +55,7 @@ class House:
             self._ready(book.courses)
         await self.settled()
 
-    async def begin(self, routing: Routing = DIRECT, phase: str = "live", **options: Any) -> None:
+    async def begin(self, routing: Routing = DIRECT, phase: str = "live") -> None:
         for name in CHANNELS:
             book = await self.ledger.switch(name, phase, routing, {}, who="test", why="first")
             book.rerouted()
@@ -130,7 +130,7 @@ def in_house(work: Callable[[House], Awaitable[None]], keep: Keep = KEEP) -> Non
     asyncio.run(run())
 
 
-TAPPED = Routing((*DIRECT.routes,), taps="forward")
+TAPPED = replace(DIRECT, taps="forward")
 TAKEN_OUT: dict[str, tuple[list[str], dict[str, int], bool, int]] = {
     "what is compared at its tap": (["clinic"], {"clinic": 3}, False, 0),
     "what is not compared yet": (["clinic"], {"clinic": 1}, False, 2),
@@ -370,7 +370,8 @@ def test_what_a_rollback_could_still_need_stays_until_its_time_is_over() -> None
         now_live = Routing((Route(LEGACY, "legacy", Mode.DEFER, "channel"), *DIRECT.routes))
         await house.ledger.switch("north", "live", now_live, {}, who="test", why="cutover")
         house._ready(book.courses)
-        book.epochs[-1] = _with_evidence(book.epochs[-1], {"rollback_until": house.wall + 30 * DAY})
+        evidence = json.dumps({"rollback_until": house.wall + 30 * DAY})
+        book.epochs[-1] = replace(book.epochs[-1], evidence=evidence)
         await house.store("north", 2)
         await settle_all(house, "north")
         await house.pass_days(25)
@@ -382,12 +383,6 @@ def test_what_a_rollback_could_still_need_stays_until_its_time_is_over() -> None
         await house.assert_counted()
 
     in_house(work)
-
-
-def _with_evidence(epoch: Any, evidence: dict[str, Any]) -> Any:
-    from dataclasses import replace
-
-    return replace(epoch, evidence=json.dumps(evidence))
 
 
 def test_a_clock_that_jumps_a_year_ahead_removes_nothing() -> None:

@@ -16,27 +16,25 @@ from engine.fhir.output import Output
 from engine.hl7.peek import peek
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
-from engine.mapping.v2.emission import control_id
 from engine.migration.refused import Refused
-from engine.service.remedies import Remedies
 from engine.service.service import Service
+from tests.service.test_outputs import own_id, text
 from tests.support.fake import crash_image
 from tests.support.house import (
     MEDPLUM,
-    Peer,
     assert_balances,
     channel,
     configuration,
     emr,
+    exchanged,
     open_work,
     running,
     settled,
     until,
     written,
 )
+from tests.support.moving import decide, replay
 from tests.support.ports import free_port
-
-BY = {"who": "ann", "reason": "because", "origin": "a test", "dry_run": False}
 
 
 def to_clinic(name: str, then: str = "") -> str:
@@ -80,10 +78,7 @@ class House:
             await assert_balances(it)
 
     async def send(self, *payloads: bytes) -> None:
-        peer = await Peer.connect(self.port)
-        for payload in payloads:
-            await peer.exchange(payload)
-        await peer.close()
+        await exchanged(self.port, *payloads)
 
     @property
     def heard(self) -> list[str]:
@@ -96,23 +91,15 @@ def house(tmp_path: Path, old_engine: Any) -> House:
     return House(tmp_path, old_engine)
 
 
-async def replay(it: Service, first: int, last: int, mapping: str, **options: Any) -> dict[str, Any]:
+async def ordered(it: Service, first: int, last: int, mapping: str, **options: Any) -> dict[str, Any]:
     await written(it)
-    return await Remedies(it).replay(
-        "acme", "emr", numbers=[(first, last)], search=None, confirm=None, mapping=mapping, **BY | options
-    )
+    return await replay(it, "emr", first, last, mapping=mapping, **options)
 
 
 async def replayed(it: Service, mapping: str, first: int, last: int) -> None:
-    await replay(it, first, last, mapping)
+    await ordered(it, first, last, mapping)
     course = it.ledger.channels["acme"].courses[0]
     await until(lambda: not it.replaying.running() and not course.open)
-
-
-async def decide(it: Service, verb: str, seq: int) -> dict[str, Any]:
-    return await Remedies(it).decide(
-        verb, selector=None, messages=[("acme", seq)], destination=None, state=None, confirm=None, **BY
-    )
 
 
 class TestReplay:
@@ -135,11 +122,11 @@ class TestReplay:
         async with house.says(to_clinic("TWO")).open() as it:
             await house.send(result(3, "B"))
             await settled(it, "acme", "emr", 3)
-            lines = (await replay(it, 1, 3, "as-was", dry_run=True))["plan"]["lines"]
+            lines = (await ordered(it, 1, 3, "as-was", dry_run=True))["plan"]["lines"]
             assert lines[0].endswith("by the mapping as it was when they first went there")
             assert lines[1].startswith(f"2 of them by mapping {version}, of epoch 1 from 20")
             assert lines[2] == "1 of them by the one that is the present one"
-            lines = (await replay(it, 1, 3, "as-is", dry_run=True))["plan"]["lines"]
+            lines = (await ordered(it, 1, 3, "as-is", dry_run=True))["plan"]["lines"]
             assert lines[1] == "2 of them were made by another mapping: --mapping as-was sends them as they were"
 
     async def test_a_mapping_that_is_not_kept_is_refused_with_the_numbers_and_what_would_be_right(self, house: House):
@@ -153,7 +140,7 @@ class TestReplay:
             with pytest.raises(
                 Refused, match=r"2 of them were made by a mapping that is not kept .*: 1-2\. Leave those"
             ):
-                await replay(it, 1, 3, "as-was")
+                await ordered(it, 1, 3, "as-was")
             await replayed(it, "as-was", 3, 3)
         assert house.heard == ["ONE", "ONE", "TWO", "TWO"]
 
@@ -165,7 +152,7 @@ class TestReplay:
             await decide(it, "discard", 1)
             await house.send(result(2, "B"))
             await settled(it, "acme", "emr", 2)
-            said = (await replay(it, 1, 2, "as-was", dry_run=True))["plan"]
+            said = (await ordered(it, 1, 2, "as-was", dry_run=True))["plan"]
             assert (said["count"], said["lines"][-1]) == (
                 1, "left out (1 discarded there: name one alone to send it all the same)",
             )  # fmt: skip
@@ -211,7 +198,7 @@ class TestReplay:
             await settled(it, "acme", "emr", 5)
         house.clinic.faults = type(house.clinic.faults)(by_id={"C3": ("silent",)})
         async with house.says(to_clinic("TWO")).open() as it:
-            await replay(it, 1, 5, "as-was")
+            await ordered(it, 1, 5, "as-was")
             await until(lambda: len(house.clinic.payloads) == 8)
             await written(it)
             crash_image(it.ledger.path, tmp_path / "next")
@@ -276,6 +263,7 @@ class TestOpen:
             crash_image(it.ledger.path, tmp_path / "next")
         async with house.says(to_clinic("TWO")).open(tmp_path / "next" / "interlock.db") as it:
             await settled(it, "acme", "emr", 2)
+            await written(it)
             rows = "select seq, epoch, made_by from receipt order by id"
             found = await it.ledger.read(lambda r: r.connection.execute(rows).fetchall())
             assert found == [(1, 1, 1), (2, 1, 2)]
@@ -362,28 +350,18 @@ async def test_what_goes_to_medplum_is_made_as_it_was_too(tmp_path: Path, monkey
     acme = channel("acme", port=port, destinations=(MEDPLUM,), accepts=("ORU^R01",), mapping="oru_r01")
 
     @asynccontextmanager
-    async def live(zone: str) -> AsyncIterator[Remedies]:
+    async def live(zone: str) -> AsyncIterator[Service]:
         made = configuration(tmp_path, replace(acme, timezone=zone), medplum="http://127.0.0.1:1")
         async with running(made) as it:
-            yield Remedies(it)
+            yield it
             course = it.ledger.channels["acme"].courses[0]
             await until(lambda: not it.replaying.running() and not course.unsettled())
             await assert_balances(it)
 
     async with live("America/Chicago"):
-        peer = await Peer.connect(port)
-        await peer.exchange(RESULT)
-        await peer.close()
+        await exchanged(port, RESULT)
     for mapping in ("as-was", "as-is"):
         async with live("Europe/Berlin") as it:
-            await it.replay("acme", "medplum", numbers=[(1, 1)], search=None, confirm=None, mapping=mapping, **BY)
+            await replay(it, "medplum", 1, 1, mapping=mapping)
     first, was, now = map(repr, medplum.outputs)
     assert first == was != now
-
-
-def own_id(it: Service, seq: int, part: int) -> str:
-    return control_id(it.ledger.incarnation, "acme", seq, "emr", part)
-
-
-def text(payload: bytes) -> str:
-    return payload.split(b"|ST|T||")[1].split(b"\r")[0].decode()

@@ -14,7 +14,7 @@ from engine.ledger.model import State
 from engine.service.service import Service
 from engine.simulate.messages import Messages
 from engine.simulate.vendor import Vendor
-from tests.support.house import MEDPLUM, Peer, channel, configuration, emr, running, states, until
+from tests.support.house import MEDPLUM, channel, configuration, emr, exchanged, running, states, until
 from tests.support.ports import free_port
 from tests.support.sandbox import Sandbox
 
@@ -36,10 +36,7 @@ async def settled(service: Service, count: int, name: str = "medplum", seconds: 
 
 
 async def send(port: int, *payloads: bytes) -> list[str]:
-    peer = await Peer.connect(port)
-    codes = [parse_ack(await peer.exchange(payload)).code for payload in payloads]
-    await peer.close()
-    return codes
+    return [parse_ack(answer).code for answer in await exchanged(port, *payloads)]
 
 
 async def test_a_result_is_acknowledged_mapped_and_found_at_medplum_with_its_tag(tmp_path: Path, sandbox: Sandbox):

@@ -3,18 +3,18 @@ forgotten when it is free."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from engine.delivery.runner import Runner
 from engine.delivery.workers.lock import DeliveryLock
-from engine.service.remedies import Remedies
+from engine.observe.worker_events import WAITS
 from engine.simulate.old_engine import OldEngine
-from tests.support.house import Peer, channel, configuration, emr, running, settled, until
+from tests.support.house import channel, configuration, emr, exchanged, running, settled, until
+from tests.support.moving import replay
 from tests.support.ports import free_port
-
-BY = {"who": "ann", "reason": "because", "origin": "test", "dry_run": False}
 
 
 def message(n: int) -> bytes:
@@ -32,47 +32,37 @@ class Orphan:
         self._lock.release()
 
 
-@pytest.fixture
-async def clinic() -> OldEngine:
-    clinic = OldEngine()
-    await clinic.start()
-    yield clinic
-    await clinic.stop()
-
-
 async def test_messages_are_acknowledged_and_sent_once_when_the_orphan_has_ended(
-    tmp_path: Path, clinic: OldEngine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, old_engine: OldEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orphan, port = Orphan(tmp_path), free_port()
-    there = emr(clinic.port)
+    there = emr(old_engine.port)
     monkeypatch.setattr(Runner, "start", _counted(Runner.start, started := []))
     async with running(configuration(tmp_path, channel("acme", port=port, destinations=(there,)))) as service:
-        peer = await Peer.connect(port)
-        for n in (1, 2, 3):
-            assert b"MSA|AA" in await peer.exchange(message(n))
-        await peer.close()
-        assert (service.delivery.held, list(clinic.control_ids)) == (False, [])
+        answers = await exchanged(port, *map(message, (1, 2, 3)))
+        assert all(b"MSA|AA" in answer for answer in answers)
+        assert (service.delivery.held, list(old_engine.control_ids)) == (False, [])
         orphan.ends()
         await settled(service, "acme", there.name, 3)
-        assert list(clinic.control_ids) == ["C1", "C2", "C3"]
+        assert list(old_engine.control_ids) == ["C1", "C2", "C3"]
         assert len(started) == 1
 
 
-async def test_a_replay_that_was_ordered_meanwhile_is_carried_out(tmp_path: Path, clinic: OldEngine) -> None:
-    port, there = free_port(), emr(clinic.port)
+async def test_a_replay_that_was_ordered_meanwhile_is_carried_out(tmp_path: Path, old_engine: OldEngine) -> None:
+    port, there = free_port(), emr(old_engine.port)
     declared = configuration(tmp_path, channel("acme", port=port, destinations=(there,)))
     async with running(declared) as service:
-        peer = await Peer.connect(port)
-        for n in (1, 2):
-            await peer.exchange(message(n))
-        await peer.close()
+        await exchanged(port, *map(message, (1, 2)))
         await settled(service, "acme", there.name, 2)
     orphan = Orphan(tmp_path)
     async with running(declared) as service:
-        await Remedies(service).replay("acme", there.name, numbers=[(1, 2)], search=None, confirm=None, **BY)
+        await replay(service, there.name, 1, 2)
+        await until(lambda: WAITS.of().n == 1)
+        await asyncio.sleep(0.1)  # what does not happen is announced by nobody
+        assert (service.delivery.held, list(old_engine.control_ids)) == (False, ["C1", "C2"])
         orphan.ends()
-        await until(lambda: len(clinic.control_ids) == 4 and not service.replaying.running())
-        assert list(clinic.control_ids) == ["C1", "C2", "C1", "C2"]
+        await until(lambda: len(old_engine.control_ids) == 4 and not service.replaying.running())
+        assert list(old_engine.control_ids) == ["C1", "C2", "C1", "C2"]
 
 
 def _counted(start, started):

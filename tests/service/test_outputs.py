@@ -18,7 +18,19 @@ from engine.mapping.v2.tables import Later
 from engine.service.remedies import Remedies
 from engine.service.service import Service
 from tests.support.fake import crash_image
-from tests.support.house import Peer, assert_balances, channel, configuration, emr, open_work, running, states, until
+from tests.support.house import (
+    assert_balances,
+    channel,
+    configuration,
+    emr,
+    exchanged,
+    open_work,
+    running,
+    settled,
+    states,
+    until,
+)
+from tests.support.moving import decide
 from tests.support.ports import free_port
 
 SPLIT = """
@@ -68,24 +80,12 @@ async def service(folder: Path, *channels: Channel, **mappings: str) -> Any:
         await assert_balances(it)
 
 
-async def send(port: int, *payloads: bytes) -> None:
-    peer = await Peer.connect(port)
-    for payload in payloads:
-        await peer.exchange(payload)
-    await peer.close()
-
-
-async def settled(it: Service, name: str, count: int) -> None:
-    (course,) = it.ledger.channels[name].courses
-    await until(lambda: course.frontier == count and not course.open)
-
-
 async def test_a_message_is_split_and_each_part_goes_out_in_order_with_an_id_of_its_own(tmp_path: Path, old_engine):
     to = replace(emr(old_engine.port), name="emr", mapping="each_order")
     port = free_port()
     async with service(tmp_path, channel("acme", port=port, destinations=(to,)), each_order=SPLIT) as it:
-        await send(port, result(1, "A", "B", "C"), result(2, "D"))
-        await settled(it, "acme", 2)
+        await exchanged(port, result(1, "A", "B", "C"), result(2, "D"))
+        await settled(it, "acme", "emr", 2)
         assert await states(it, "acme", "emr") == {"delivered": 2}
         receipts = await it.ledger.read(lambda r: r.connection.execute("select seq, part from receipt").fetchall())
         assert receipts == [(1, 1), (1, 2), (1, 3), (2, 1)]
@@ -106,12 +106,12 @@ async def test_killed_between_two_parts_what_was_acknowledged_is_not_sent_again(
     async with service(tmp_path, acme, each_order=SPLIT) as it:
         second = own_id(it, 1, part=2)
         old_engine.faults = type(old_engine.faults)(by_id={second: ("silent",)})
-        await send(port, result(1, "A", "B", "C"))
+        await exchanged(port, result(1, "A", "B", "C"))
         await until(lambda: [work.key for work in it.ledger.channels["acme"].courses[0].open.values()] == [(1, 2, 1)])
         await until(lambda: [text(payload) for payload in old_engine.payloads] == ["A", "B"])
         crash_image(it.ledger.path, tmp_path / "next")
     async with service(tmp_path / "next", acme, each_order=SPLIT) as it:
-        await settled(it, "acme", 1)
+        await settled(it, "acme", "emr", 1)
         assert await states(it, "acme", "emr") == {"delivered": 1}
     assert [text(payload) for payload in old_engine.payloads] == ["A", "B", "B", "C"]
     assert [peek(payload).control_id for payload in old_engine.payloads][1:3] == [second, second]
@@ -126,18 +126,14 @@ async def test_a_part_that_is_refused_waits_for_a_person_and_the_rest_goes_with_
     port = free_port()
     async with service(tmp_path, channel("acme", port=port, destinations=(to,)), each_order=SPLIT) as it:
         old_engine.faults = type(old_engine.faults)(by_id={own_id(it, 1, part=2): ("ar",)})
-        await send(port, result(1, "A", "B", "C"), result(2, "D"))
+        await exchanged(port, result(1, "A", "B", "C"), result(2, "D"))
         await until(lambda: open_work(it, "acme", "emr") == [State.DEAD])
         assert [text(payload) for payload in old_engine.payloads] == ["A", "B"]
-        messages = [("acme", 1)]
-        row = (await Remedies(it).work(selector=None, messages=messages, destination=None, state=None))[0]
+        (row,) = await Remedies(it).work(selector=None, messages=[("acme", 1)], destination=None, state=None)
         assert (row["part"], row["parts"], row["behind"]) == (2, 3, 1)
-        done = await Remedies(it).decide(
-            "discard", selector=None, messages=messages, destination=None, state=None, who="ann", reason="wrong",
-            origin="a test", dry_run=False, confirm=None,
-        )  # fmt: skip
+        done = await decide(it, "discard", 1)
         assert done["plan"]["lines"][-1] == "of 1 the receiver has the first parts already; the others are not sent"
-        await settled(it, "acme", 2)
+        await settled(it, "acme", "emr", 2)
         assert await states(it, "acme", "emr") == {"delivered": 1, "discarded": 1}
     assert [text(payload) for payload in old_engine.payloads] == ["A", "B", "D"]
 
@@ -147,8 +143,8 @@ async def test_what_a_rule_holds_back_is_filtered_with_its_reason(tmp_path: Path
     to = replace(emr(old_engine.port), name="emr", filter=(rule,))
     port = free_port()
     async with service(tmp_path, channel("acme", port=port, destinations=(to,))) as it:
-        await send(port, result(1, "A"), result(2, "B"))
-        await settled(it, "acme", 2)
+        await exchanged(port, result(1, "A"), result(2, "B"))
+        await settled(it, "acme", "emr", 2)
         assert await states(it, "acme", "emr") == {"filtered": 1, "delivered": 1}
         assert [row.why for row in await it.ledger.read(lambda r: r.receipts(1))] == ["orders of type A"]
     assert list(old_engine.payloads) == [result(2, "B")]
@@ -158,8 +154,8 @@ async def test_our_own_control_ids_are_what_the_answer_is_known_by(tmp_path: Pat
     to = replace(emr(old_engine.port), name="emr", emit=Emit(ours=True, prefix="IL"))
     port = free_port()
     async with service(tmp_path, channel("acme", port=port, destinations=(to,))) as it:
-        await send(port, result(1, "A"))
-        await settled(it, "acme", 1)
+        await exchanged(port, result(1, "A"))
+        await settled(it, "acme", "emr", 1)
         assert await states(it, "acme", "emr") == {"delivered": 1}
     (id,) = old_engine.control_ids
     assert (id[:2], len(id)) == ("IL", 20)
@@ -170,7 +166,7 @@ async def test_captured_are_the_outputs_that_would_be_sent(tmp_path: Path, old_e
     port = free_port()
     acme = channel("acme", port=port, old_engine=old_engine.port, phase="parallel", destinations=(to,))
     async with service(tmp_path, acme, each_order=SPLIT) as it:
-        await send(port, result(1, "A", "B"))
+        await exchanged(port, result(1, "A", "B"))
         await until(lambda: it.ledger.channels["acme"].course("emr").frontier == 1)
         await until(lambda: not it.ledger.channels["acme"].course("emr").open)
         assert await states(it, "acme", "emr") == {"captured": 1}
@@ -190,10 +186,10 @@ async def test_what_an_order_brought_is_there_when_its_result_comes(tmp_path: Pa
     async with service(tmp_path, *channels, with_ward=LOOKUP) as it:
         it.ledger.pause(it.ledger.channels["acme-orders"].courses[0], True)
         for n in range(20):
-            await send(orders, order(n, f"N{n}", f"WARD{n}"))
-            await send(results, result(n, f"N{n}"))
-        await send(results, result(99, "UNKNOWN"))
-        await settled(it, "acme", 21)
+            await exchanged(orders, order(n, f"N{n}", f"WARD{n}"))
+            await exchanged(results, result(n, f"N{n}"))
+        await exchanged(results, result(99, "UNKNOWN"))
+        await settled(it, "acme", "emr", 21)
     wards = [payload.split(b"PV1|1|I")[1].split(b"\r")[0].decode().strip("|") for payload in old_engine.payloads]
     assert wards == [*(f"WARD{n}" for n in range(20)), ""]
 
@@ -203,7 +199,7 @@ async def test_messages_of_one_patient_stay_in_order_and_others_pass(tmp_path: P
     port = free_port()
     old_engine.faults = type(old_engine.faults)(by_id={"C1": ("ar",)})
     async with service(tmp_path, channel("acme", port=port, destinations=(to,))) as it:
-        await send(port, result(1, "A", patient="1"), result(2, "B", patient="1"), result(3, "C", patient="2"))
+        await exchanged(port, result(1, "A", patient="1"), result(2, "B", patient="1"), result(3, "C", patient="2"))
         await until(lambda: open_work(it, "acme", "emr") == [State.DEAD, State.PARKED])
         await until(lambda: old_engine.control_ids == ["C1", "C3"])
 
@@ -218,12 +214,12 @@ async def test_a_table_whose_file_changes_is_read_anew_and_opens_an_epoch(tmp_pa
     port = free_port()
     named = "steps:\n  - translate: OBR-2\n    table: doctors\n    unmapped: keep\n"
     async with service(tmp_path, channel("acme", port=port, destinations=(to,)), named=named) as it:
-        await send(port, result(1, "A"))
-        await settled(it, "acme", 1)
+        await exchanged(port, result(1, "A"))
+        await settled(it, "acme", "emr", 1)
         (tmp_path / "doctors.csv").write_text("code,name\nA,BAKER\n")
         await until(lambda: it.ledger.channels["acme"].epoch.number == 2)
-        await send(port, result(2, "A"))
-        await settled(it, "acme", 2)
+        await exchanged(port, result(2, "A"))
+        await settled(it, "acme", "emr", 2)
     assert [payload.split(b"OBR|1|")[1].split(b"\r")[0] for payload in old_engine.payloads] == [b"ADAMS", b"BAKER"]
 
 
@@ -242,7 +238,7 @@ async def test_captures_that_cannot_be_made_yet_are_made_later_in_every_lane(tmp
     acme = channel("acme", port=port, old_engine=old_engine.port, phase="parallel", destinations=(to,))
     async with service(tmp_path, acme, each_order=SPLIT) as it:
         course = it.ledger.channels["acme"].course("emr")
-        await send(port, *(result(n, "A", patient=str(n % 3)) for n in range(1, 7)))
+        await exchanged(port, *(result(n, "A", patient=str(n % 3)) for n in range(1, 7)))
         await until(lambda: len(course.open) == 6)
         stale[0] = False
         await until(lambda: not course.open)

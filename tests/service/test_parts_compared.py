@@ -14,8 +14,8 @@ from engine.config.edge import Listen
 from engine.config.model import Channel, Compare, Shape, Tap
 from engine.service.service import Service
 from engine.simulate.old_engine import OldEngine
-from tests.service.test_outputs import SPLIT, result, send, service
-from tests.support.house import channel, emr, until, written
+from tests.service.test_outputs import SPLIT, result, service
+from tests.support.house import channel, emr, exchanged, until, written
 from tests.support.ports import free_port
 
 ORDERS = ("A", "B", "C")
@@ -55,7 +55,7 @@ class Bench:
         """What the old engine makes of one of the orders, as our mapping does, unless it says something else there."""
         made = result(1, order).replace(b"|EMR|C|", b"|CLINIC|C|")
         made = made.replace(b"OBR|1|", f"OBR|{1 + ORDERS.index(order)}|".encode())
-        await send(self.tap_port, made.replace(f"||{order}\r".encode(), f"||{value or order}\r".encode()))
+        await exchanged(self.tap_port, made.replace(f"||{order}\r".encode(), f"||{value or order}\r".encode()))
 
     async def judged(self) -> tuple[int, int]:
         """How many inputs matched and how many did not, when there is a verdict."""
@@ -83,7 +83,7 @@ async def bench(folder: Path, old_engine: OldEngine, shape: Shape = "1:n") -> As
 async def test_what_both_sides_split_alike_matches(tmp_path: Path, old_engine: OldEngine, again: bool) -> None:
     async with bench(tmp_path, old_engine) as one:
         async with one.process():
-            await send(one.port, result(1, *ORDERS))
+            await exchanged(one.port, result(1, *ORDERS))
             await one.captured()
             for order in ORDERS[: 1 if again else 3]:
                 await one.output(order)
@@ -100,7 +100,7 @@ async def test_what_both_sides_split_alike_matches(tmp_path: Path, old_engine: O
 async def test_a_fault_in_a_later_part_is_seen(tmp_path: Path, old_engine: OldEngine, again: bool) -> None:
     async with bench(tmp_path, old_engine) as one:
         async with one.process():
-            await send(one.port, result(1, *ORDERS))
+            await exchanged(one.port, result(1, *ORDERS))
             await one.captured()
             if not again:
                 for order in ORDERS:
@@ -119,7 +119,7 @@ async def test_parts_that_the_old_engine_does_not_make_are_seen(
     tmp_path: Path, old_engine: OldEngine, shape: Shape
 ) -> None:
     async with bench(tmp_path, old_engine, shape) as one, one.process():
-        await send(one.port, result(1, *ORDERS))
+        await exchanged(one.port, result(1, *ORDERS))
         await one.captured()
         await one.output("A")
         assert await one.judged() == (0, 1)

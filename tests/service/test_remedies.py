@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,27 @@ import pytest
 
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
+from engine.ledger.sqlite import replays
+from engine.ledger.sqlite.loading import LedgerError
 from engine.migration.refused import Refused
-from engine.migration.selection import Selector
 from engine.service.remedies import Remedies
 from tests.support.fake import Fake, FakeWays, crash_image
-from tests.support.house import MEDPLUM, Peer, assert_balances, channel, configuration, running, states, until, written
+from tests.support.house import (
+    MEDPLUM,
+    assert_balances,
+    channel,
+    configuration,
+    exchanged,
+    running,
+    states,
+    until,
+    written,
+)
+from tests.support.moving import BY, decide, replay
 from tests.support.ports import free_port
 
 NO = Outcome(Result.NEVER, "no such thing", local=True)
 YES = Outcome(Result.DELIVERED)
-BY = {"who": "ann", "reason": "because", "origin": "a test", "dry_run": False}
 
 
 def message(n: int, patient: str = "7", text: str = "x") -> bytes:
@@ -46,10 +58,7 @@ class Scene:
             await assert_balances(self.service)
 
     async def send(self, *messages: bytes) -> None:
-        peer = await Peer.connect(self.port)
-        for each in messages:
-            await peer.exchange(each)
-        await peer.close()
+        await exchanged(self.port, *messages)
         await self.quiet()
 
     async def quiet(self) -> None:
@@ -70,17 +79,11 @@ class Scene:
         rows = await self.remedies.work(selector=None, messages=[], destination=None, state=None)
         return [row["seq"] for row in rows]
 
-    async def decide(self, verb: str, *numbers: int, confirm: int | None = None, **options: Any) -> dict[str, Any]:
-        messages = [("acme", n) for n in numbers]
-        return await self.remedies.decide(
-            verb, selector=None if numbers else Selector(everything=True), messages=messages, destination=None,
-            state=None, confirm=confirm, **BY | options,
-        )  # fmt: skip
+    async def decide(self, verb: str, *numbers: int, **options: Any) -> dict[str, Any]:
+        return await decide(self.service, verb, *numbers, **options)
 
-    async def replay(self, first: int, last: int, confirm: int | None = None, **options: Any) -> dict[str, Any]:
-        return await self.remedies.replay(
-            "acme", "medplum", numbers=[(first, last)], search=None, confirm=confirm, **BY | options
-        )
+    async def replay(self, first: int, last: int, **options: Any) -> dict[str, Any]:
+        return await replay(self.service, "medplum", first, last, **options)
 
     async def audited(self) -> list[tuple[str, str]]:
         query = "select verb, subject from audit where who = 'ann' order by id"
@@ -259,6 +262,7 @@ class TestReplay:
         for deliveries in (2, 3):
             await it.replay(1, 1)
             await until(lambda d=deliveries: it.course.again == [d - 1, d - 1, 0, 0, 0, 0, 0, 0])
+        await written(it.service)
         found = await it.service.ledger.read(lambda r: r.receipts(1))
         assert [(row.delivery, row.state) for row in found] == [(n, State.DELIVERED) for n in (1, 2, 3)]
 
@@ -280,9 +284,7 @@ class TestReplay:
         it.fake.answer = lambda work: None if work.delivery > 1 else YES
         await it.replay(1, 100, confirm=100)
         await until(lambda: len(it.course.open) == 8)
-        peer = await Peer.connect(it.port)
-        await peer.exchange(message(101, "new"))
-        await peer.close()
+        await exchanged(it.port, message(101, "new"))
         await until(lambda: it.fake.sent[-1] == 101)
         assert len(it.course.open) == 8
         row = await it.remedies.stop_replay(1, who="ann", reason="enough", origin="a test")
@@ -301,6 +303,59 @@ class TestReplay:
             await until(lambda: not after.course.open and not after.service.replaying.running())
             assert sorted(after.fake.sent) == [*range(1, 41)]
             assert after.course.again[:2] == [40, 40]
+
+    @pytest.mark.parametrize("step", ["the transaction", "the runner"])
+    async def test_what_it_has_opened_when_it_is_stopped_is_sent(
+        self, it: Scene, monkeypatch: pytest.MonkeyPatch, step: str
+    ):
+        await it.send(*(message(n, str(n)) for n in range(1, 41)))
+        reached = asyncio.Event()
+        await it.replay(1, 40, confirm=40)
+        place, name = (it.service.ledger, "transaction") if step == "the transaction" else (it.course.runner, "take_up")
+        real = getattr(place, name)
+
+        def seen(*given: Any) -> Any:
+            reached.set()
+            return real(*given)
+
+        monkeypatch.setattr(place, name, seen)
+        await reached.wait()
+        row = await it.remedies.stop_replay(1, who="ann", reason="enough", origin="a test")
+        assert row["state"] == "stopped"
+        await until(lambda: not it.course.open)
+        assert it.fake.sent == [*range(1, 41), *range(1, row["begun"] + 1)]
+        (kept,) = await it.service.ledger.read(lambda reader: replays.rows(reader.connection))
+        assert (kept.state, kept.begun, kept.upto) == ("stopped", row["begun"], row["begun"])
+
+    async def test_what_the_ledger_cannot_write_of_it_is_tried_again_to_its_end(
+        self, it: Scene, monkeypatch: pytest.MonkeyPatch
+    ):
+        await it.send(*(message(n, str(n)) for n in range(1, 5)))
+        real, asked = it.service.ledger.transaction, []
+
+        def now_and_then(*given: Any, **options: Any) -> Any:
+            if asyncio.current_task().get_name().startswith("replay"):
+                asked.append(given)
+                if len(asked) % 2:
+                    raise LedgerError("the disk is full")
+            return real(*given, **options)
+
+        monkeypatch.setattr(it.service.ledger, "transaction", now_and_then)
+        monkeypatch.setattr("engine.remedy.replaying.RETRY", 0.01)
+        await it.replay(1, 4)
+        await until(lambda: not it.service.replaying.running())
+        (kept,) = await it.service.ledger.read(lambda reader: replays.rows(reader.connection))
+        assert (kept.state, kept.begun, len(asked)) == ("done", 4, 4)
+
+    async def test_it_is_stopped_once(self, it: Scene):
+        await it.send(*(message(n, str(n)) for n in range(1, 41)))
+        it.fake.answer = lambda work: None if work.delivery > 1 else YES
+        await it.replay(1, 40, confirm=40)
+        await until(lambda: len(it.course.open) == 8)
+        orders = (it.remedies.stop_replay(1, who=who, reason="enough", origin="a test") for who in ("ann", "bob"))
+        row, refused = await asyncio.gather(*orders, return_exceptions=True)
+        assert isinstance(refused, Refused)
+        assert row["state"] == "stopped"
 
     async def test_more_than_a_few_want_their_number_said(self, it: Scene):
         await it.send(*map(message, range(1, 31)))

@@ -13,20 +13,29 @@ from engine.ledger.course import POLICY, ChannelBook, Course
 from engine.ledger.model import OpenWork, State
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.routing import Epoch, Routing
-from engine.migration.selection import Selector
 from engine.service.moments import now_us
 from engine.service.remedies import Remedies
 from engine.service.view import View
 from engine.simulate.old_engine import OldEngine
 from tests.support.fake import Fake, FakeWays, crash_image
-from tests.support.house import MEDPLUM, Peer, assert_balances, channel, configuration, emr, running, until, written
-from tests.support.moving import Operator
+from tests.support.house import (
+    MEDPLUM,
+    Peer,
+    assert_balances,
+    channel,
+    configuration,
+    emr,
+    exchanged,
+    running,
+    until,
+    written,
+)
+from tests.support.moving import Operator, decide
 from tests.support.ports import free_port
 from tests.support.scripted import Scripted, acknowledges
 
 NO = Outcome(Result.NEVER, "HTTP 422")
 YES = Outcome(Result.DELIVERED)
-BY = {"who": "ann", "reason": "because", "origin": "a test", "dry_run": False}
 
 
 def message(n: int, patient: str = "7") -> bytes:
@@ -54,20 +63,20 @@ class Scene:
             await assert_balances(self.service)
 
     async def send(self, *messages: bytes) -> list[bytes]:
-        peer = await Peer.connect(self.port)
-        answers = [await peer.exchange(each) for each in messages]
-        await peer.close()
-        return answers
+        return await exchanged(self.port, *messages)
+
+    def withheld(self) -> list[Callable[[], None]]:
+        """Of what is sent to Medplum from now on: each is refused when its own is called."""
+        refusals: list[Callable[[], None]] = []
+        self.fake.answer = lambda work: refusals.append(lambda: work.done(work, NO))
+        return refusals
 
     async def stopped(self) -> None:
         await until(lambda: self.book.stopped)
         await written(self.service)
 
     async def decide(self, verb: str, *numbers: int, **options: Any) -> dict[str, Any]:
-        return await self.remedies.decide(
-            verb, selector=None if numbers else Selector(everything=True), messages=[("acme", n) for n in numbers],
-            destination=None, state=None, confirm=None, **BY | options,
-        )  # fmt: skip
+        return await decide(self.service, verb, *numbers, **options)
 
     def open(self, destination: str) -> dict[int, State]:
         course = self.book.course(destination)
@@ -141,8 +150,7 @@ async def test_tried_again_in_vain_it_stops_again(it: Scene) -> None:
 
 
 async def test_as_long_as_one_of_several_is_undecided_it_stays_stopped(it: Scene) -> None:
-    waiting: list[Callable[[], None]] = []
-    it.fake.answer = lambda work: waiting.append(lambda: work.done(work, NO))
+    waiting = it.withheld()
     await it.send(message(1, "1"), message(2, "2"))
     await until(lambda: len(waiting) == 2)  # both on their way before either is dead
     for answer in waiting:
@@ -172,8 +180,7 @@ async def test_a_sender_that_waits_for_a_relayed_answer_hears_ours(tmp_path: Pat
     async with Scripted(lambda payload: acknowledges(payload) if b"|C1|" in payload else ()) as clinic:
         scene = Scene(tmp_path, clinic, ack=f"emr-{clinic.port}")
         async with scene.running() as it:
-            dies: list[Callable[[], None]] = []
-            it.fake.answer = lambda work: dies.append(lambda: work.done(work, NO))
+            dies = it.withheld()
             peers = [await Peer.connect(it.port) for _ in range(3)]
             assert b"\rMSA|AA|C1" in await peers[0].exchange(message(1))
             await until(lambda: len(dies) == 1)
@@ -250,8 +257,7 @@ async def test_where_the_old_engine_does_the_work_only_the_lane_waits(tmp_path: 
 
 
 async def test_what_a_person_holds_stays_the_persons(it: Scene) -> None:
-    waiting: list[Callable[[], None]] = []
-    it.fake.answer = lambda work: waiting.append(lambda: work.done(work, NO))
+    waiting = it.withheld()
     await it.send(message(1))
     await until(lambda: len(waiting) == 1)
     await Operator(it.service).verb("hold", "acme")
@@ -263,8 +269,7 @@ async def test_what_a_person_holds_stays_the_persons(it: Scene) -> None:
 
 
 async def test_a_drain_ends_when_its_channel_stops(it: Scene) -> None:
-    waiting: list[Callable[[], None]] = []
-    it.fake.answer = lambda work: waiting.append(lambda: work.done(work, NO))
+    waiting = it.withheld()
     await it.send(message(1))
     await until(lambda: len(waiting) == 1)
     operator = Operator(it.service)
@@ -276,8 +281,7 @@ async def test_a_drain_ends_when_its_channel_stops(it: Scene) -> None:
 
 
 async def test_while_a_rollback_takes_the_channel_back_it_is_not_in_its_way(it: Scene) -> None:
-    waiting: list[Callable[[], None]] = []
-    it.fake.answer = lambda work: waiting.append(lambda: work.done(work, NO))
+    waiting = it.withheld()
     await it.send(message(1))
     await until(lambda: len(waiting) == 1)
     shut = frozenset({f"emr-{it.clinic.port}"})

@@ -205,6 +205,14 @@ def port_of(door: Channel | Feed) -> int:
     return door.source.port
 
 
+async def exchanged(port: int, *payloads: bytes) -> list[bytes]:
+    """What a sender hears that connects, sends these one after the other, and goes."""
+    peer = await Peer.connect(port)
+    answers = [await peer.exchange(payload) for payload in payloads]
+    await peer.close()
+    return answers
+
+
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for something that no event announces; fails loudly after `seconds`."""
     try:

@@ -1,4 +1,4 @@
-"""Moving channels of a service in a test's process, as an operator would through the API."""
+"""What people order at a service in a test's process, as they would through the API: of channels, of messages."""
 
 from __future__ import annotations
 
@@ -8,9 +8,30 @@ from typing import Any
 from engine.migration.gate.examine import CHECKS
 from engine.migration.selection import Selector
 from engine.service.orders import Orders
+from engine.service.remedies import Remedies
 from engine.service.service import Service
 
 WHO = "ops"
+BY = {"who": "ann", "reason": "because", "origin": "a test", "dry_run": False}
+"""Whoever decides about messages, and why."""
+
+
+async def decide(service: Service, verb: str, *numbers: int, **options: Any) -> dict[str, Any]:
+    """About messages of `acme`; about all that wants a person where none is named."""
+    meant = {
+        "selector": None if numbers else Selector(everything=True),
+        "messages": [("acme", number) for number in numbers],
+    }
+    return await Remedies(service).decide(
+        verb, **{**meant, "destination": None, "state": None, "confirm": None, **BY, **options}
+    )
+
+
+async def replay(service: Service, to: str, first: int, last: int, **options: Any) -> dict[str, Any]:
+    """Messages of `acme`."""
+    return await Remedies(service).replay(
+        "acme", to, **{"numbers": [(first, last)], "search": None, "confirm": None, **BY, **options}
+    )
 
 
 class Operator:

@@ -265,11 +265,11 @@ class Way:
     """A destination: one course's end."""
 
     def __init__(
-        self, outside: Outside, channel: str, to: str, breaker: Breaker, manner: Manner, window: int,
+        self, outside: Outside, channel: str, to: str, breaker: Breaker, manner: Manner,
         soon: Callable[[Callable[[], None]], Any],
     ) -> None:  # fmt: skip
         self.channel, self.to = channel, to
-        self.window, self.breaker, self.manner = window, breaker, manner
+        self.breaker, self.manner = breaker, manner
         self.soon = soon
         self._outside = outside
 
@@ -316,16 +316,14 @@ class OutsideWays(Ways):
             assert channel.legacy is not None
             assert channel.legacy.endpoint is not None
             return self._way(channel, LEGACY, channel.legacy.endpoint.name, LEGACY_MANNER)
-        target = channel.target.destinations if channel.target else ()
-        found = next((each for each in target if each.name == name), None)
+        found = next((each for each in channel.destinations if each.name == name), None)
         if found is None or found.endpoint is None:
-            window = self.windows(channel)[MEDPLUM]
-            return self._way(channel, MEDPLUM, MEDPLUM, Manner(settle_time=1.0), window) if found else None
+            return self._way(channel, MEDPLUM, MEDPLUM, Manner(settle_time=1.0)) if found else None
         return self._way(channel, name, name, Manner(parks_unknown=found.endpoint.on_unknown == "park"))
 
-    def _way(self, channel: Channel, to: str, name: str, manner: Manner, window: int = 1) -> Way:
+    def _way(self, channel: Channel, to: str, name: str, manner: Manner) -> Way:
         breaker = self._breakers.setdefault(name, Breaker(name))
-        return Way(self._outside, channel.id, to, breaker, manner, window, self._soon)
+        return Way(self._outside, channel.id, to, breaker, manner, self._soon)
 
 
 class OutsideTaps(Comparisons):

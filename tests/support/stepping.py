@@ -119,17 +119,12 @@ class Site:
 
     def add_destination(self, name: str, port: int) -> None:
         """To the channel's file and the endpoints', for the next start."""
-        for file, change in (("acme", self._add_to_channel), ("endpoints", self._add_endpoint)):
-            path = self.interlock.folder / "channels" / f"{file}.yaml"
-            content = yaml.safe_load(path.read_text())
-            change(content, name, port)
-            path.write_text(yaml.safe_dump(content))
-
-    def _add_to_channel(self, channel: dict[str, Any], name: str, port: int) -> None:
+        files = [self.interlock.folder / "channels" / f"{file}.yaml" for file in ("acme", "endpoints")]
+        channel, endpoints = (yaml.safe_load(file.read_text()) for file in files)
         channel["target"]["destinations"].append({"mllp": name})
-
-    def _add_endpoint(self, endpoints: dict[str, Any], name: str, port: int) -> None:
         endpoints[name] = {"mllp": f"127.0.0.1:{port}", "on_unknown": "resend"}
+        for file, content in zip(files, (channel, endpoints), strict=True):
+            file.write_text(yaml.safe_dump(content))
 
     async def all_settled(self) -> None:
         await asyncio.to_thread(self.interlock.wait_settled)

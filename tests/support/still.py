@@ -35,6 +35,27 @@ class StillLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.moment
 
+    def turns(self, count: int, act: Callable[[], Any] = lambda: None) -> None:
+        """Do something on the loop, and let it turn so often."""
+
+        async def turns() -> None:
+            act()
+            for _ in range(count):
+                await asyncio.sleep(0)
+
+        self.run_until_complete(turns())
+
+    def cancel(self) -> None:
+        """Whatever goes on, and let it end."""
+        tasks = asyncio.all_tasks(self)
+        for task in tasks:
+            task.cancel()
+
+        async def ends() -> None:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self.run_until_complete(ends())
+
 
 class _Jumping(selectors.SelectSelector):
     def __init__(self, loop: StillLoop) -> None:

@@ -23,6 +23,7 @@ from engine.simulate.vendor import Vendor
 from tests.support.ports import free_port
 from tests.support.processes import Interlock
 from tests.support.sandbox import Sandbox
+from tests.support.stepping import SPLIT
 
 CLINIC = "clinic-results"  # live to an MLLP endpoint, in two parts, some of which a person has to send again
 KINDS: dict[str, Kind] = {"north-results": "oru", "south-results": "oru", "east-results": "oru", "west-orders": "oml",
@@ -33,7 +34,6 @@ RATE = 8.0  # messages a second of each channel
 
 
 REFUSED = range(2, 2000, 12)  # messages that the clinic refuses at first
-SPLIT = "steps:\n  - split: OBR\n"
 
 
 class InTwo(Messages):

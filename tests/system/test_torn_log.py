@@ -234,7 +234,7 @@ def test_a_total_that_has_changed_is_said_by_the_count(crashed: Crashed) -> None
     assert said == ["3 receipts say delivered, the total says 2"]
 
 
-# What cannot be got back. It should at least be said; it is not yet.
+# What cannot be got back is at least said.
 
 
 def test_whole_transactions_behind_a_damaged_one_are_not_left_out_in_silence(crashed: Crashed) -> None:

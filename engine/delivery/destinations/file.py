@@ -28,8 +28,6 @@ from engine.observe.service_events import Fault
 class FileDestination:
     """One course to a folder, which courses may share; it is closed by whoever opened it."""
 
-    window = 1
-
     def __init__(
         self, channel: str, endpoint: Endpoint, folder: Folder, breaker: Breaker, manner: Manner,
         outputs: Outputs | None = None, wholes: Wholes | None = None, incarnations: Incarnations | None = None,

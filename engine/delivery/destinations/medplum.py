@@ -21,6 +21,8 @@ from engine.delivery.work import Work
 from engine.ledger.outcome import Outcome
 from engine.ledger.sqlite.incarnations import Incarnations
 from engine.observe.delivery_events import POINTS
+from engine.observe.events import emit
+from engine.observe.service_events import Fault
 
 REACHED_FOR = 20.0  # seconds that an answer to "is it there" counts: it costs quota, and 250 channels ask
 WINDOW = 16  # messages of one course that may be claimed at once
@@ -71,11 +73,14 @@ class Project:
 
     def _start(self, slot: int, attempt: Attempt, done: Callable[[Outcome], None]) -> None:
         self._running[slot] += 1
-        self._carrier.carry(attempt, partial(self._ended, slot, done))
+        self._carrier.carry(attempt, partial(self._ended, slot, done), slot)
 
     def _ended(self, slot: int, done: Callable[[Outcome], None], outcome: Outcome) -> None:
         self._running[slot] -= 1
-        done(outcome)
+        try:
+            done(outcome)
+        except Exception as error:  # one message's defect must not keep the others from theirs
+            emit(Fault.of(error))
         self._begin_at(slot)
 
     async def close(self) -> None:
@@ -86,8 +91,6 @@ class Project:
 
 class MedplumDestination:
     """One course to a project."""
-
-    window = WINDOW
 
     def __init__(
         self, name: str, project: Project, incarnations: Incarnations, outputs: Outputs, *, order_by: str,

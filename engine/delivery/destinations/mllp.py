@@ -50,8 +50,6 @@ message, its `reply` where its sender waits for this endpoint's answers, and the
 class MllpDestination:
     """One course to one endpoint."""
 
-    window = 1
-
     def __init__(
         self,
         name: str,
@@ -92,8 +90,12 @@ class MllpDestination:
         return self._outputs.make(work) if self._outputs is not None else None
 
     def send(self, work: Work) -> None:
-        message = work.message if work.outputs is None else _as_sent(work)
-        head = message.reply.head if message.reply is not None and work.outputs is None else peek(message.raw)
+        message = work.message
+        if work.outputs is not None:
+            head = peek(work.output)
+            message = _as_sent(work, head.control_id)
+        else:
+            head = message.reply.head if message.reply is not None else peek(message.raw)
         asks = wanted(head, self._mode)
         expects = is_awaited(self._answers, asks)
         inside = _inside(message.raw) if is_batch(message.raw) else ()
@@ -166,10 +168,10 @@ class MllpDestination:
         """The sender is closed by whoever opened it."""
 
 
-def _as_sent(work: Work) -> Message:
+def _as_sent(work: Work, control_id: str | None) -> Message:
     """The message with the bytes that go out for it: by these its answer is known."""
     message, raw = work.message, work.output
-    sent = Message(message.channel, raw, message.received, peek(raw).control_id, message.socket, message.reply)
+    sent = Message(message.channel, raw, message.received, control_id, message.socket, message.reply)
     sent.id, sent.seq, sent.relayed = message.id, message.seq, message.relayed
     return sent
 

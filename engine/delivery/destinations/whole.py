@@ -37,15 +37,21 @@ class Wholes:
     def __init__(self, ledger: Stored) -> None:
         self._ledger = ledger
         self._newest: dict[str, tuple[int, files.Span]] = {}  # channel → when its newest file came, and what is in it
+        self._out: dict[str, int] = {}  # channel → the first number of the last file that was found to have gone out
 
     async def within(self, message: Message) -> int | None:
         """The number of the first message of its file, where the file went out with that one; None where it did not."""
         span = await self._span(message)
         if span is None or span.first == message.seq:
             return None
-        id = message.id - (message.seq - span.first)
-        found = await self._ledger.read(lambda reader: files.receipt(reader.connection, id, LEGACY))
-        return span.first if found == (State.DELIVERED.value, WITH_OTHERS) else None
+        channel = message.channel.name
+        if self._out.get(channel) != span.first:
+            id = message.id - (message.seq - span.first)
+            found = await self._ledger.read(lambda reader: files.receipt(reader.connection, id, LEGACY))
+            if found != (State.DELIVERED.value, WITH_OTHERS):
+                return None
+            self._out[channel] = span.first
+        return span.first
 
     async def begun_by(self, message: Message) -> tuple[bytes, int] | None:
         """The bytes of the file whose first message this is, and how many messages are in it; None where it is not the

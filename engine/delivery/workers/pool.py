@@ -63,11 +63,6 @@ class Workers:
         """Why each takes nothing at present; empty where it does."""
         return {str(each.number): each.down for each in self.each}
 
-    @property
-    def cpu(self) -> float:
-        """CPU time of those that run, in seconds, as of their last beats."""
-        return sum(each.cpu for each in self.each)
-
     async def close(self) -> None:
         for each in self.each:
             each.end()
@@ -84,8 +79,8 @@ class RemoteCarrier:
     def slot(self, attempt: Attempt) -> int:
         return self._workers.slot(attempt)
 
-    def carry(self, attempt: Attempt, done: Done) -> None:
-        self._workers.each[self.slot(attempt)].carry(self._project, attempt, done)
+    def carry(self, attempt: Attempt, done: Done, slot: int | None = None) -> None:
+        self._workers.each[self.slot(attempt) if slot is None else slot].carry(self._project, attempt, done)
 
     def recall(self) -> None:
         for worker in self._workers.each:
@@ -105,7 +100,6 @@ class Worker:
     def __init__(self, number: int, module: str, setup: bytes, lock: DeliveryLock) -> None:
         self.number = number
         self.down = "it has not started yet"
-        self.cpu = 0.0
         self._module = module
         self._setup = setup
         self._lock = lock
@@ -224,8 +218,7 @@ class Worker:
                 done(outcome_of(values[2:]))
         elif kind == Kind.BEAT:
             self._beat = asyncio.get_running_loop().time()
-            self.cpu, self._memory.n = values[1], values[2]
-            self._seconds.n = values[1]
+            self._seconds.n, self._memory.n = values[1], values[2]
         elif kind == Kind.REACHED:
             if (asked := self._asked.pop(values[1], None)) is not None and not asked.done():
                 asked.set_result((values[2], values[3]))
@@ -248,22 +241,14 @@ class Worker:
             if not future.done():
                 future.set_result((False, f"worker {self.number}: {self.down}"))
         for done in begun.values():
-            _tell(done, ENDED)
-        asyncio.get_running_loop().call_later(PATIENCE, self._give_back)
+            done(ENDED)
 
     def _give_back(self) -> None:
         """It is not back yet: what waits for it may wait in the ledger."""
         if self._wire is None:
             waiting, self._waiting = self._waiting, []
             for _, _, done in waiting:
-                _tell(done, AWAY)
-
-
-def _tell(done: Done, outcome: Outcome) -> None:
-    try:
-        done(outcome)
-    except Exception as error:  # one message's defect must not keep the others from hearing theirs
-        emit(Fault.of(error))
+                done(AWAY)
 
 
 def _ended(status: int) -> str:

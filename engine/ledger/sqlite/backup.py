@@ -78,7 +78,7 @@ def backup(
         _write(manifest_of(file), json.dumps(asdict(manifest), indent=2).encode())
         os.link(partial, file)  # unlike a rename, it fails where somebody has made the file meanwhile
         partial.unlink()
-        _flush(file.parent)
+        flush(file.parent)
     except (OSError, sqlite3.Error) as error:
         partial.unlink(missing_ok=True)
         raise BackupError(f"the backup {file} could not be written: {error}") from error
@@ -100,7 +100,7 @@ def _copy(ledger: Path, target: Path, clock: Callable[[], int], progress: Callab
             for table in ADDED_TO:
                 _range(copy, table)
             _large(copy)
-            _flush(target)  # in small portions: one large one at the end would keep the ledger's own writes waiting
+            flush(target)  # in small portions: one large one at the end would keep the ledger's own writes waiting
             progress(_share(copy))
             time.sleep((time.monotonic() - began) * REST)
         copy.execute("begin")
@@ -191,7 +191,7 @@ def _manifest(file: Path, at: int) -> Manifest:
     """Read the copy back, count everything again, and have it on the disk."""
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, isolation_level=None)) as connection:
         held = contents(connection)
-    _flush(file)
+    flush(file)
     return Manifest(at=at, size=file.stat().st_size, sha256=digest(file), **held)
 
 
@@ -232,7 +232,7 @@ def _write(file: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _flush(file: Path) -> None:
+def flush(file: Path) -> None:
     """Have a file, or the names in a folder, on the disk."""
     descriptor = os.open(file, os.O_RDONLY)
     try:

@@ -37,10 +37,6 @@ class Incarnations:
         """How often the ledger had been restored when it numbered the message with this id."""
         return max(0, bisect_right(self._firsts, message) - 1)
 
-    def earlier(self, one: str, other: str) -> bool:
-        """Whether `one` came before `other`: all that it numbered was stored before."""
-        return one in self._names and other in self._names and self._names.index(one) < self._names.index(other)
-
 
 def read(connection: sqlite3.Connection) -> Incarnations:
     (present,) = connection.execute("select incarnation from ledger").fetchone()

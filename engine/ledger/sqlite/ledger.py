@@ -196,8 +196,8 @@ class SqliteLedger:
         """Remove those by which no output can be made any more; how many."""
         gone = self.mappings - self._in_use - needed(self.channels.values(), self.kept)
         if gone:
+            self.mappings -= gone  # at once: who wants one of them meanwhile keeps it anew, after this transaction
             await self.transaction(lambda book: None, mappings.dropping(gone))
-            self.mappings -= gone
         return len(gone)
 
     async def watch_repeats(self, watched: Mapping[str, Repeats]) -> None:

@@ -20,7 +20,7 @@ from engine.ledger.audit import Head
 from engine.ledger.course import SETTLED_STATES, Barrier, ChannelBook, Course, Hold, Span
 from engine.ledger.keeping import OUTPUTS, RECEIPTS
 from engine.ledger.model import OpenWork, State
-from engine.ledger.routing import LEGACY, Epoch, Grant, Mode, Routing
+from engine.ledger.routing import Epoch, Grant, Mode, Routing
 from engine.ledger.sqlite import mappings, repeats, schema
 from engine.ledger.sqlite.large import tidy
 from engine.ledger.sqlite.upgrading import upgrade
@@ -292,7 +292,7 @@ def _courses(connection: sqlite3.Connection, book: ChannelBook, names: dict[int,
     ):
         courses[destination].again = again
     book.courses = list(courses.values())
-    repeats.still_to_come(connection, book, LEGACY)
+    repeats.still_to_come(connection, book)
     _refused(connection, book)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -131,10 +131,10 @@ def _messages(connection: sqlite3.Connection, limits: dict[int, Limit]) -> Itera
             for channel, low, high in there
         ):
             continue
-        rows = connection.execute(
+        rows = connection.execute(  # one by one: of a block a slice takes a few
             "select channel, seq, id, length(raw), large from message where id between ? and ? order by id",
             (max(first, block << BLOCK), min(last, ((block + 1) << BLOCK) - 1)),
-        ).fetchall()
+        )
         yield from _within(rows, limits)
 
 
@@ -164,7 +164,7 @@ def _captured(connection: sqlite3.Connection, limits: dict[int, Limit]) -> Itera
 
 def _events(connection: sqlite3.Connection, limits: dict[int, Limit]) -> Iterator[Row]:
     """All of the table: what `live` would refuse stays until its channel has moved, and others go before it."""
-    after, last = 0, max(one.upto_id for one in limits.values())
+    after, last = min(one.after for one in limits.values()), max(one.upto_id for one in limits.values())
     while rows := connection.execute(
         "select channel, id, id, length(raw) + coalesce(length(answer), 0), null, kind from intake_event"
         " where id > ? and id <= ? order by id limit ?",
@@ -193,7 +193,7 @@ def _outputs(connection: sqlite3.Connection, limits: dict[int, Limit]) -> Iterat
             yield from _within(rows, limits)
 
 
-def _within(rows: Sequence[tuple[Any, ...]], limits: dict[int, Limit]) -> Iterator[Row]:
+def _within(rows: Iterable[tuple[Any, ...]], limits: dict[int, Limit]) -> Iterator[Row]:
     for row in map(Row._make, rows):
         limit = limits.get(row.channel)
         if limit is not None and limit.mark < row.seq <= limit.upto and row.id <= limit.upto_id:

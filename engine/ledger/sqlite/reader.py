@@ -16,7 +16,6 @@ from engine.ledger.sqlite.schema import BLOCK
 MOST_BYTES = 4 << 20  # of messages in one read: large ones come a few at a time
 PEEKED = 1024  # bytes of a message that its head is read from
 
-_SETTLED = ", ".join(state.label for state in SETTLED)
 _HEAD = "id, seq, socket, received, control_id"
 _SIZE = "case when large is null then length(raw) else (select size from large where large.id = message.large) end"
 _SHOWN = f"id, channel, seq, received, control_id, {_SIZE}, coalesce(substr(raw, 1, {PEEKED}), x'')"
@@ -118,7 +117,7 @@ class Reader:
         again = self._again(book)
         names = dict(connection.execute("select id, name from destination"))
         rows = connection.execute(
-            f"select destination, epoch, claim, frontier, frontier_id, {_SETTLED} from progress"
+            f"select destination, epoch, claim, frontier, frontier_id, {recount.SETTLED_COLUMNS} from progress"
             " where channel = ? order by epoch, destination",
             (book.id,),
         ).fetchall()
@@ -153,7 +152,7 @@ class Reader:
             opened.setdefault(destination, Counter())[State(state).label] += count
         found = {}
         for destination, begun, *totals in self.connection.execute(
-            f"select destination, begun, {_SETTLED} from again where channel = ?", (book.id,)
+            f"select destination, begun, {recount.SETTLED_COLUMNS} from again where channel = ?", (book.id,)
         ):
             states = opened.get(destination, Counter())
             states.update({state.label: count for state, count in zip(SETTLED, totals, strict=True)})

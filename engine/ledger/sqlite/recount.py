@@ -11,7 +11,7 @@ from operator import itemgetter
 from engine.ledger.model import SETTLED, State, first_of
 from engine.ledger.sqlite import mappings, retention
 
-_SETTLED = ", ".join(state.label for state in SETTLED)
+SETTLED_COLUMNS = ", ".join(state.label for state in SETTLED)
 Place = tuple[int, int, int, int]  # channel, destination, epoch, state
 
 
@@ -51,7 +51,7 @@ def _totals(connection: sqlite3.Connection) -> Iterator[str]:
     counted.update(retention.counted(connection))
     kept: Counter[Place] = Counter()
     for channel, destination, epoch, *totals in connection.execute(
-        f"select channel, destination, epoch, {_SETTLED} from progress"
+        f"select channel, destination, epoch, {SETTLED_COLUMNS} from progress"
     ):
         for state, count in zip(SETTLED, totals, strict=True):
             kept[channel, destination, epoch, state.value] = count
@@ -111,7 +111,7 @@ def _replays(connection: sqlite3.Connection) -> Iterator[str]:
     kept = {
         (channel, destination): totals
         for channel, destination, *totals in connection.execute(
-            f"select channel, destination, begun, {_SETTLED} from again"
+            f"select channel, destination, begun, {SETTLED_COLUMNS} from again"
         )
     }
     for place in sorted(counted.keys() | kept.keys()):

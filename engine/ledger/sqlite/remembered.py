@@ -37,6 +37,8 @@ PRUNE: Final = (
 """Drops some of what nobody can ask for any more. Its value: a time before which no message that is still there was
 received, since each of them can be mapped again."""
 
+STATEMENTS: Final = {"put_remembered": PUT, "put_remembered_upto": PUT_UPTO}
+
 BLOCK: Final = 12  # as in the schema
 FOR_EVER: Final = 1 << 62
 MOST: Final = 64  # messages in one read

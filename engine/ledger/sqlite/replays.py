@@ -23,6 +23,7 @@ STATEMENTS = {
         "insert or replace into replay (id, channel, destination, numbers, upto, total, begun, state, who, why, origin,"
         " at, ended, mapping) values (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
     ),
+    "move_replay": "update replay set upto = ?, begun = ?, state = ?, ended = ? where id = ?",
 }
 
 AS_IS, AS_WAS = "as-is", "as-was"  # by the mapping as it is now; as it was when it was delivered first
@@ -57,6 +58,10 @@ class ReplayRow:
             self.who, self.why, self.origin, self.at, self.ended, self.mapping,
         )  # fmt: skip
 
+    def moved(self) -> tuple[Any, ...]:
+        """What changes of it while it goes on, for `move_replay`: its numbers may be very many."""
+        return self.upto, self.begun, self.state, self.ended, self.id
+
 
 def rows(connection: sqlite3.Connection, *, running: bool = False, limit: int = 100) -> list[ReplayRow]:
     """The newest replays, newest first; all that go on with `running`."""
@@ -79,15 +84,16 @@ def last(connection: sqlite3.Connection) -> int:
     return int(connection.execute("select coalesce(max(id), 0) from replay").fetchone()[0])
 
 
-def stored(connection: sqlite3.Connection, channel: int, numbers: Sequence[int]) -> dict[int, int]:
-    """Number → message id, of those that are stored with their bytes."""
+def stored(connection: sqlite3.Connection, channel: int, numbers: Sequence[int], from_id: int = 0) -> dict[int, int]:
+    """Number → message id, of those that are stored with their bytes. from_id: none of them has a lower id; in a
+    channel ids rise with the numbers, so behind the highest number there is nothing to look for."""
     found: dict[int, int] = {}
     if not numbers:
         return found
     wanted = set(numbers)
     low, high = min(numbers), max(numbers)
     (top,) = connection.execute("select coalesce(max(id), 0) from message").fetchone()
-    for block in range((top >> 12) + 1):
+    for block in range(from_id >> 12, (top >> 12) + 1):
         for seq, id in connection.execute(
             "select seq, id from message indexed by message_block"
             " where id >> 12 = ? and channel = ? and seq between ? and ?",
@@ -95,6 +101,8 @@ def stored(connection: sqlite3.Connection, channel: int, numbers: Sequence[int])
         ):
             if seq in wanted:
                 found[seq] = id
+        if high in found:
+            break
     return found
 
 
@@ -137,11 +145,11 @@ class Last(NamedTuple):
 
 
 def deliveries(
-    connection: sqlite3.Connection, channel: int, numbers: Sequence[int], destination: int
+    connection: sqlite3.Connection, channel: int, numbers: Sequence[int], destination: int, from_id: int = 0
 ) -> dict[int, Last]:
-    """By number, in order; without those that are gone."""
+    """By number, in order; without those that are gone. from_id: as of `stored`."""
     found = {}
-    there = sorted(stored(connection, channel, numbers).items())
+    there = sorted(stored(connection, channel, numbers, from_id).items())
     earlier = before(connection, [id for _, id in there], destination)
     for seq, id in there:
         last = connection.execute(

@@ -81,7 +81,7 @@ def restore(file: Path, ledger: Path, now: int, who: str, why: str, *, replace: 
         aside = _aside(ledger, now)
         lock.truncate(0)  # the term that it names is the other ledger's
         made.rename(ledger)
-        _to_disk(ledger.parent)
+        backup.flush(ledger.parent)
     return Restored(*restored[:2], since, now, restored[2], aside)
 
 
@@ -230,11 +230,3 @@ def locked(ledger: Path) -> Iterator[IO[str]]:
         except OSError:
             raise BackupError(f"the ledger {ledger} is in use by a running service: stop it first") from None
         yield lock
-
-
-def _to_disk(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

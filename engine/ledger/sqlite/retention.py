@@ -53,8 +53,8 @@ STATEMENTS: Final = {
 def load(connection: sqlite3.Connection) -> defaultdict[int, Kept]:
     """What is gone of each channel, and the legal holds."""
     found: defaultdict[int, Kept] = defaultdict(Kept)
-    for channel, kind, last, last_id in connection.execute(
-        "select channel, class, last, last_id from pruning order by first"
+    for channel, kind, _, last, last_id in connection.execute(
+        "select channel, class, max(first), last, last_id from pruning group by channel, class"
     ):
         found[channel].marks[kind] = last
         found[channel].ids[kind] = last_id
@@ -83,8 +83,8 @@ def cutoff(connection: sqlite3.Connection, kind: str, before: int) -> int:
 def compared(connection: sqlite3.Connection, channel: int) -> Compared:
     marks = connection.execute("select tap, watermark from compared where channel = ?", (channel,)).fetchall()
     (shown,) = connection.execute(
-        "select min(d.seq) from discrepancy x join difference d on d.discrepancy = x.id"
-        " where x.channel = ? and x.state = 'open' and d.seq > 0",
+        "select min((select min(d.seq) from difference d where d.discrepancy = x.id and d.seq > 0)) from discrepancy x"
+        " where x.channel = ? and x.state = 'open'",
         (channel,),
     ).fetchone()
     return Compared(dict(marks), shown)

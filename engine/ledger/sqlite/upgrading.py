@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 
 from engine.ledger.audit import Entry, Head, append
+from engine.ledger.sqlite.statements import STATEMENTS
 
 WHO = "the engine"
 
@@ -73,11 +74,8 @@ def note(connection: sqlite3.Connection, entry: Entry) -> None:
     """Add to the audit chain, in a transaction that has begun, where no writer runs yet."""
     head = Head(*connection.execute("select audit_count, audit_hash from ledger").fetchone())
     row, head = append(head, entry)
-    connection.execute(
-        "insert into audit (id, at, who, origin, verb, subject, why, before, after, hash) values (?,?,?,?,?,?,?,?,?,?)",
-        row.columns,
-    )
-    connection.execute("update ledger set audit_count = ?, audit_hash = ?", (head.count, head.hash))
+    connection.execute(STATEMENTS["add_audit"], row.columns)
+    connection.execute(STATEMENTS["put_audit_head"], (head.count, head.hash))
 
 
 def statements(script: str) -> Iterator[str]:

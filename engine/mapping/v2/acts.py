@@ -101,7 +101,8 @@ def clear(found: Path, around: Around) -> Step:
     """Empty a field or a component, or take out a repetition."""
     repetition = path.repetition_of(found, around)
     if found.component:
-        return lambda draft, here: _rewrite(found, around, lambda raw: "", draft, here)
+        rewrite = _rewriter(found, around)
+        return lambda draft, here: rewrite(draft, here, lambda raw: "")
     return _drop(found, around, ALL if found.whole and repetition is not None else repetition)
 
 
@@ -145,6 +146,7 @@ def translation(
     unmapped: str,
 ) -> Step:  # fmt: skip
     """Each place by itself: what stands there through the table, or what `keys` say."""
+    rewrite = _rewriter(to, around)
 
     def translate(draft: Draft, here: Here | None) -> None:
         texts = tuple(key(draft, here) for key in keys if key) if keys else None
@@ -162,23 +164,27 @@ def translation(
                 raise Unmappable("unknown-code", to.text, f"a code that the table {table.name} has")
             return "" if unmapped == "clear" else raw
 
-        _rewrite(to, around, one, draft, here)
+        rewrite(draft, here, one)
 
     return translate
 
 
-def _rewrite(to: Path, around: Around, change: Callable[[str], str], draft: Draft, here: Here | None) -> None:
-    """Change each raw value that a path means; what stays as it was is not touched."""
-    repetition = path.repetition_of(to, around)
-    for line in path.lines(to, around)(draft, here):
-        fields = line.cut(draft.mark)
-        old = fields[to.field] if to.field < len(fields) else ""
-        for at in path.places(old, repetition, draft, here):
-            raw = path.part(old, draft, at, to.component, to.sub)
-            new = change(raw)
-            if new != raw:
-                old = path.within(old, to, [at], new, draft)
-                line.put(to.field, old, draft.mark)
+def _rewriter(to: Path, around: Around) -> Callable[[Draft, Here | None, Callable[[str], str]], None]:
+    """Changes each raw value that a path means; what stays as it was is not touched."""
+    find, repetition = path.lines(to, around), path.repetition_of(to, around)
+
+    def rewrite(draft: Draft, here: Here | None, change: Callable[[str], str]) -> None:
+        for line in find(draft, here):
+            fields = line.cut(draft.mark)
+            old = fields[to.field] if to.field < len(fields) else ""
+            for at in path.places(old, repetition, draft, here):
+                raw = path.part(old, draft, at, to.component, to.sub)
+                new = change(raw)
+                if new != raw:
+                    old = path.within(old, to, [at], new, draft)
+                    line.put(to.field, old, draft.mark)
+
+    return rewrite
 
 
 def walk(over: Path, around: Around, when: Test | None, steps: Iterable[Step]) -> Step:

@@ -17,7 +17,7 @@ def check(channels: Iterable[Channel], library: V2Library | None) -> list[Proble
     problems, channels = Problems(), list(channels)
     for channel in channels:
         Memories(channel.remember, problems)
-        for destination in channel.target.destinations if channel.target else ():
+        for destination in channel.destinations:
             Filter.of(destination.filter, problems)
     if library is not None:
         _check_lookups(channels, library, problems)
@@ -30,7 +30,7 @@ def _check_lookups(channels: list[Channel], library: V2Library, problems: Proble
         for each in channel.remember:
             known.setdefault(each.name, set()).update(each.values)
     for channel in channels:
-        for destination in channel.target.destinations if channel.target else ():
+        for destination in channel.destinations:
             if destination.mapping is None or destination.mapping not in library.names:
                 continue
             for store, names in library.mapping(destination.mapping).recalls.items():

@@ -9,6 +9,7 @@ from typing import AnyStr
 from engine.config.filtering import Emit
 from engine.hl7.peek import peek
 from engine.hl7.wide import wide_form
+from engine.mapping.library import Unmappable
 
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # 32 of them, and none that is taken for another
 _FIELD = 9  # MSH-10 among the fields of a header
@@ -28,7 +29,7 @@ def control_id(
     number = int.from_bytes(blake2b(whole.encode(), digest_size=64).digest())
     out = []
     for _ in range(length - len(prefix)):
-        number, letter = divmod(number, len(_LETTERS)) if number else (0, 0)
+        number, letter = divmod(number, len(_LETTERS))
         out.append(_LETTERS[letter])
     return prefix + "".join(out)
 
@@ -55,13 +56,13 @@ def emitted(
 
 
 def with_control_id(raw: bytes, own: str) -> bytes:
-    """The message with another MSH-10, and every other byte as it was. Raises ValueError where it has no header.
+    """The message with another MSH-10, and every other byte as it was. Raises `Unmappable` where it has no header.
 
     own: characters that are no delimiters.
     """
     head = peek(raw)
     if not head.ok:
-        raise ValueError("a message without a header has no control id")
+        raise Unmappable("no-header", "the first segment", "MSH, for a control id of ours")
     form = wide_form(raw)
     if form is None:
         return _replaced(raw, own.encode(), head.separator, head.fields)

@@ -18,13 +18,12 @@ refused: unknown-code                       # instead of expect: the code
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from engine.hl7 import charset
+from engine.mapping.examples import RECEIVED, Verdict, documents
 from engine.mapping.library import Context, Unmappable
 from engine.mapping.problems import Place, Problems
 from engine.mapping.v2 import path as paths
@@ -33,7 +32,6 @@ from engine.mapping.v2.filters import Filtered
 from engine.mapping.v2.library import V2Library
 from engine.mapping.v2.path import ALL, NOWHERE
 
-_RECEIVED = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 _OUTCOMES = ("expect", "filtered", "refused")
 
 
@@ -49,21 +47,9 @@ class Example:
     context: Context
 
 
-@dataclass(slots=True)
-class Verdict:
-    """What an example showed: no faults means that it holds."""
-
-    example: Example
-    faults: list[str] = field(default_factory=list)
-
-
 def load(folder: Path) -> list[Example]:
     """All examples of a folder's files, in order. Raises ValueError where a file is no example."""
-    found = []
-    for path in sorted(folder.glob("*.yaml")):
-        for raw in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            found.append(_example(path, raw))
-    return found
+    return [_example(path, raw) for path, raw in documents(folder)]
 
 
 def _example(path: Path, raw: Any) -> Example:
@@ -80,7 +66,7 @@ def _example(path: Path, raw: Any) -> Example:
         {},
         raw.get("timezone", "UTC"),
         raw.get("encoding", "auto"),
-        raw.get("received", _RECEIVED),
+        raw.get("received", RECEIVED),
         recall=lambda store, key, later: None if later else stores.get(store, {}).get(key),
     )
     message = _bytes(raw["message"], raw.get("charset", "utf-8"))
@@ -91,7 +77,7 @@ def _bytes(text: str, codec: str) -> bytes:
     return text.rstrip("\n").replace("\n", "\r").encode(codec) + b"\r"
 
 
-def check(example: Example, library: V2Library) -> Verdict:
+def check(example: Example, library: V2Library) -> Verdict[Example]:
     """Map the message, and compare."""
     verdict = Verdict(example)
     kind, wanted = example.outcome

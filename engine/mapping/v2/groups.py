@@ -12,6 +12,7 @@ A line's key is (patient, order, item), each counted from 1; 0 is none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, product
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -120,21 +121,24 @@ def parts(lines: Sequence[Line], name: str) -> list[list[Line]]:
     """
     led = {line.key for line in lines if line.name == name}
     level = rank(name)
-    keys = [_cut(line.key, level if level < ITEM or line.key in led else ORDER) for line in lines]
-    every = dict.fromkeys(keys)
-    ends = [key for key in every if not any(other != key and _covers(key, other) for other in every)]
+    at: dict[Key, list[int]] = {}  # where the lines of each key stand
+    for place, line in enumerate(lines):
+        at.setdefault(_cut(line.key, level if level < ITEM or line.key in led else ORDER), []).append(place)
+    shared = {each for key in at for each in _above(key) if each != key}
+    ends = [key for key in at if key not in shared]
     if len(ends) < 2:
         return [list(lines)]
-    return [[line for line, key in zip(lines, keys, strict=True) if _covers(key, end)] for end in ends]
+    return [[lines[place] for place in sorted(chain(*(at.get(each, ()) for each in _above(end))))] for end in ends]
 
 
 def _cut(key: Key, level: int) -> Key:
     return key if level == ITEM else (key[0], key[1] if level == ORDER else 0, 0)
 
 
-def _covers(shared: Key, whole: Key) -> bool:
-    """Whether what has the first key is part of what has the second."""
-    return shared[0] in (0, whole[0]) and shared[1] in (0, whole[1]) and shared[2] in (0, whole[2])
+def _above(key: Key) -> set[Key]:
+    """The keys of all that is part of what has this key: any of its numbers may be none."""
+    patient, order, item = key
+    return set(product({0, patient}, {0, order}, {0, item}))
 
 
 class _Counter:

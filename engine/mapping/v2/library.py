@@ -15,7 +15,7 @@ A mapping is a pure function: no clock, no file. The same bytes, version, contex
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -30,24 +30,19 @@ from engine.mapping import files
 from engine.mapping.library import Context, Unmappable
 from engine.mapping.problems import Problems, guess
 from engine.mapping.source import Source, fields, read, texts
-from engine.mapping.v2 import tables
+from engine.mapping.v2 import tables as csv_tables
 from engine.mapping.v2.acts import Step
 from engine.mapping.v2.draft import Draft
 from engine.mapping.v2.filters import Filter, Filtered, read_filter
 from engine.mapping.v2.steps import Reading, Split
 from engine.mapping.v2.tables import Later, Table
 
-__all__ = ["Filtered", "Later", "TableNews", "V2Library", "V2Mapping", "mapping_names"]
+__all__ = ["Filtered", "Later", "TableNews", "V2Library", "V2Mapping", "messages_of"]
 
 LANGUAGE = 1
 """Part of each version: a change of what steps mean is a change of every mapping."""
 _KNOWN = ("title", "accepts", "filter", "steps")
 _TYPE = re.compile(r"[A-Z][A-Z0-9]{2}(\^[A-Z][A-Z0-9]{2})?")
-
-
-def mapping_names(folders: list[Path]) -> frozenset[str]:
-    """The names that a destination's `mapping:` may have."""
-    return frozenset(path.stem for folder in folders for path in (folder / "v2").glob("*.yaml"))
 
 
 @dataclass(frozen=True)
@@ -79,14 +74,7 @@ class V2Mapping:
 
         Raises `Unmappable` where it is refused as a whole, and `Later` where it may be tried again.
         """
-        batch = read_batch(raw)
-        if batch is None:
-            return self._one(raw, context)
-        if not batch.messages:
-            raise Unmappable("empty-batch", "the batch", "at least one message")
-        if batch.problems:
-            raise Unmappable("broken-batch", "the batch", "an envelope whose counts and order are right")
-        made = [self._one(message, context) for message in batch.messages]
+        made = [self._one(message, context) for message in messages_of(raw)]
         out = [each for one in made if not isinstance(one, Filtered) for each in one]
         return out or next(one for one in made if isinstance(one, Filtered))
 
@@ -116,6 +104,18 @@ class V2Mapping:
             raise Unmappable("not-accepted", "MSH-9", ", ".join(self.accepts))
 
 
+def messages_of(raw: bytes) -> list[bytes]:
+    """The messages of a batch, without the envelope; else what came. Raises `Unmappable` where that is not clear."""
+    batch = read_batch(raw)
+    if batch is None:
+        return [raw]
+    if not batch.messages:
+        raise Unmappable("empty-batch", "the batch", "at least one message")
+    if batch.problems:
+        raise Unmappable("broken-batch", "the batch", "an envelope whose counts and order are right")
+    return batch.messages
+
+
 def _check_charset(draft: Draft, made: bytes) -> None:
     """What a step says in MSH-18 must be true."""
     try:
@@ -138,23 +138,39 @@ class TableNews:
 class V2Library:
     """All mappings by name, with one state of their tables. A new state is a new library (`refreshed`)."""
 
-    def __init__(self, mappings: Mapping[str, V2Mapping], tables: Mapping[str, Table]) -> None:
-        self._mappings, self._tables = mappings, tables
+    def __init__(
+        self, mappings: Mapping[str, V2Mapping], tables: Mapping[str, Table], kept: Path | None = None,
+        news: Sequence[TableNews] = (),
+    ) -> None:  # fmt: skip
+        """kept: the folder for tables that are in use. news: of tables that are as they were kept there."""
+        self._mappings, self._tables, self._kept = mappings, tables, kept
+        self.news = news
+        if kept is not None:
+            for table in tables.values():
+                csv_tables.keep(kept, table)
 
     @staticmethod
-    def load(shipped: Path, site: Path | None = None) -> V2Library:
-        """Read, check and compile; the site's win by name. Raises `MappingError` with all problems of all files."""
+    def load(shipped: Path, site: Path | None = None, kept: Path | None = None) -> V2Library:
+        """Read, check and compile; the site's win by name. kept: a folder in which the tables are that were used last:
+        where a file of a table is gone or has a mistake, that goes on (`news`).
+
+        Raises `MappingError` with all problems of all files.
+        """
         problems = Problems()
         folders = [folder for folder in (shipped, site) if folder is not None]
         found = {path.stem: path for folder in folders for path in sorted((folder / "v2").glob("*.yaml"))}
-        known = _tables(folders, problems) if found else {}
-        mappings = {}
-        for name, path in sorted(found.items()):
-            mapping = _mapping(name, path, known, problems)
-            if mapping is not None:
-                mappings[name] = mapping
+        known, news = _tables(folders, problems, kept) if found else ({}, [])
+        before = len(problems.found)
+        mappings = _mappings(found, known, problems)
+        if kept is not None and len(problems.found) > before and (older := _as_kept(known, kept)):
+            again = Problems()  # a column may be gone that a mapping names
+            mappings_then = _mappings(found, known | older, again)
+            if not again.found:
+                news += [TableNews(name, "broken", str(problems.found[before])) for name in older]
+                mappings, known = mappings_then, known | older
+                del problems.found[before:]
         problems.check()
-        return V2Library(mappings, known)
+        return V2Library(mappings, known, kept, news)
 
     @property
     def names(self) -> list[str]:
@@ -178,7 +194,7 @@ class V2Library:
         known, news = dict(self._tables), []
         for name, table in self._tables.items():
             problems = Problems()
-            known[name] = tables.reread(table, problems)
+            known[name] = csv_tables.reread(table, problems)
             news += [TableNews(name, "broken", str(problem)) for problem in problems.found]
             if known[name] is not table:
                 news.append(TableNews(name, "read"))
@@ -193,7 +209,7 @@ class V2Library:
         if fresh.found:  # a column is gone that a mapping names
             broken = [TableNews(", ".join(sorted(changed)), "broken", str(problem)) for problem in fresh.found]
             return self, [each for each in news if each.kind == "broken"] + broken
-        return V2Library(mappings, known), news
+        return V2Library(mappings, known, self._kept), news
 
     def stale(self, at: int) -> list[TableNews]:
         """The tables that mappings use and that are too old at a time, in µs since 1970."""
@@ -201,18 +217,37 @@ class V2Library:
         return [TableNews(name, "stale") for name in sorted(used) if self._tables[name].is_stale(at)]
 
 
-def _tables(folders: list[Path], problems: Problems) -> dict[str, Table]:
+def _tables(folders: list[Path], problems: Problems, kept: Path | None) -> tuple[dict[str, Table], list[TableNews]]:
     codes = files.Files()
     for folder in folders:
         files.read_tables(folder, codes, problems)
-    out = {name: tables.of_codes(table) for name, table in codes.tables.items()}
-    for name, found in tables.declared(folders, problems).items():
+    news: list[TableNews] = []
+    out = {name: csv_tables.of_codes(table) for name, table in codes.tables.items()}
+    for name, found in csv_tables.declared(folders, problems).items():
         if name in out:
             problems.add(found.place, f"the table {name} a second time", "a name of its own")
-        table = tables.load(found, problems)
+        its = Problems()
+        table = csv_tables.load(found, its)
+        if table is None and kept is not None and (table := csv_tables.kept(kept, found)) is not None:
+            news += [TableNews(name, "broken", str(problem)) for problem in its.found]
+        elif its.found:
+            problems.found += its.found
         if table is not None:
             out[name] = table
-    return out
+    return out, news
+
+
+def _as_kept(known: Mapping[str, Table], folder: Path) -> dict[str, Table]:
+    """The tables that were others when they were last used."""
+    found = {
+        name: csv_tables.kept(folder, table.declared) for name, table in known.items() if table.declared is not None
+    }
+    return {name: table for name, table in found.items() if table is not None and table.version != known[name].version}
+
+
+def _mappings(found: Mapping[str, Path], known: dict[str, Table], problems: Problems) -> dict[str, V2Mapping]:
+    made = {name: _mapping(name, path, known, problems) for name, path in sorted(found.items())}
+    return {name: mapping for name, mapping in made.items() if mapping is not None}
 
 
 def mapping_of(name: str, source: Source, tables: dict[str, Table]) -> V2Mapping:

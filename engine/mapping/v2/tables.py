@@ -10,16 +10,19 @@
     stale: later                      # what is too old: later (tried again) | refuse
 
 A table is a value: what was read, when its file was last changed, and the hash of its content. `reread` gives a new
-one where the file has changed; where that has a mistake, the old one stays.
+one where the file has changed; where that has a mistake, the old one stays. So that it stays over a restart as well,
+the service keeps what it uses in a folder of its own (`keep`, `kept`).
 """
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -143,7 +146,7 @@ def _is_codec(name: str) -> bool:
 def load(found: Declared, problems: Problems) -> Table | None:
     """The file's rows; None, and a problem, where it cannot be read as declared. No row's content is ever told."""
     try:
-        changed = found.file.stat().st_mtime_ns // 1000  # before reading: what changes meanwhile is read again
+        changed = _changed(found.file)  # before reading: what changes meanwhile is read again
         data = found.file.read_bytes()
         text = data.decode("utf-8-sig" if found.encoding.lower() in ("utf-8", "utf8") else found.encoding)
     except OSError as error:
@@ -182,12 +185,65 @@ def _table(found: Declared, text: str, changed: int, version: str, problems: Pro
     return Table(found.name, found.keys, values, rows, whole, None, found, changed)
 
 
+def packed(table: Table) -> bytes:
+    """A table as bytes, without its file."""
+    rows = [[*key, *values] for key, values in table.rows.items()]
+    return orjson.dumps([table.version, table.keys, table.values, table.otherwise, rows])
+
+
+def unpacked(name: str, content: bytes) -> Table:
+    """What was packed. It is never too old."""
+    version, keys, values, otherwise, rows = orjson.loads(content)
+    found = {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in rows}
+    return Table(name, tuple(keys), tuple(values), found, version, tuple(otherwise) if otherwise else None)
+
+
+def keep(folder: Path, table: Table) -> None:
+    """Put a table that was read from its file into the service's folder, with the file's time, for this user's eyes
+    only. Nothing raises: without it, a start needs the file."""
+    if table.declared is None or table.changed is None:
+        return
+    path = folder / f"{table.name}.json"
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        was = kept(folder, table.declared)
+        if was is not None and (was.version, was.changed) == (table.version, table.changed):
+            return
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(packed(table))
+        os.utime(part, ns=(table.changed * 1000, table.changed * 1000))
+        part.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def kept(folder: Path, found: Declared) -> Table | None:
+    """What was last kept of a table, with its file's time of then; None where that is nothing, or not what is declared
+    now."""
+    path = folder / f"{found.name}.json"
+    try:
+        changed = _changed(path)
+        table = unpacked(found.name, path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        return None
+    if table.keys != found.keys or (found.values and table.values != found.values):
+        return None
+    return replace(table, declared=found, changed=changed)
+
+
+def _changed(path: Path) -> int:
+    """µs since 1970."""
+    return path.stat().st_mtime_ns // 1000
+
+
 def reread(table: Table, problems: Problems) -> Table:
     """The table of a file that has changed since; the same one where it has not, or is broken now."""
     if table.declared is None:
         return table
     try:
-        changed = table.declared.file.stat().st_mtime_ns // 1000
+        changed = _changed(table.declared.file)
     except OSError:
         changed = None
     if changed == table.changed:

@@ -46,7 +46,7 @@ def _in_the_way(channel: Channel, destination: str, when: When) -> frozenset[str
     Before a move: all, but for what only moves at Medplum. At the switch: all on the old engine's path, what may have
     left already at real endpoints, and nothing at Medplum, which settles its work after the switch as well.
     """
-    real = channel.target and any(to.name == destination and to.endpoint for to in channel.target.destinations)
+    real = any(to.name == destination and to.endpoint for to in channel.destinations)
     if destination == LEGACY:
         return frozenset({*MOVING, *STUCK})
     if when is When.AT_SWITCH:

@@ -95,7 +95,7 @@ def _percent(share: float) -> str:
 
 def _comparable(channel: Channel, tap: str) -> bool:
     forward = next(known.forward for known in channel.taps if known.name == tap)
-    return channel.target is not None and any(forward == to.endpoint for to in channel.target.destinations)
+    return any(forward == to.endpoint for to in channel.destinations)
 
 
 def _named(tap: str) -> str:

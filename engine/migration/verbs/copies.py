@@ -38,5 +38,5 @@ def _rows(feed: Feed) -> Iterator[tuple[str, ...]]:
 def _bare(channel: Channel) -> list[str]:
     """The real endpoints that the old engine would reach past us."""
     tapped = {tap.forward.name for tap in channel.taps}
-    endpoints = [each.endpoint for each in channel.target.destinations] if channel.target else []
+    endpoints = [each.endpoint for each in channel.destinations]
     return [each.name for each in endpoints if each is not None and not each.sink and each.name not in tapped]

@@ -215,8 +215,7 @@ def _not_ready(channel: Channel, book: ChannelBook) -> list[str]:
         against.append(f"{channel.id}: only a copy of the traffic reaches us: take the port over first")
     if channel.rollback is None:
         against.append(f"{channel.id} has no rollback: in its file, without which it may not go live")
-    destinations = channel.target.destinations if channel.target else ()
-    for destination in destinations:
+    for destination in channel.destinations:
         if destination.endpoint and destination.endpoint.on_unknown is None:
             against.append(
                 f"{channel.id}: the endpoint {destination.endpoint.name} must say on_unknown: resend or park"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.config.filtering import Emit
 from engine.hl7.peek import peek
+from engine.mapping.library import Unmappable
 from engine.mapping.v2.emission import control_id, emitted, with_control_id
 from tests.mapping.v2.mapping import ORU
 
@@ -73,7 +74,7 @@ def test_msh_10_is_replaced_in_wide_characters(codec: str) -> None:
 
 
 def test_what_has_no_header_has_no_control_id() -> None:
-    with pytest.raises(ValueError, match="without a header"):
+    with pytest.raises(Unmappable, match="no-header"):
         with_control_id(b"PID|1\r", "NEW")
 
 

@@ -95,6 +95,46 @@ def test_a_broken_file_leaves_the_old_content_and_says_so_without_it(tmp_path: P
         load(tmp_path)
 
 
+@pytest.mark.parametrize("broken", ["ward;code\nWARD;7\n", "", None])
+def test_at_a_start_without_a_file_that_can_be_read_what_was_used_last_goes_on(
+    tmp_path: Path, broken: str | None
+) -> None:
+    kept, folder = tmp_path / "kept", tmp_path / "site"
+    file = write(folder)
+    load(folder)
+    first = V2Library.load(folder, kept=kept)
+    assert (first.news, [path.stat().st_mode & 0o777 for path in kept.iterdir()]) == ([], [0o600])
+    if broken is None:
+        file.unlink()
+    else:
+        write(folder, broken, CONTEXT.received)
+    again = V2Library.load(folder, kept=kept)
+    assert again.mapping("m").run(ORU, CONTEXT) == [TRANSLATED]
+    assert again.mapping("m").version == first.mapping("m").version
+    assert [(news.table, news.kind) for news in again.news] == [("wards", "broken")]
+    assert "WARD" not in again.news[0].text
+    with pytest.raises(Later, match="stale-table"):  # as old as it was
+        again.mapping("m").run(ORU, replace(CONTEXT, received=CONTEXT.received + 7 * DAY))
+    write(folder, WARDS.replace("Innere Süd", "Gate"), CONTEXT.received + 1)
+    fresh, (news,) = again.refreshed()
+    assert news.kind == "read"
+    file.unlink()
+    last = V2Library.load(folder, kept=kept)
+    assert last.mapping("m").version == fresh.mapping("m").version != first.mapping("m").version
+
+
+def test_what_was_kept_of_a_table_that_is_declared_otherwise_now_is_not_used(tmp_path: Path) -> None:
+    kept, folder = tmp_path / "kept", tmp_path / "site"
+    file = write(folder)
+    load(folder)
+    V2Library.load(folder, kept=kept)
+    file.unlink()
+    load_text = DECLARED.replace("key: ward", "key: [ward, code]")
+    (folder / "v2" / "tables" / "wards.yaml").write_text(load_text, encoding="utf-8")
+    with pytest.raises(MappingError, match="which cannot be read"):
+        V2Library.load(folder, kept=kept)
+
+
 def test_a_file_that_is_gone_leaves_the_old_content(tmp_path: Path) -> None:
     file = write(tmp_path)
     old = load(tmp_path)
