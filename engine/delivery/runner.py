@@ -585,9 +585,11 @@ class Runner:
         self.destination.breaker.trial_gone()
 
     def _widen(self, work: Work, message: Message) -> None:
-        """Bytes that a person has changed may name another patient: it stands in that one's lane too."""
+        """Bytes that a person has changed may name another patient: it stands in that one's lane too, and who waits
+        behind it there says so."""
         if work.revision > 1 and self.course.window > 1 and work in self._lanes:
             self._lanes.widen(work, self.destination.lanes(message.raw))
+            self._park_followers(work)
 
     def resume(self) -> None:
         """A freeze or a barrier is gone: ask again for what was held back."""

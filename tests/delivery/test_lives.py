@@ -245,6 +245,17 @@ def test_an_edited_message_stands_in_the_lanes_of_all_that_was_made_of_it() -> N
         it.edit(1, kind=PLAIN, patients=("A",))
 
 
+def test_who_waits_behind_one_that_an_edit_has_put_before_him_says_so() -> None:
+    with life(LANES) as it:
+        it.store("B")
+        it.answer(LOST)
+        it.store("A")
+        it.store("A")
+        it.edit(1, patients=("A",))
+        it.answer(OK)
+        it.machine.promises.quiet()
+
+
 def test_a_replay_that_goes_on_while_the_start_still_reads_is_taken_up() -> None:
     with life(LANES, reading=12) as it:
         it.store()
