@@ -20,6 +20,8 @@ from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.loading import LedgerError
 from engine.ledger.sqlite.replays import AS_IS, AS_WAS, DONE, RUNNING, STOPPED, ReplayRow
 from engine.migration.refused import Refused
+from engine.observe.events import emit
+from engine.observe.service_events import Fault
 from engine.remedy.choosing import waits_for_a_person
 from engine.remedy.planning import Found, look_up, ranges, sort_out
 from engine.remedy.verb import Asked
@@ -135,6 +137,9 @@ class Replaying:
                 from_id = await self._open(id, book, course, some, from_id)
                 at += len(some)
             except LedgerError:  # the channel no longer sends there, or the ledger cannot be written
+                await asyncio.sleep(RETRY)
+            except Exception as error:  # or it cannot be read
+                emit(Fault.of(error))
                 await asyncio.sleep(RETRY)
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,22 @@ class TestReplay:
         await until(lambda: not it.service.replaying.running())
         (kept,) = await it.service.ledger.read(lambda reader: replays.rows(reader.connection))
         assert (kept.state, kept.begun, len(asked)) == ("done", 4, 4)
+
+    async def test_what_the_ledger_cannot_be_asked_is_asked_again(self, it: Scene, monkeypatch: pytest.MonkeyPatch):
+        await it.send(*(message(n, str(n)) for n in range(1, 4)))
+        real, broken = replays.deliveries, [sqlite3.OperationalError("disk I/O error")]
+
+        def deliveries(*given: Any) -> Any:
+            if broken:
+                raise broken.pop()
+            return real(*given)
+
+        monkeypatch.setattr(replays, "deliveries", deliveries)
+        monkeypatch.setattr("engine.remedy.replaying.RETRY", 0.01)
+        await it.replay(1, 3)
+        await until(lambda: not it.service.replaying.running())
+        (kept,) = await it.service.ledger.read(lambda reader: replays.rows(reader.connection))
+        assert (kept.state, kept.begun, broken) == ("done", 3, [])
 
     async def test_it_is_stopped_once(self, it: Scene):
         await it.send(*(message(n, str(n)) for n in range(1, 41)))
