@@ -142,10 +142,13 @@ def main() -> None:
         start(opened)
         fill(opened, min(options.messages, 1_000_000), options.open)
         starts = {"empty": [], "opened": []}
-        for _ in range(options.rounds):
+        for turn in range(options.rounds):
             for which, path in (("empty", empty), ("opened", opened)):
-                shutil.copy(path, folder / "start.db")
-                starts[which].append(start(folder / "start.db"))
+                copy = folder / f"start-{which}-{turn}.db"  # a name that no later process has had
+                shutil.copy(path, copy)
+                os.sync()  # else the start waits for the disk to have the copy
+                starts[which].append(start(copy))
+                copy.unlink()
         middle = {which: round(statistics.median(found), 3) for which, found in starts.items()}
         result["start_s"] = middle | {"more": round(middle["opened"] - middle["empty"], 3)}
         opened.unlink()
