@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.__main__ import message
 from bench.running import Figures, load, process
-from engine.ledger.sqlite import backup
+from engine.ledger.sqlite import backup, schema
 
 CHANNELS = 250
 BATCH = 20_000
@@ -45,8 +45,8 @@ def fill(path: Path, messages: int, still_open: int) -> None:
             places = [(id, channels[(id - 1) % len(channels)], (id - 1) // len(channels) + 1) for id in ids]
             ledger.execute("begin")
             ledger.executemany(
-                "insert into message (id, channel, seq, socket, received, control_id, raw) values (?,?,?,?,?,?,?)",
-                ((*place, 1, time.time_ns() // 1000, os.urandom(8).hex(), raw) for place in places),
+                schema.INSERT_MESSAGE,
+                ((*place, 1, time.time_ns() // 1000, os.urandom(8).hex(), None, raw) for place in places),
             )
             ledger.executemany(
                 "insert into receipt (message, channel, seq, destination, part, delivery, revision, epoch, state, at,"

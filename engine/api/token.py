@@ -5,9 +5,10 @@ A new one is written at each start, so a token that leaked ends with the process
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
+
+from engine.files import private
 
 
 def token_file(ledger: Path) -> Path:
@@ -21,14 +22,7 @@ def new_token() -> str:
 
 def write_token(ledger: Path, token: str) -> None:
     """Write the token file, readable by this user alone. Raises OSError."""
-    path = token_file(ledger)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
-    fresh.replace(path)  # never a moment with half a token, or with one that others may read
+    private.put(token_file(ledger), f"{token}\n".encode())
 
 
 def read_token(ledger: Path) -> str:

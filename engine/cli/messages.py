@@ -25,6 +25,7 @@ from engine.cli.console import (
 from engine.cli.options import SETTINGS_FILE, Config, Json
 from engine.cli.reading import named
 from engine.cli.selecting import Connections, Ids, Labels, searched, selector
+from engine.observe.fields import connection
 
 SEARCH_S = 60.0
 """What has no search keys yet is read by the search itself."""
@@ -187,7 +188,7 @@ def _told(found: dict[str, Any], raw: bool) -> str:
     lines = [
         f"{found['channel']}/{found['seq']}  {found['type']}  control id {found['control_id'] or '-'}",
         f"received      {clock(found['received'])}, {bytes_shown(found['size'])}, "
-        f"connection {_connection(found['connection_number'])}",
+        f"connection {connection(found['connection_number'])}",
         f"acknowledged  {answered}",
         f"phase         {found['phase']} (epoch {found['epoch']})",
         "",
@@ -203,11 +204,6 @@ def _told(found: dict[str, Any], raw: bool) -> str:
         lines += [f"        {text}" for text in _segments(base64.b64decode(answer["answer"]))]
     content = base64.b64decode(found["raw"])
     return "\n".join([*lines, "", *(_segments(content) if raw else named(content))])
-
-
-def _connection(number: int) -> str:
-    """The service's term and the number in it: 3.17."""
-    return f"{number >> 32}.{number & 0xFFFFFFFF}"
 
 
 def _step(receipt: dict[str, Any]) -> list[str]:

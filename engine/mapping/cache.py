@@ -17,6 +17,7 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 import engine
+from engine.files import private
 from engine.mapping.compiled import Compiled
 
 _MARK = b"interlock mappings\n"
@@ -57,15 +58,8 @@ def read(path: Path, wanted: bytes) -> list[Compiled] | None:
 def write(path: Path, wanted: bytes, mappings: list[Compiled]) -> None:
     """Put the mappings into the file, all or nothing, for this user's eyes only."""
     payload = marshal.dumps([one.data() for one in mappings])
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # at the first start there is no ledger yet
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(_MARK + wanted + blake2b(payload, digest_size=_SIZE).digest() + payload)
-        part.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
+    with contextlib.suppress(OSError):
+        private.put(path, _MARK + wanted + blake2b(payload, digest_size=_SIZE).digest() + payload)
 
 
 def _is_own(found: os.stat_result) -> bool:

@@ -62,10 +62,15 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
 )
 
 
+def connection(number: int) -> str:
+    """The service's term and a number in it: 3.17."""
+    return f"{number >> 32}.{number & 0xFFFFFFFF}"
+
+
 def cleared(name: str, value: object) -> object:
     """The value if it has its field's shape, else `(withheld)`. Numbers and None pass."""
     if name == "connection" and isinstance(value, int):
-        return f"{value >> 32}.{value & 0xFFFFFFFF}"  # the service's term and a number in it
+        return connection(value)
     if isinstance(value, float):
         return round(value, 3)
     if value is None or isinstance(value, int):

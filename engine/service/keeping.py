@@ -95,7 +95,7 @@ class Keeping:
         self._running = running
         self._taps = taps
         self._thread = ThreadPoolExecutor(1, "ledger-keeping")
-        self._turn = asyncio.Lock()  # one look at a time, and none while a backup is made
+        self.turn = asyncio.Lock()  # one look at a time, and none while a backup is made
         self._connection: sqlite3.Connection | None = None
         self._believed = 0
         self._since = 0.0
@@ -129,11 +129,6 @@ class Keeping:
         if self._connection is not None:
             self._connection.close()
 
-    @property
-    def turn(self) -> asyncio.Lock:
-        """Whoever has it knows that nothing is removed meanwhile."""
-        return self._turn
-
     # -- time
 
     async def now(self) -> int:
@@ -154,7 +149,7 @@ class Keeping:
 
     async def once(self) -> Done:
         """One look at everything."""
-        async with self._turn:
+        async with self.turn:
             done = Done()
             now = await self.now()
             for kind in KINDS:

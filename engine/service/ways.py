@@ -231,9 +231,8 @@ class Ways:
         """The way to a destination of a channel; None where the configuration no longer has it."""
         if name == LEGACY:
             return self._legacy(channel, incarnations)
-        target = channel.target
         found = next((each for each in channel.destinations if each.name == name), None)
-        if found is None or target is None:
+        if found is None:
             return None
         endpoint = found.endpoint
         if endpoint is None:

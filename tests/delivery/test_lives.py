@@ -77,6 +77,16 @@ class Life:
         process = self.machine._process
         self.machine.loop.turns(turns, lambda: self.machine._verb(process.replay("north", self.to, [seq], asks)))
 
+    def begins_a_replay_behind_another(self) -> None:
+        """The first message was delivered, the second one of its patient is on its way, and the replay of the first is
+        open."""
+        self.store("A")
+        self.answer(OK)
+        self.store("A")
+        self.replay(1, 0)
+        while not self.machine.promises.open_at("north", self.to, 1):
+            self.machine.the_loop_turns(1)
+
     @contextmanager
     def one_transaction(self) -> Iterator[None]:
         """Whatever is asked of the ledger meanwhile is written together, in its order."""
@@ -158,12 +168,7 @@ def test_what_a_person_has_tried_again_while_the_process_begins_goes_out_in_its_
 
 def test_what_is_discarded_together_with_its_being_parked_is_discarded() -> None:
     with life(LANES, reading=12) as it:
-        it.store("A")
-        it.answer(OK)
-        it.store("A")
-        it.replay(1, 0)
-        while not it.machine.promises.open_at("north", LANES, 1):
-            it.machine.the_loop_turns(1)
+        it.begins_a_replay_behind_another()
         with it.one_transaction():
             it.discard(1)
 
@@ -217,12 +222,7 @@ def test_what_was_several_parts_and_is_edited_into_what_is_filtered_is_settled_w
 
 def test_an_edit_that_is_written_together_with_its_being_parked_is_what_goes_out() -> None:
     with life(LANES, reading=30) as it:
-        it.store("A")
-        it.answer(OK)
-        it.store("A")
-        it.replay(1, 0)
-        while not it.machine.promises.open_at("north", LANES, 1):
-            it.machine.the_loop_turns(1)
+        it.begins_a_replay_behind_another()
         it.machine.the_loop_turns(5)
         it.machine._process.ledger.turns = 0  # the edit is there before it is taken up
         with it.one_transaction():

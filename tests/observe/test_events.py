@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import orjson
 import pytest
 
-from engine.cli.messages import _connection as connection_shown
 from engine.observe import (
     compare_events,
     delivery_events,
@@ -27,7 +26,7 @@ from engine.observe import (
     tap_events,
 )
 from engine.observe.events import Event, Level, Log
-from engine.observe.fields import FIELDS, WITHHELD, cleared
+from engine.observe.fields import FIELDS, WITHHELD, cleared, connection
 from engine.observe.metrics import METRICS, exposition
 
 MODULES = (
@@ -107,7 +106,7 @@ def test_a_person_gets_a_sentence_with_its_day_and_the_offset_of_its_clock() -> 
 def test_a_connection_has_the_number_that_show_gives_it() -> None:
     to, stream, _ = log()
     to.write(intake_events.PeerConnected("acme", "10.0.0.1:5000", (3 << 32) + 17))
-    assert orjson.loads(stream.getvalue())["connection"] == connection_shown((3 << 32) + 17) == "3.17"
+    assert orjson.loads(stream.getvalue())["connection"] == connection((3 << 32) + 17) == "3.17"
 
 
 @pytest.mark.parametrize("kind", EVENTS)

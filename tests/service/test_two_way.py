@@ -76,6 +76,17 @@ class Bench:
     async def settled(self, count: int) -> None:
         await settled(self.service, "results", "vendor", count)
 
+    async def catches_up(self, within: float) -> None:
+        """Three results wait for the vendor; it connects, and gets each of them within so many seconds."""
+        for number in range(3):
+            await self.result(number)
+        await self.left(State.RETRYING)
+        vendor = await self.vendor()
+        for number in range(3):
+            assert await vendor.answer(within) == RESULTS.message(number)
+            vendor.send(ack(RESULTS.message(number)))
+        await self.settled(3)
+
     async def left(self, *expected: State) -> None:
         """Wait until these are what is not settled."""
         await until(lambda: open_work(self.service, "results", "vendor") == list(expected))
@@ -147,14 +158,7 @@ async def test_the_vendors_answer_and_its_own_message_in_one_piece(tmp_path: Pat
 
 async def test_while_the_vendor_is_not_connected_its_results_wait(tmp_path: Path):
     async with between(tmp_path) as bench:
-        for number in range(3):
-            await bench.result(number)
-        await bench.left(State.RETRYING)
-        vendor = await bench.vendor()
-        for number in range(3):
-            assert await vendor.answer(15) == RESULTS.message(number)
-            vendor.send(ack(RESULTS.message(number)))
-        await bench.settled(3)
+        await bench.catches_up(within=15)
 
 
 async def test_a_vendor_that_comes_back_gets_its_results_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -162,14 +166,7 @@ async def test_a_vendor_that_comes_back_gets_its_results_at_once(tmp_path: Path,
         monkeypatch.setattr(place, "FIRST_WAIT", 60.0)
         monkeypatch.setattr(place, "LONGEST_WAIT", 60.0)
     async with between(tmp_path) as bench:
-        for number in range(3):
-            await bench.result(number)
-        await bench.left(State.RETRYING)
-        vendor = await bench.vendor()
-        for number in range(3):
-            assert await vendor.answer(5) == RESULTS.message(number)
-            vendor.send(ack(RESULTS.message(number)))
-        await bench.settled(3)
+        await bench.catches_up(within=5)
 
 
 async def test_a_vendor_that_goes_in_mid_exchange_leaves_the_message_unknown_and_gets_it_again(tmp_path: Path):

@@ -230,7 +230,7 @@ def _tables(folders: list[Path], problems: Problems, kept: Path | None) -> tuple
         table = csv_tables.load(found, its)
         if table is None and kept is not None and (table := csv_tables.kept(kept, found)) is not None:
             news += [TableNews(name, "broken", str(problem)) for problem in its.found]
-        elif its.found:
+        else:
             problems.found += its.found
         if table is not None:
             out[name] = table

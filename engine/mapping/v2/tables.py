@@ -20,15 +20,16 @@ import codecs
 import contextlib
 import csv
 import io
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 import orjson
 
 from engine.config import units
+from engine.files import private
 from engine.mapping import model
 from engine.mapping.library import Unmappable
 from engine.mapping.problems import Place, Problems
@@ -203,26 +204,16 @@ def keep(folder: Path, table: Table) -> None:
     only. Nothing raises: without it, a start needs the file."""
     if table.declared is None or table.changed is None:
         return
-    path = folder / f"{table.name}.json"
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        was = kept(folder, table.declared)
-        if was is not None and (was.version, was.changed) == (table.version, table.changed):
-            return
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(packed(table))
-        os.utime(part, ns=(table.changed * 1000, table.changed * 1000))
-        part.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink()
+    path, content = _place(folder, table.name), packed(table)
+    with contextlib.suppress(OSError):
+        if not (path.exists() and _changed(path) == table.changed and path.read_bytes() == content):
+            private.put(path, content, table.changed * 1000)
 
 
 def kept(folder: Path, found: Declared) -> Table | None:
     """What was last kept of a table, with its file's time of then; None where that is nothing, or not what is declared
     now."""
-    path = folder / f"{found.name}.json"
+    path = _place(folder, found.name)
     try:
         changed = _changed(path)
         table = unpacked(found.name, path.read_bytes())
@@ -231,6 +222,10 @@ def kept(folder: Path, found: Declared) -> Table | None:
     if table.keys != found.keys or (found.values and table.values != found.values):
         return None
     return replace(table, declared=found, changed=changed)
+
+
+def _place(folder: Path, name: str) -> Path:
+    return folder / f"{quote(name, safe='')}.json"
 
 
 def _changed(path: Path) -> int:
