@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def service(ledger: Path, *flags: str) -> tuple[str, ...]:
 def fill(path: Path, messages: int, still_open: int) -> None:
     """Put `messages` into a ledger that the service has made, all delivered at both destinations but the last ones."""
     raw = message()
+    crc = zlib.crc32(raw)
     with closing(sqlite3.connect(path, isolation_level=None)) as ledger:
         ledger.execute("pragma synchronous = off")
         channels = [id for (id,) in ledger.execute("select id from channel order by id")]
@@ -46,7 +48,7 @@ def fill(path: Path, messages: int, still_open: int) -> None:
             ledger.execute("begin")
             ledger.executemany(
                 schema.INSERT_MESSAGE,
-                ((*place, 1, time.time_ns() // 1000, os.urandom(8).hex(), None, raw) for place in places),
+                ((*place, 1, time.time_ns() // 1000, os.urandom(8).hex(), None, crc, raw) for place in places),
             )
             ledger.executemany(
                 "insert into receipt (message, channel, seq, destination, part, delivery, revision, epoch, state, at,"

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from bench.running import Figures, load, process, ratio, read, summed
 from engine.hl7.search_keys import Kind, wanted
@@ -124,7 +125,7 @@ def _rows(count: int) -> Iterator[tuple[Any, ...]]:
         if number % 10_000 == 0:
             raw = raw.replace(b"ORU^R01", b"ORU^R30")
         at = int(number * SECONDS_APART * 1e6)
-        yield number, 1 + number % CHANNELS, 1 + number // CHANNELS, 1, at, f"SIM{number:010}", None, raw
+        yield number, 1 + number % CHANNELS, 1 + number // CHANNELS, 1, at, f"SIM{number:010}", None, crc32(raw), raw
 
 
 def _searches(count: int) -> dict[str, list[Selection]]:

@@ -195,7 +195,8 @@ class MessageDetail(MessageRow):
 
     acknowledged: what its sender was told, such as AA, or `CA, then AA`, as far as that is known: our own answers
     follow from the message and from how its channel answers now; None while it waits or where the answer was silence.
-    removed: what of it is no longer kept, when that went and by which rule, a sentence each.
+    removed: what of it is no longer kept, when that went and by which rule, a sentence each. damaged: the bytes are not
+    those that were stored.
     """
 
     connection_number: int
@@ -203,6 +204,7 @@ class MessageDetail(MessageRow):
     acknowledged: str | None
     raw: str
     removed: list[str]
+    damaged: bool
     receipts: list[ReceiptRow]
     later: list[LaterAnswer]
 

@@ -199,6 +199,8 @@ def _told(found: dict[str, Any], raw: bool) -> str:
             f"    {text}" for receipt in found["receipts"] if receipt["destination"] == name for text in _step(receipt)
         ]
     lines += [f"not kept any more: {text}" for text in found["removed"]]
+    if found["damaged"]:
+        lines.append("damaged: the bytes below are not those that were stored, and are sent nowhere")
     for answer in found["later"]:
         lines.append(f"answered later, {clock(answer['at'])}: {answer['reason']}")
         lines += [f"        {text}" for text in _segments(base64.b64decode(answer["answer"]))]

@@ -81,7 +81,7 @@ class Kept:
     async def _page(self, after: int, from_id: int, most: int) -> list[Message]:
         book, limit = self._book, min(most, PAGE)
         rows = await self._ledger.read(lambda reader: reader.backlog(book.id, after, from_id, limit))
-        return [_message(book, row) for row in rows]
+        return [row.of(book) for row in rows]
 
     async def legacy(self, output: int) -> bytes | None:
         """The bytes of what a tap got."""
@@ -153,10 +153,3 @@ def compared_numbers(book: ChannelBook) -> Iterator[tuple[int, int]]:
     for epoch, later in zip(book.epochs, [*book.epochs[1:], None], strict=True):
         if epoch.phase == "parallel":
             yield epoch.first, (later.first - 1 if later else book.seq)
-
-
-def _message(book: ChannelBook, row: tuple[Any, ...]) -> Message:
-    id, seq, socket, received, control_id, raw = row
-    message = Message(book, raw, received, control_id, socket)
-    message.id, message.seq = id, seq
-    return message

@@ -66,7 +66,8 @@ class Showing:
 
     def _example(self, row: comparisons.DiscrepancyRow, seq: int, output: int, at: int) -> Example:
         id = self._reader.id_of(self._book.id, seq) if seq else None
-        control_id, raw = (self._reader.message(id)[4:6]) if id else (None, None)
+        message = self._reader.message(id) if id else None
+        control_id, raw = (message.control_id, message.raw) if message else (None, None)
         if row.tap == "":
             return self._of_answers(row.path, seq, at, id, control_id, raw)
         ours = self._ours(row.tap, id)

@@ -31,6 +31,10 @@ READ_AHEAD = 64  # messages of one read from the ledger
 READ_AT_ONCE = 256  # open parts whose messages are read together at the start
 READ_AGAIN = 1.0  # seconds until a read that failed is tried again
 
+DAMAGED = Outcome(
+    Result.NEVER, "its bytes in the ledger are not those that were stored: have the sender send it again", local=True
+)
+
 
 class Runner:
     """One course's end of the delivery loop. Everything runs on the event loop."""
@@ -326,6 +330,8 @@ class Runner:
         and the one that made them is not known, a person decides."""
         if work.outputs is not None:
             return None
+        if work.message.damaged:
+            return DAMAGED
         try:
             made = self.destination.make(work)
         except Exception as error:  # a defect of a mapping must cost one message, not the channel

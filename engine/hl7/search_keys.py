@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
 
 from engine.hl7.charset import readable
-from engine.hl7.escape import Delimiters, unescape
+from engine.hl7.escape import STANDARD, Delimiters, unescape
 from engine.hl7.message import NULL, delimiters_of, split_segments
 
 Kind: TypeAlias = Literal["control_id", "order", "accession", "patient", "type"]
@@ -44,6 +45,8 @@ _NUMBERS: Final[Mapping[str, tuple[Place, ...]]] = MappingProxyType(
 _LAST: Final = MappingProxyType({name: places[-1][0] + 1 for name, places in _NUMBERS.items()})
 _CONTROL_ID: Final = MappingProxyType({"MSH": 9, "FHS": 10, "BHS": 10})  # where it stands in the split header
 _TYPE: Final = 8
+_USUAL: Final = 32  # a type of fewer characters is remembered
+_TWOFOLD: Final = frozenset({"SPM", "PID", "MRG"})  # whose values come from more than the first component
 _AUTHORITY: Final = 3  # of a CX the fourth component: namespace, universal id
 SMALL: Final = 1 << 16  # characters of a text that is cut into its segments at once
 _BETWEEN_TYPES: Final = re.compile(r"[\^_]")
@@ -52,21 +55,30 @@ _BETWEEN_TYPES: Final = re.compile(r"[\^_]")
 def keys(raw: bytes) -> frozenset[Key]:
     """The keys of a message, or of all messages of a batch: (kind, value as `normal` writes it)."""
     found: set[Key] = set()
-    marks = Delimiters()
+    marks = STANDARD
+    again: dict[str, list[str]] = {}  # ORC and OBR have the same numbers as a rule: each field once
     for line in _lines(readable(raw)):
         name = line[:3]
         places = _NUMBERS.get(name)
         if places is None:
             if name in _CONTROL_ID and line[3:4].strip():
-                marks = delimiters_of(line)
+                if (now := delimiters_of(line)) is not marks:
+                    marks = now
+                    again.clear()
                 found.update(_of_header(name, line, marks))
         elif line[3:4] == marks.field:
             fields = line.split(marks.field, _LAST[name])
             count = len(fields)
             for number, kinds in places:
                 if number < count and (field := fields[number]):
-                    for value in _values(name, field, marks):
-                        for kind in kinds:
+                    if name in _TWOFOLD:
+                        values = _values(name, field, marks)
+                    elif field in again:
+                        values = again[field]
+                    else:
+                        values = again[field] = _values(name, field, marks)
+                    for kind in kinds:
+                        for value in values:
                             found.add((kind, value))
     return frozenset(found)
 
@@ -106,35 +118,42 @@ def _one_by_one(text: str) -> Iterator[str]:
         begin = end + 1
 
 
-def _of_header(name: str, line: str, marks: Delimiters) -> Iterator[Key]:
+def _of_header(name: str, line: str, marks: Delimiters) -> tuple[Key, ...]:
     fields = line.split(marks.field, _CONTROL_ID[name] + 1)
-    if len(fields) > _CONTROL_ID[name] and (control_id := normal(fields[_CONTROL_ID[name]])):
-        yield "control_id", control_id
-    if name != "MSH" or len(fields) <= _TYPE:
-        return
-    first = fields[_TYPE].split(marks.repetition, 1)[0] if marks.repetition else fields[_TYPE]
+    count = len(fields)
+    control_id = _plain(fields[_CONTROL_ID[name]]) if count > _CONTROL_ID[name] else ""
+    own: tuple[Key, ...] = (("control_id", control_id),) if control_id else ()
+    if name != "MSH" or count <= _TYPE:
+        return own
+    return own + (_of_usual_type if len(fields[_TYPE]) < _USUAL else _of_type)(fields[_TYPE], marks)
+
+
+def _of_type(field: str, marks: Delimiters) -> tuple[Key, ...]:
+    first = field.split(marks.repetition, 1)[0] if marks.repetition else field
     code, trigger = (*map(normal, first.split(marks.component)[:2]), "", "")[:2]
-    if code:
-        yield "type", code
-        if trigger:
-            yield "type", f"{code}^{trigger}"
+    if not code:
+        return ()
+    return (("type", code), ("type", f"{code}^{trigger}")) if trigger else (("type", code),)
+
+
+_of_usual_type = lru_cache(maxsize=256)(_of_type)
 
 
 def _values(name: str, field: str, marks: Delimiters) -> list[str]:
     """The identifiers in a field, all its repetitions."""
     values: list[str] = []
     for repetition in field.split(marks.repetition) if marks.repetition else (field,):
-        parts = repetition.split(marks.component)
-        number = _leaf(parts[0], marks)
+        number, more, rest = repetition.partition(marks.component)
+        number = _leaf(number, marks)
         if number:
             values.append(number)
-        if len(parts) == 1:
+        if not more or name not in _TWOFOLD:
             continue
         if name == "SPM":
-            if filler := _leaf(parts[1], marks):
+            if filler := _leaf(rest.partition(marks.component)[0], marks):
                 values.append(filler)
-        elif number and len(parts) > _AUTHORITY and name in ("PID", "MRG"):
-            authority = parts[_AUTHORITY]
+        elif number and len(parts := rest.split(marks.component, _AUTHORITY)) >= _AUTHORITY:
+            authority = parts[_AUTHORITY - 1]
             for part in authority.split(marks.subcomponent)[:2] if marks.subcomponent else (authority,):
                 if issuer := _leaf(part, marks):
                     values.append(f"{number}^^^{issuer}")
@@ -148,4 +167,9 @@ def _leaf(component: str, marks: Delimiters) -> str:
     leaf = component.split(marks.subcomponent, 1)[0] if marks.subcomponent else component
     if leaf == NULL:
         return ""
-    return normal(unescape(leaf, marks) if marks.escape and marks.escape in leaf else leaf)
+    return _plain(unescape(leaf, marks) if marks.escape and marks.escape in leaf else leaf)
+
+
+def _plain(value: str) -> str:
+    """As `normal`."""
+    return value.casefold() if value.isalnum() else normal(value)

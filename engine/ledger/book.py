@@ -134,6 +134,7 @@ class Book:
                 message.received,
                 message.control_id,
                 message.large,
+                zlib.crc32(message.raw),
                 message.raw if message.large is None else message.raw[:HEAD],
             )
         )

@@ -74,8 +74,8 @@ class Message:
     """
 
     __slots__ = (
-        "channel", "control_id", "flaw", "id", "large", "raw", "received", "relayed", "repeats", "reply", "seq",
-        "socket", "wants_relay",
+        "channel", "control_id", "damaged", "flaw", "id", "large", "raw", "received", "relayed", "repeats", "reply",
+        "seq", "socket", "wants_relay",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +97,7 @@ class Message:
         self.reply = reply
         self.wants_relay = wants_relay
         self.relayed = False
+        self.damaged = False  # read from the file, and not as they were stored: nothing may be made of these bytes
         self.flaw = flaw  # why `live` would refuse it, where it is taken all the same
         self.large: int | None = None  # where the rest of a large one stands already; its row holds the beginning
         self.repeats: First | None = None  # the message that it was stored as a repeat of

@@ -63,11 +63,12 @@ class Deciding:
         plan = Plan("edit-and-retry", 1)
         if why := standing_against_retry(item):
             plan.refused.append(why)
-        before = await self._bytes(item)
-        old, new = peek(before), peek(raw)
+        message = await self._message(item)
+        before, new = message.raw, peek(raw)
+        control_id = message.control_id or "" if message.damaged else peek(before).control_id
         if not new.ok:
             plan.refused.append(f"what was given is no HL7 v2 message: {new.problem}")
-        elif new.control_id != old.control_id:
+        elif new.control_id != control_id:
             plan.refused.append("MSH-10 differs: to its receiver that would be another message; leave it as it was")
         elif raw == before:
             plan.refused.append("nothing was changed")
@@ -170,9 +171,9 @@ class Deciding:
         subject = f"{item.place} at {item.course.name}"
         return Entry(self._now(), asked.who, asked.origin, verb, subject, asked.why, before, "")
 
-    async def _bytes(self, item: Item) -> bytes:
+    async def _message(self, item: Item) -> Message:
         message: Message = await self._ledger.message(item.course.channel, item.work.message, item.work.revision)
-        return message.raw
+        return message
 
 
 def changes(before: bytes, after: bytes) -> list[str]:

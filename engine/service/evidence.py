@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from engine.compare.comparer import Comparer
 from engine.compare.discrepancies import SettleError, State
@@ -12,7 +13,7 @@ from engine.compare.showing import Example, Showing
 from engine.config.model import Channel
 from engine.ledger.audit import Entry, Row
 from engine.ledger.course import ChannelBook, Compared
-from engine.ledger.sqlite import comparisons, journal, listing
+from engine.ledger.sqlite import comparisons, journal, listing, recount, search
 from engine.ledger.sqlite.comparisons import DiscrepancyRow
 from engine.ledger.sqlite.reader import Reader
 from engine.migration.conductor import Conductor
@@ -25,6 +26,8 @@ from engine.migration.selection import Selector, select
 from engine.migration.verbs.moving import gate
 from engine.service.comparing import Comparisons, Tapped
 from engine.service.moments import iso
+
+CHECKED: Final = 1024  # messages whose bytes are read at a time, to see whether they are those that were stored
 
 
 class Evidence:
@@ -131,10 +134,19 @@ class Evidence:
     async def reconcile(self, selector: Selector, manifest: list[tuple[str, str | None]] | None) -> dict[str, Any]:
         books = [self._ledger.channels[channel.id] for channel in select(selector, self._channels)]
         equation = await self._ledger.read(lambda reader: reader.balance(books))
-        rebuilt = await self._ledger.read(lambda reader: reader.rebuilt())
+        rebuilt = await self._ledger.read(lambda reader: reader.rebuilt()) + await self._damaged()
         phases = {(book.name, epoch.number): epoch.phase for book in books for epoch in book.epochs}
         ours = await self._ours(books) if manifest is not None else []
         return reconcile(equation, rebuilt, phases, manifest, ours).as_dict()
+
+    async def _damaged(self) -> list[str]:
+        """The messages whose bytes the disk has changed. All are read, a few at a time: deliveries read as well."""
+        low, high = await self._ledger.read(lambda reader: search.bounds(reader.connection))
+        found: list[str] = []
+        for first in range(low, high + 1, CHECKED):
+            last = min(high, first + CHECKED - 1)
+            found += await self._ledger.read(partial(_damaged, first, last))
+        return found
 
     async def _ours(self, books: list[ChannelBook]) -> list[Ours]:
         by_id = {book.id: book for book in books}
@@ -183,3 +195,7 @@ def _audited(row: Row) -> dict[str, Any]:
         "id": row.id, "at": iso(entry.at), "who": entry.who, "origin": entry.origin, "verb": entry.verb,
         "subject": entry.subject, "why": entry.why, "before": entry.before, "after": entry.after, "hash": row.hash,
     }  # fmt: skip
+
+
+def _damaged(first: int, last: int, reader: Reader) -> list[str]:
+    return recount.damaged(reader.connection, first, last)

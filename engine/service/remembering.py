@@ -124,7 +124,7 @@ class Remembering:
 
     def _asked(self, id: int, message: Unread) -> list[tuple[Any, ...]]:
         """The rows of what a message brings."""
-        if not message.raw:  # its bytes are no longer kept
+        if not message.raw:  # its bytes are no longer kept, or are not those that were stored
             return []
         name, rule = self._rules[id]
         try:

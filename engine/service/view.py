@@ -246,6 +246,7 @@ class View:
             "acknowledged": self._acknowledged(channel, _epoch(book, seq), message, receipts),
             "raw": base64.b64encode(message.raw).decode(),
             "removed": removed,
+            "damaged": message.damaged,
             "receipts": [*map(_receipt, receipts), *_open_rows(book, message.id)],
             "later": [
                 {"at": iso(at), "reason": reason, "answer": base64.b64encode(answer).decode()}

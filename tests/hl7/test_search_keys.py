@@ -53,6 +53,20 @@ def test_every_occurrence_counts() -> None:
     }  # fmt: skip
 
 
+def test_what_is_a_number_in_one_segment_and_with_its_authority_in_another_is_read_for_each() -> None:
+    same = b"4711^^^ACME"
+    found = keys(HEADER + b"PID|1||" + same + b"\rORC|RE|" + same + b"\rMRG|" + same + b"\rOBR|1|" + same + b"\r")
+    assert {pair for pair in found if pair[0] not in ("control_id", "type")} == {
+        ("patient", "4711"), ("patient", "4711^^^acme"), ("order", "4711"),
+    }  # fmt: skip
+
+
+def test_a_batch_of_messages_with_other_delimiters_is_read_with_those_of_each() -> None:
+    second = b"MSH!*~\\&!!!!!!!ORM*O01!C-18\rORC!NW!P1^X\r"
+    found = keys(HEADER + b"ORC|RE|P1^X\r" + second)
+    assert {value for kind, value in found if kind == "order"} == {"p1", "p1^x"}
+
+
 def test_the_header_gives_control_id_and_type() -> None:
     assert of("control_id") == {"c-17"}
     assert of("type") == {"oru", "oru^r01"}

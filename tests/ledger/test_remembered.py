@@ -30,7 +30,7 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 def store(connection: sqlite3.Connection, id: int, at: int, channel: int = 1, raw: bytes = b"x") -> None:
-    connection.execute(schema.INSERT_MESSAGE, (id, channel, id, 1, at * SECOND, None, None, raw))
+    connection.execute(schema.INSERT_MESSAGE, (id, channel, id, 1, at * SECOND, None, None, None, raw))
 
 
 def remember(connection: sqlite3.Connection, id: int, at: int, key: str, values: dict[str, Any], keep: float) -> None:
@@ -116,6 +116,12 @@ def test_what_nobody_can_ask_for_any_more_is_dropped(connection: sqlite3.Connect
 def test_what_cannot_be_kept_is_told_before_it_is_written(kept: Kept) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
         remembered.row(kept, Unread(1, 1, 1, b""))
+
+
+def test_of_bytes_that_are_not_those_that_were_stored_nothing_is_remembered(connection: sqlite3.Connection) -> None:
+    store(connection, 1, at=1)
+    connection.execute("update message set crc = 1")
+    assert remembered.unread(connection, 1, 0, 9) == ([Unread(1, 1, SECOND, b"")], True)
 
 
 def test_messages_of_a_channel_are_read_in_order_and_in_bounds(

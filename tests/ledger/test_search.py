@@ -55,7 +55,7 @@ class Kept:
         self.last = id = self.last + 1 + put.gap
         self.seqs[put.channel] = seq = self.seqs.get(put.channel, 0) + 1
         self.messages[id] = put, seq
-        row = (id, put.channel, seq, 1, put.received, put.control_id, None, put.raw)
+        row = (id, put.channel, seq, 1, put.received, put.control_id, None, None, put.raw)
         self.connection.execute(schema.INSERT_MESSAGE, row)
 
     def read(self) -> None:

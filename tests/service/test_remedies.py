@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import pytest
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.sqlite import replays
+from engine.ledger.sqlite.backup import contents
 from engine.ledger.sqlite.loading import LedgerError
 from engine.migration.refused import Refused
+from engine.migration.selection import Selector
+from engine.service.evidence import Evidence
 from engine.service.remedies import Remedies
 from tests.support.fake import Fake, FakeWays, crash_image
 from tests.support.house import (
@@ -234,6 +237,70 @@ class TestEdit:
             assert after.open() == {1: "dead", 3: "parked", 4: "parked"}
             await after.decide("discard", 1)
             await until(lambda: not after.course.open)
+
+
+class TestDamaged:
+    """The disk has made other bytes of a message."""
+
+    def damage(self, scene: Scene, folder: Path, n: int, flip: int) -> Scene:
+        """What a SIGKILL leaves now, with one bit of a message changed."""
+        crash_image(scene.service.ledger.path, folder)
+        with closing(sqlite3.connect(folder / "interlock.db")) as file:
+            (raw,) = file.execute("select raw from message where seq = ?", (n,)).fetchone()
+            changed = raw[:flip] + bytes([raw[flip] ^ 1]) + raw[flip + 1 :]
+            file.execute("update message set raw = ? where seq = ?", (changed, n))
+            file.commit()
+        return Scene(folder)
+
+    @pytest.mark.parametrize("place", [b"ORU^R01", b"C2", b"|P|"])
+    async def test_it_is_never_sent_and_goes_in_its_place_with_the_right_bytes(
+        self, it: Scene, tmp_path: Path, place: bytes
+    ):
+        it.fails = {1}
+        await it.send(message(1), message(2), message(3))
+        after = self.damage(it, tmp_path / "next", 2, message(2).index(place))
+        sent: list[bytes] = []
+        after.fake.answer = lambda work: (sent.append(work.message.raw), YES)[1]
+        async with after.live():
+            await after.decide("retry", 1)
+            await until(lambda: after.open() == {2: "dead", 3: "parked"})
+            (row,) = await after.remedies.work(selector=None, messages=[], destination=None, state=None)
+            assert row["why"].startswith("its bytes in the ledger are not those that were stored")
+            evidence = Evidence(after.service.conductor, after.service.comparisons, after.configuration.channels)
+            found = await evidence.reconcile(Selector(ids=("acme",)), None)
+            assert found["problems"][:1] == ["acme/2: its bytes are not those that were stored"]
+            await after.remedies.edit(("acme", 2), "medplum", message(2), **BY)
+            await until(lambda: not after.course.open)
+        assert sent == [message(1), message(2), message(3)]
+
+    async def test_one_whose_patient_cannot_be_told_any_more_is_never_sent_either_and_holds_back_no_other(
+        self, it: Scene, tmp_path: Path
+    ):
+        it.fails = {1}
+        await it.send(message(1), message(2), message(3))
+        after = self.damage(it, tmp_path / "next", 2, message(2).index(b"7^^^H"))
+        async with after.live():
+            await after.decide("retry", 1)
+            await until(lambda: after.fake.sent == [1, 3] and after.open() == {2: "dead"})
+            await after.decide("discard", 2)
+            await until(lambda: not after.course.open)
+
+    async def test_one_that_was_sent_is_not_replayed(self, it: Scene, tmp_path: Path):
+        await it.send(message(1), message(2))
+        after = self.damage(it, tmp_path / "next", 1, 70)
+        async with after.live():
+            await after.replay(1, 2)
+            await until(lambda: after.open() == {1: "dead", 2: "parked"} or after.open() == {1: "dead"})
+            assert 1 not in after.fake.sent
+            await after.decide("discard", 1)
+            await until(lambda: not after.course.open)
+
+    async def test_no_backup_is_kept_from_being_made(self, it: Scene, tmp_path: Path):
+        await it.send(message(1))
+        after = self.damage(it, tmp_path / "next", 1, 70)
+        async with after.live():
+            with closing(sqlite3.connect(after.service.ledger.path)) as file:
+                assert contents(file)["messages"] == 1
 
 
 class TestReplay:

@@ -249,7 +249,7 @@ def detail(seq: int) -> dict[str, Any]:
         }
     ]
     more = {"connection_number": (3 << 32) + 17, "epoch": 1, "acknowledged": "AA", "raw": RAW, "receipts": receipts,
-            "removed": [], "later": []}  # fmt: skip
+            "removed": [], "damaged": False, "later": []}  # fmt: skip
     return row(seq) | more
 
 

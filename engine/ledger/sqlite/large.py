@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from zlib import crc32
 
 from engine.ledger.book import HEAD, Book
 
@@ -41,6 +42,12 @@ def whole(connection: sqlite3.Connection, head: bytes, large: int | None) -> byt
         return head
     rest = connection.execute("select data from piece where large = ? order by n", (large,))
     return b"".join((head, *(data for (data,) in rest)))
+
+
+def checked(connection: sqlite3.Connection, head: bytes, large: int | None, crc: int | None) -> tuple[bytes, bool]:
+    """As `whole`, and whether these are the bytes that were stored. crc: as in the row; what has none is believed."""
+    raw = whole(connection, head, large)
+    return raw, crc is None or crc32(raw) == crc
 
 
 def tidy(connection: sqlite3.Connection) -> int:

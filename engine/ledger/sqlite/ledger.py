@@ -240,10 +240,10 @@ class SqliteLedger:
     async def backlog(self, course: Course, after: int, limit: int) -> list[Message]:
         channel, from_id = course.channel, course.frontier_id
         rows = await self.read(lambda reader: reader.backlog(channel.id, after, from_id, limit))
-        return [_message(channel, row) for row in rows]
+        return [row.of(channel) for row in rows]
 
     async def message(self, channel: ChannelBook, id: int, revision: int = 1) -> Message:
-        return _message(channel, await self.read(lambda reader: reader.message(id, revision)))
+        return (await self.read(lambda reader: reader.message(id, revision))).of(channel)
 
     async def close(self) -> None:
         # The writer's connection is the last to close: then SQLite brings the log into the one file.
@@ -254,10 +254,3 @@ class SqliteLedger:
         else:
             self._connection.close()
         self._lock.close()
-
-
-def _message(channel: ChannelBook, row: tuple[Any, ...]) -> Message:
-    id, seq, socket, received, control_id, raw = row
-    message = Message(channel, raw, received, control_id, socket)
-    message.id, message.seq = id, seq
-    return message

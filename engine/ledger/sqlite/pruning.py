@@ -27,7 +27,7 @@ SAME_DAY: Final = 24 * 3600 * 1_000_000  # microseconds in which what goes by on
 _IDS = "(select value from json_each(?))"
 _MESSAGES: Final = {
     RAW: (
-        f"update message set raw = x'', large = null where id in {_IDS}",
+        f"update message set raw = x'', large = null, crc = null where id in {_IDS}",
         f"delete from revision where message in {_IDS}",
     ),
     CAPTURED: (f"delete from captured where message in {_IDS}",),

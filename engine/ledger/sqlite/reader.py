@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.ledger.course import ChannelBook
-from engine.ledger.model import SETTLED, State, first_of
+from engine.ledger.model import SETTLED, Message, State, first_of
 from engine.ledger.sqlite import recount
-from engine.ledger.sqlite.large import whole
+from engine.ledger.sqlite.large import checked
 from engine.ledger.sqlite.schema import BLOCK
 
 MOST_BYTES = 4 << 20  # of messages in one read: large ones come a few at a time
@@ -19,6 +19,25 @@ PEEKED = 1024  # bytes of a message that its head is read from
 _HEAD = "id, seq, socket, received, control_id"
 _SIZE = "case when large is null then length(raw) else (select size from large where large.id = message.large) end"
 _SHOWN = f"id, channel, seq, received, control_id, {_SIZE}, coalesce(substr(raw, 1, {PEEKED}), x'')"
+
+
+class Stored(NamedTuple):
+    """A row of `message`. received: microseconds since 1970. raw: all of a large one; empty where it was pruned.
+    damaged: the bytes are not those that were stored."""
+
+    id: int
+    seq: int
+    socket: int
+    received: int
+    control_id: str | None
+    raw: bytes
+    damaged: bool = False
+
+    def of(self, channel: ChannelBook) -> Message:
+        """As the message that it was."""
+        message = Message(channel, self.raw, self.received, self.control_id, self.socket)
+        message.id, message.seq, message.damaged = self.id, self.seq, self.damaged
+        return message
 
 
 class Receipt(NamedTuple):
@@ -48,40 +67,46 @@ class Reader:
     def close(self) -> None:
         self.connection.close()
 
-    def backlog(self, channel: int, after: int, from_id: int, limit: int) -> list[tuple[Any, ...]]:
-        """(id, seq, socket, received, control_id, raw) of the channel's messages above `after`, in order."""
-        rows: list[tuple[Any, ...]] = []
+    def backlog(self, channel: int, after: int, from_id: int, limit: int) -> list[Stored]:
+        """The channel's messages above `after`, in order."""
+        rows: list[Stored] = []
         size = 0
         for block in self._blocks(from_id):
             cursor = self.connection.execute(
-                f"select {_HEAD}, large, raw from message indexed by message_block"
+                f"select {_HEAD}, large, crc, raw from message indexed by message_block"
                 " where id >> 12 = ? and channel = ? and seq > ? order by seq limit ?",
                 (block, channel, after, limit - len(rows)),
             )
-            for *head, large, raw in cursor:
-                rows.append((*head, whole(self.connection, raw, large)))
-                size += len(rows[-1][-1])
+            for row in cursor:
+                rows.append(self._stored(*row))
+                size += len(rows[-1].raw)
                 if size > MOST_BYTES or len(rows) == limit:
                     cursor.close()
                     return rows
         return rows
 
-    def message(self, id: int, revision: int = 1) -> tuple[Any, ...]:
-        """(id, seq, socket, received, control_id, raw) of one message; LookupError where it is not there."""
+    def message(self, id: int, revision: int = 1) -> Stored:
+        """One message; LookupError where it is not there."""
         if revision > 1:
             row = self.connection.execute(
-                f"select {_HEAD}, (select raw from revision where message = id and revision = ?) from message"
-                " where id = ?",
+                f"select {_HEAD}, null, null, (select raw from revision where message = id and revision = ?)"
+                " from message where id = ?",
                 (revision, id),
             ).fetchone()
             if row is None or row[-1] is None:
                 raise LookupError(f"no revision {revision} of message {id} in the ledger")
-            return tuple(row)
-        row = self.connection.execute(f"select {_HEAD}, large, raw from message where id = ?", (id,)).fetchone()
+            return self._stored(*row)
+        row = self.connection.execute(f"select {_HEAD}, large, crc, raw from message where id = ?", (id,)).fetchone()
         if row is None:
             raise LookupError(f"no message with id {id} in the ledger")
-        *head, large, raw = row
-        return (*head, whole(self.connection, raw, large))
+        return self._stored(*row)
+
+    def _stored(
+        self, id: int, seq: int, socket: int, received: int, control_id: str | None, large: int | None, crc: int | None,
+        raw: bytes,
+    ) -> Stored:  # fmt: skip
+        raw, sound = checked(self.connection, raw, large, crc)
+        return Stored(id, seq, socket, received, control_id, raw, not sound)
 
     def _blocks(self, from_id: int) -> range:
         (last,) = self.connection.execute("select coalesce(max(id), 0) from message").fetchone()

@@ -10,6 +10,7 @@ from operator import itemgetter
 
 from engine.ledger.model import SETTLED, State, first_of
 from engine.ledger.sqlite import mappings, retention
+from engine.ledger.sqlite.large import checked
 
 SETTLED_COLUMNS = ", ".join(state.label for state in SETTLED)
 Place = tuple[int, int, int, int]  # channel, destination, epoch, state
@@ -24,6 +25,21 @@ def differences(connection: sqlite3.Connection) -> list[str]:
         ]  # fmt: skip
     finally:
         connection.execute("commit")
+
+
+def damaged(connection: sqlite3.Connection, first: int, last: int) -> list[str]:
+    """Of the messages with ids from `first` to `last` those whose bytes are not those that were stored, a sentence
+    each. Reads them all."""
+    rows = connection.execute(
+        "select c.name, m.seq, m.large, m.crc, m.raw from message m join channel c on c.id = m.channel"
+        " where m.id between ? and ? and m.crc is not null order by m.id",
+        (first, last),
+    )
+    return [
+        f"{name}/{seq}: its bytes are not those that were stored"
+        for name, seq, large, crc, raw in rows
+        if not checked(connection, raw, large, crc)[1]
+    ]
 
 
 def _counters(connection: sqlite3.Connection) -> Iterator[str]:

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from engine.ledger.sqlite.large import whole
+from engine.ledger.sqlite.large import checked
 
 TABLES = """
 create table remembered (
@@ -55,7 +55,8 @@ class Kept(NamedTuple):
 
 
 class Unread(NamedTuple):
-    """A message that has not been asked what is to be remembered of it. received: microseconds since 1970."""
+    """A message that has not been asked what is to be remembered of it. received: microseconds since 1970. raw: empty
+    where the bytes are no longer kept, or are not those that were stored."""
 
     id: int
     seq: int
@@ -102,14 +103,15 @@ def unread(connection: sqlite3.Connection, channel: int, after: int, upto: int) 
     found: list[Unread] = []
     size = 0
     for block in range(max(after + 1, first) >> BLOCK, (upto >> BLOCK) + 1):
-        for id, seq, received, large, raw in connection.execute(
-            "select id, seq, received, large, raw from message indexed by message_block"
+        for id, seq, received, large, crc, raw in connection.execute(
+            "select id, seq, received, large, crc, raw from message indexed by message_block"
             " where id >> 12 = ? and channel = ? and id > ? and id <= ? order by seq",
             (block, channel, after, upto),
         ):
             if len(found) == MOST or size > MOST_BYTES:
                 return found, False
-            found.append(Unread(id, seq, received, whole(connection, raw, large)))
+            raw, sound = checked(connection, raw, large, crc)
+            found.append(Unread(id, seq, received, raw if sound else b""))
             size += len(found[-1].raw)
     return found, True
 

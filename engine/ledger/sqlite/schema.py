@@ -38,6 +38,7 @@ create table message (
   received integer not null,           -- microseconds since 1970
   control_id text,
   large    integer,                    -- where the rest of a large message stands; null: `raw` is all of it
+  crc      integer,                    -- CRC-32 of all its bytes; null: they are pruned, or an older release stored it
   raw      blob not null);             -- last, so that heads are read without it
 create unique index message_block on message(id >> 12, channel, seq);
 create index message_large on message(large) where large is not null;
@@ -100,6 +101,7 @@ create index receipt_message on receipt(message);              -- nearly in risi
 create table file (                    -- a file whose messages are stored, by the name under which it was taken
   channel integer, name text, size integer not null, digest blob not null, at integer not null,
   primary key (channel, name, digest)) without rowid;
+create index file_at on file(channel, at);
 
 create table captured (                -- outputs made and kept, not sent; empty: the message as it came
   message integer, destination integer, part integer, output blob not null,
@@ -172,7 +174,7 @@ TABLES = (
 )  # fmt: skip
 
 INSERT_MESSAGE = (
-    "insert into message (id, channel, seq, socket, received, control_id, large, raw) values (?,?,?,?,?,?,?,?)"
+    "insert into message (id, channel, seq, socket, received, control_id, large, crc, raw) values (?,?,?,?,?,?,?,?,?)"
 )
 UPDATE_CHANNEL = "update channel set seq = ? where id = ?"
 INSERT_CHANNEL = "insert or ignore into channel (id, name, seq) values (?,?,0)"

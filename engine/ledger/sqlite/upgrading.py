@@ -1,8 +1,8 @@
 """From the schema of an older release to this one's: in one transaction, and noted in the audit chain.
 
-A step has what must be done to tables that are there already, and adds columns only: no row of `message` or `receipt`
-is written again, so that it is quick whatever the ledger holds. Tables and indexes that are missing are made last, from
-the schema itself. Killed in the middle, the file is as it was.
+A step has what must be done to tables that are there already, and adds columns or drops what can be made again: no row
+of `message` or `receipt` is written again, so that it is quick whatever the ledger holds. Tables and indexes that are
+missing are made last, from the schema itself. Killed in the middle, the file is as it was.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ STEPS = MappingProxyType(
             "alter table receipt add column made_by integer",
             "alter table open_work add column bound integer",
             "alter table replay add column mapping text not null default 'as-is'",
+        ),
+        5: (
+            "alter table message add column crc integer",
+            "drop table if exists search_block",  # other hashes: they are made again, behind everything else
+            "drop table if exists search_bucket",
         ),
     }
 )
