@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from engine.observe.events import Event, Level
-from engine.observe.metrics import METRICS
+from engine.observe.metrics import METRICS, Family, Gauge
 
 INFO = METRICS.gauge("interlock_info", "1, with the version that runs", "version")
 PHASE = METRICS.gauge("interlock_phase", "1 for the phase of the channel's newest epoch", "channel", "phase")
@@ -22,6 +23,8 @@ CERTIFICATE_DAYS = METRICS.gauge(
     "Days until the earliest certificate of a channel, feed, tap or endpoint expires; below 0 it has",
     "owner",
 )
+TABLE_BROKEN = METRICS.gauge("interlock_table_broken", "1 while a table's file is gone or has a mistake", "table")
+TABLE_STALE = METRICS.gauge("interlock_table_stale", "1 while a table in use is older than it may be", "table")
 FAULTS = METRICS.counter("interlock_faults_total", "Defects of ours that were caught and reported")
 
 PHASES = ("outside", "legacy", "parallel", "live", "retired")
@@ -71,6 +74,12 @@ class EpochOpened(Event):
     def count(self) -> None:
         for phase in PHASES:
             PHASE.of(self.channel, phase).n = int(phase == self.phase)
+
+
+def count(gauge: Family[Gauge], before: Iterable[str], now: Collection[str]) -> None:
+    """1 for each that is so now, 0 for each that no longer is."""
+    for name in {*before, *now}:
+        gauge.of(name).n = int(name in now)
 
 
 @dataclass(frozen=True, slots=True)

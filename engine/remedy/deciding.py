@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -28,6 +29,7 @@ class Deciding:
         """`now`: microseconds since 1970."""
         self._ledger = ledger
         self._now = now
+        self._editing = asyncio.Lock()
 
     # -- plans
 
@@ -99,6 +101,10 @@ class Deciding:
 
     async def edit(self, item: Item, raw: bytes, asked: Asked) -> int:
         """The number of the new revision."""
+        async with self._editing:  # of two destinations at once: each edit has a number of its own
+            return await self._edit(item, raw, asked)
+
+    async def _edit(self, item: Item, raw: bytes, asked: Asked) -> int:
         message = item.work.message
         last = await self._ledger.read(
             lambda reader: reader.connection.execute(

@@ -50,7 +50,7 @@ from engine.mllp.back import Back
 from engine.mllp.client import Client
 from engine.observe.delivery_events import StrayAnswer
 from engine.observe.events import emit
-from engine.observe.service_events import TableBroken, TableRead, TableStale
+from engine.observe.service_events import TABLE_BROKEN, TABLE_STALE, TableBroken, TableRead, TableStale, count
 from engine.service.carriers import carrier_to, is_mapped, setup
 from engine.service.certificates import Certificates
 from engine.service.moments import now_us
@@ -83,11 +83,6 @@ async def _kept_nowhere(versions: Iterable[str], made: Callable[[str], KeptMappi
 
 def _all(present: Mapping[str, Mapping[str, Effective]]) -> Iterable[Effective]:
     return (each for of_channel in present.values() for each in of_channel.values())
-
-
-def _tell(news: Iterable[TableNews]) -> None:
-    for each in news:
-        emit(TableRead(each.table) if each.kind == "read" else TableBroken(each.table, each.text))
 
 
 def _says_no(answer: bytes) -> bool:
@@ -143,6 +138,7 @@ class Ways:
         self.mappings = Versions(partial(read_from, configuration.service.ledger))
         self.workers: Workers | None = None  # None: messages are mapped in this process
         self.memory: Memory | None = None
+        self._broken: set[str] = set()  # tables whose file is gone or broken, and this was said
         self._stale: set[str] = set()  # tables that are too old, and this was said
         self._configuration = configuration
         self._breakers: dict[str, Breaker] = {}
@@ -161,7 +157,7 @@ class Ways:
             self.library = Library({})
         if any(each.mapping for channel in self._configuration.channels for each in channel.destinations):
             self.v2 = V2Library.load(shipped_mappings(), settings.mappings, settings.ledger.with_suffix(".tables"))
-            _tell(self.v2.news)
+            self._tell(self.v2.news)
         if problems := check(self._configuration.channels, self.v2):
             raise MappingError(problems)
         self._sources = Sources(shipped_mappings(), settings.mappings)
@@ -208,7 +204,7 @@ class Ways:
     async def refresh(self) -> bool:
         """Read the tables of v2 mappings anew where their files have changed. Whether a mapping is another one now."""
         fresh, news = await asyncio.to_thread(self.v2.refreshed)
-        _tell(news)
+        self._tell(news)
         if changed := fresh is not self.v2:
             present = self._effective(fresh)
             await self._keep(present)
@@ -217,8 +213,22 @@ class Ways:
         stale = {each.table for each in fresh.stale(now_us())}
         for table in stale - self._stale:
             emit(TableStale(table))
+        count(TABLE_STALE, self._stale, stale)
         self._stale = stale
         return changed
+
+    def _tell(self, news: Sequence[TableNews]) -> None:
+        """What is broken is told at each look; it is said once."""
+        broken: set[str] = set()
+        for each in news:
+            if each.kind == "read":
+                emit(TableRead(each.table))
+            elif each.table not in broken:
+                broken.add(each.table)
+                if each.table not in self._broken:
+                    emit(TableBroken(each.table, each.text))
+        count(TABLE_BROKEN, self._broken, broken)
+        self._broken = broken
 
     def accepts(self, channel: Channel) -> frozenset[str] | None:
         """The message types that `live` takes; None where nothing is mapped and any will do."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from engine.config.filtering import Emit, Remember, Rule, Written
 from engine.config.model import Channel
@@ -15,6 +18,7 @@ from engine.hl7.peek import peek
 from engine.ledger.model import State
 from engine.mapping.v2.emission import control_id
 from engine.mapping.v2.tables import Later
+from engine.observe.service_events import TABLE_BROKEN
 from engine.service.remedies import Remedies
 from engine.service.service import Service
 from tests.support.fake import crash_image
@@ -204,6 +208,18 @@ async def test_messages_of_one_patient_stay_in_order_and_others_pass(tmp_path: P
         await until(lambda: old_engine.control_ids == ["C1", "C3"])
 
 
+def count_calls(monkeypatch: pytest.MonkeyPatch, of: Any, name: str) -> Callable[[], int]:
+    """How often a method was called."""
+    calls, method = [0], getattr(of, name)
+
+    async def counted() -> Any:
+        calls[0] += 1
+        return await method()
+
+    monkeypatch.setattr(of, name, counted)
+    return lambda: calls[0]
+
+
 async def test_a_table_whose_file_changes_is_read_anew_and_opens_an_epoch(tmp_path: Path, old_engine, monkeypatch):
     monkeypatch.setattr("engine.service.service.TABLES_EVERY", 0.05)
     table = tmp_path / "mappings" / "v2" / "tables"
@@ -221,6 +237,30 @@ async def test_a_table_whose_file_changes_is_read_anew_and_opens_an_epoch(tmp_pa
         await exchanged(port, result(2, "A"))
         await settled(it, "acme", "emr", 2)
     assert [payload.split(b"OBR|1|")[1].split(b"\r")[0] for payload in old_engine.payloads] == [b"ADAMS", b"BAKER"]
+
+
+async def test_a_table_whose_file_is_broken_is_said_once_and_counted_until_it_is_whole(
+    tmp_path: Path, old_engine, monkeypatch, capsys
+):
+    monkeypatch.setattr("engine.service.service.TABLES_EVERY", 0.02)
+    table = tmp_path / "mappings" / "v2" / "tables"
+    table.mkdir(parents=True)
+    (table / "nurses.yaml").write_text("csv: nurses\nfile: ../../../nurses.csv\nkey: code\nvalues: [name]\n")
+    file = tmp_path / "nurses.csv"
+    file.write_text("code,name\nA,ADAMS\n")
+    to = replace(emr(old_engine.port), name="emr", mapping="named")
+    named = "steps:\n  - translate: OBR-2\n    table: nurses\n    unmapped: keep\n"
+    async with service(tmp_path, channel("acme", port=free_port(), destinations=(to,)), named=named) as it:
+        looked = count_calls(monkeypatch, it.ways, "refresh")
+        file.rename(tmp_path / "aside")
+        file.write_text("code;name\n")
+        await until(lambda: TABLE_BROKEN.of("nurses").n == 1)
+        seen = looked()
+        await until(lambda: looked() > seen + 3)
+        (tmp_path / "aside").rename(file)  # as though nothing had been
+        await until(lambda: TABLE_BROKEN.of("nurses").n == 0)
+    said = [line for line in capsys.readouterr().err.splitlines() if '"table_broken"' in line]
+    assert len(said) == 1
 
 
 async def test_captures_that_cannot_be_made_yet_are_made_later_in_every_lane(tmp_path: Path, old_engine, monkeypatch):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.config.model import Destination
 from engine.ledger.model import State
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.sqlite import replays
@@ -45,11 +47,11 @@ def message(n: int, patient: str = "7", text: str = "x") -> bytes:
 class Scene:
     """One live channel to a destination in the test's hands. `fails`: numbers that it will never take."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: Destination) -> None:
         self.port = free_port()
         self.fails: set[int] = set()
         self.fake = Fake(lambda work: NO if work.message.seq in self.fails else YES)
-        chan = channel("acme", port=self.port, destinations=(MEDPLUM,))
+        chan = channel("acme", port=self.port, destinations=(MEDPLUM, *more))
         self.configuration = configuration(folder, chan, medplum="http://127.0.0.1:1")
 
     @asynccontextmanager
@@ -220,6 +222,21 @@ class TestEdit:
         with pytest.raises(Refused, match=why):
             await it.remedies.edit(("acme", 1), "medplum", raw, **BY)
         assert it.open() == {1: "dead"}
+
+    async def test_two_of_one_message_at_two_destinations_at_once_are_two_revisions(self, tmp_path: Path):
+        scene = Scene(tmp_path, replace(MEDPLUM, name="medplum-2"))
+        scene.fake.answer = lambda work: YES if b"good" in work.message.raw else NO
+        async with scene.live():
+            await scene.send(message(1, text="bad"))
+            await until(lambda: all(course.open for course in scene.course.channel.courses))
+            edits = [scene.remedies.edit(("acme", 1), to, message(1, text=f"good {to}"), **BY)
+                     for to in ("medplum", "medplum-2")]  # fmt: skip
+            await asyncio.gather(*edits)
+            await until(lambda: not any(course.open for course in scene.course.channel.courses))
+            rows = await scene.service.ledger.read(
+                lambda reader: reader.connection.execute("select distinct revision, raw from revision").fetchall()
+            )
+            assert sorted(rows) == [(2, message(1, text="good medplum")), (3, message(1, text="good medplum-2"))]
 
     async def test_one_that_changes_the_patient_stands_in_both_lanes(self, it: Scene, tmp_path: Path):
         it.fails = {1}

@@ -50,14 +50,14 @@ class Fake:
 
 
 class FakeWays(Ways):
-    """The configured ways, but for `medplum`."""
+    """The configured ways, but for `medplum`, and what is called `medplum-…`."""
 
     def __init__(self, configuration: Configuration, fake: Fake) -> None:
         super().__init__(configuration)
         self._fake = fake
 
     def destination(self, channel: Channel, name: str, incarnation: str) -> Any:
-        return self._fake if name == "medplum" else super().destination(channel, name, incarnation)
+        return self._fake if name.startswith("medplum") else super().destination(channel, name, incarnation)
 
 
 def crash_image(ledger: Path, folder: Path) -> None:
