@@ -22,7 +22,8 @@ class DestinationStatus(TypedDict):
 
     mode: what its newest epoch says: send, capture, defer, mirror or off.
     counts: messages by state, only states that have any; all epochs together.
-    replayed: of replays, which are counted apart, those that are open. frontier, claim: sequence numbers.
+    replayed: of replays, which are counted apart, those that are open. wanted: open ones that only a person moves, by
+    state, replays among them. frontier, claim: sequence numbers.
     open: messages not settled. oldest_s: age of the oldest of them.
     breaker: why nothing is sent there at the moment; None while it is closed. next_trial_s: seconds until its endpoint
     is asked again. rests_until: when its delivery hours begin, while nothing is sent because of them.
@@ -34,6 +35,7 @@ class DestinationStatus(TypedDict):
     mode: str
     counts: dict[str, int]
     replayed: dict[str, int]
+    wanted: dict[str, int]
     frontier: int
     claim: int
     open: int

@@ -281,11 +281,9 @@ def complaints(found: dict[str, Any]) -> list[str]:
             where = f"{channel['id']} → {destination['name']}"
             if destination["breaker"]:
                 out.append(f"{where}: nothing is sent: {destination['breaker']}{_next_trial(destination)}")
-            dead, again = destination["counts"].get("dead", 0), destination["replayed"].get("dead", 0)
-            if dead:
-                out.append(f"{where}: {many(dead, 'message')} dead, a person is wanted")
-            if again:
-                out.append(f"{where}: {many(again, 'replayed message')} dead, a person is wanted")
+            if wanted := destination["wanted"]:
+                said = ", ".join(f"{count} {state}" for state, count in wanted.items())
+                out.append(f"{where}: {many(sum(wanted.values()), 'message')} for a person to decide: {said}")
     for port in found["answers"]:
         if not port["listening"]:
             why = port["down"] or "closed"

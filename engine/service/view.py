@@ -22,7 +22,7 @@ from engine.ledger.routing import LEGACY, Epoch
 from engine.ledger.sqlite import later, retention
 from engine.ledger.sqlite.reader import Receipt
 from engine.migration.refused import Refused
-from engine.remedy.choosing import why_open
+from engine.remedy.choosing import waits_for_a_person, why_open
 from engine.service.moments import iso, now_us
 from engine.service.searching import Searching
 from engine.service.service import Service
@@ -122,6 +122,9 @@ class View:
             "mode": route.mode.value if route else "off",
             "counts": dict(counts),
             "replayed": dict(again),
+            "wanted": dict(
+                Counter(work.state.label for work in course.open.values() if waits_for_a_person(course, work))
+            ),
             "frontier": course.frontier,
             "claim": course.claim,
             "open": still_open,

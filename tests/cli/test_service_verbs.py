@@ -34,6 +34,7 @@ def test_status_shows_a_line_for_each_destination(interlock: Interlock, service:
 def test_status_says_what_is_wrong_and_ends_with_1(interlock: Interlock, service: Told) -> None:
     counts = {"delivered": 1, "dead": 1, "retrying": 1}
     bad = destination("medplum", counts=counts, open=2, oldest_s=200.0, breaker="HTTP 403", balanced=False)
+    bad["wanted"] = {"dead": 1, "parked": 1}
     service.state = status(writable=False, balanced=False)
     service.state["channels"][0] |= {"destinations": [bad], "listening": False}
     result = interlock("status")
@@ -45,7 +46,7 @@ def test_status_says_what_is_wrong_and_ends_with_1(interlock: Interlock, service
         "the ledger does not balance: a message is counted on one side only (see the runbook)",
         "acme: nothing can come in at 0.0.0.0:6101: closed",
         "acme → medplum: nothing is sent: HTTP 403",
-        "acme → medplum: 1 message dead, a person is wanted",
+        "acme → medplum: 2 messages for a person to decide: 1 dead, 1 parked",
     ]
 
 

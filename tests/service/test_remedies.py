@@ -21,6 +21,7 @@ from engine.migration.refused import Refused
 from engine.migration.selection import Selector
 from engine.service.evidence import Evidence
 from engine.service.remedies import Remedies
+from engine.service.view import View
 from tests.support.fake import Fake, FakeWays, crash_image
 from tests.support.house import (
     MEDPLUM,
@@ -109,6 +110,8 @@ class TestRetryAndDiscard:
         (row,) = await it.remedies.work(selector=None, messages=[], destination=None, state=None)
         assert (row["seq"], row["state"], row["person"], row["behind"]) == (1, "dead", True, 2)
         assert row["why"] == "no such thing"
+        (told,) = (await View(it.service, "0").status())["channels"][0]["destinations"]
+        assert (told["counts"], told["wanted"]) == ({"delivered": 1, "parked": 2, "dead": 1}, {"dead": 1})
 
     async def test_what_waits_behind_it_is_counted_in_its_own_lane_alone(self, it: Scene):
         it.fails = {1, 2}

@@ -260,6 +260,7 @@ def destination(name: str, **changed: Any) -> dict[str, Any]:
         "mode": "send",
         "counts": {"delivered": 3},
         "replayed": {},
+        "wanted": {},
         "frontier": 3,
         "claim": 3,
         "open": 0,
