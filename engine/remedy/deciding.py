@@ -101,7 +101,8 @@ class Deciding:
 
     async def edit(self, item: Item, raw: bytes, asked: Asked) -> int:
         """The number of the new revision."""
-        async with self._editing:  # of two destinations at once: each edit has a number of its own
+        # One after the other: each has a number of its own, and its lanes are known before the next one comes.
+        async with self._editing:
             return await self._edit(item, raw, asked)
 
     async def _edit(self, item: Item, raw: bytes, asked: Asked) -> int:

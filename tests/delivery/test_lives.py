@@ -245,6 +245,16 @@ def test_an_edited_message_stands_in_the_lanes_of_all_that_was_made_of_it() -> N
         it.edit(1, kind=PLAIN, patients=("A",))
 
 
+def test_an_edit_that_comes_while_the_one_before_is_still_read_leaves_no_lane_out() -> None:
+    with life(LANES, reading=30) as it:
+        it.store("A")
+        it.answer(NO)
+        it.edit(1, patients=(), turns=45)  # it is durable, and its bytes are being read
+        it.machine._process.ledger.turns = 0
+        it.edit(1, patients=("A",))
+        it.store()
+
+
 def test_who_waits_behind_one_that_an_edit_has_put_before_him_says_so() -> None:
     with life(LANES) as it:
         it.store("B")
