@@ -90,6 +90,7 @@ def test_names_carry_the_product_and_the_unit() -> None:
             "reason",
             "version",
             "verb",
+            "table",
             "tap",
             "decision",
             "verdict",
