@@ -23,6 +23,7 @@ from engine.api.proof import Proof
 from engine.api.reading import LIMIT_MAX, MessageSearch, Reading
 from engine.api.remedies import Remedies, Remedying
 from engine.api.searching import asked_for
+from engine.api.taps import Tapping, Taps
 from engine.api.token import new_token, token_file, write_token
 from engine.api.upkeep import Upkeep, Upkeeping
 from engine.api.verbs import Verbs
@@ -35,7 +36,7 @@ OPEN_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 
 class Asked(NamedTuple):
     """Who answers: about messages and channels, verbs and runs, gate and proofs, retention and backups,
-    and what people do about single messages.
+    what people do about single messages, and about what taps keep for them.
 
     A service that only tells and cannot be told has no paths for the rest.
     """
@@ -45,6 +46,7 @@ class Asked(NamedTuple):
     evidence: Evidence | None = None
     upkeep: Upkeep | None = None
     remedies: Remedies | None = None
+    taps: Taps | None = None
 
 
 class Api:
@@ -138,6 +140,8 @@ def application(asked: Asked, token: str, version: str = "") -> web.Application:
         app.add_routes(Upkeeping(asked.upkeep).routes())
     if asked.remedies is not None:
         app.add_routes(Remedying(asked.remedies).routes())
+    if asked.taps is not None:
+        app.add_routes(Tapping(asked.taps).routes())
     return app
 
 

@@ -11,6 +11,7 @@ from engine.observe.delivery_events import OLDEST, OPEN
 from engine.observe.events import emit
 from engine.observe.ledger_events import UNBALANCED, LedgerUnbalanced
 from engine.observe.service_events import Fault
+from engine.observe.tap_events import PARKED
 
 OPEN_STATES = ("waiting", "sending", "retrying", "unknown", "parked", "dead")
 EVERY_S = 5.0
@@ -18,7 +19,8 @@ PATIENCE_S = 3.0
 
 
 class Gauges:
-    """Open work, its age and the balance of every destination, at most `EVERY_S` old. Never fails a scrape."""
+    """Open work, its age and the balance of every destination, and what taps keep for a person; at most `EVERY_S` old.
+    Never fails a scrape."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
@@ -39,7 +41,12 @@ class Gauges:
 
 def show(status: dict[str, Any]) -> None:
     """Set the gauges from a `Status`."""
+    for cell in PARKED.cells.values():
+        cell.n = 0
     for channel in status["channels"]:
+        counts = {tap["name"]: 0 for tap in channel["taps"]} | channel["parked"]
+        for tap, count in counts.items():
+            PARKED.of(channel["id"], tap).n = count
         for destination in channel["destinations"]:
             where = (channel["id"], destination["name"])
             for state in OPEN_STATES:

@@ -138,7 +138,7 @@ VERBS: dict[str, tuple[Any, str]] = {
     "takeover": (TakeoverOrder, "The vendors' ports become ours; the old engine works behind them"),
     "give-back": (GiveBackOrder, "The old listener has the ports again"),
     "parallel": (PlainOrder, "Do the old engine's work beside it, and compare"),
-    "legacy": (PlainOrder, "Back from the parallel run: the old engine alone works"),
+    "legacy": (PlainOrder, "The parallel run ends: the old engine alone works. Or: an observed channel's copies come"),
     "hold": (HoldOrder, "Freeze: store and acknowledge, send nothing new"),
     "release": (PlainOrder, "Lift a hold"),
     "drain": (HoldOrder, "Wait until what is on the way is settled, and let nothing new begin meanwhile"),

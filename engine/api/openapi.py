@@ -30,6 +30,7 @@ from engine.api.remedies import (
     WorkRow,
 )
 from engine.api.shape import Schema, schema
+from engine.api.taps import ForwardOrder, GiveOrder, OutputAnswer, OutputDetail, OutputOrder, OutputQuestion, OutputRow
 from engine.api.upkeep import BackupOrder, BackupState, PruneOrder, RetentionRow
 
 PROBLEM: Schema = {
@@ -95,6 +96,7 @@ class Paths:
             | self.of_evidence()
             | self.of_upkeep()
             | self.of_remedies()
+            | self.of_taps()
             | self.of_machines()
         )
 
@@ -141,6 +143,18 @@ class Paths:
             f"{api}/replays": self.get(list[ReplayState], "The replays, newest first")
             | self.post(ReplayOrder, WorkAnswer, "Send settled messages to a destination once more"),
             f"{api}/replays/{{id}}/stop": self.post(StopOrder, ReplayState, "Begin no more of a replay", id),
+        }
+
+    def of_taps(self) -> dict[str, Schema]:
+        outputs = "/api/v1/tap-outputs"
+        one = f"{outputs}/{{id}}"
+        id = _parameter("id", "path", "integer", "the output's number")
+        return {
+            outputs: self.post(OutputQuestion, list[OutputRow], "Outputs of the old engine that wait for a person"),
+            one: self.get(OutputDetail, "One of them, with its bytes", id),
+            f"{one}/forward": self.post(ForwardOrder, OutputAnswer, "Send one to its endpoint, once", id),
+            f"{one}/give": self.post(GiveOrder, OutputAnswer, "Say which input one belongs to", id),
+            f"{one}/discard": self.post(OutputOrder, OutputAnswer, "Close one without sending it", id),
         }
 
     def of_upkeep(self) -> dict[str, Schema]:

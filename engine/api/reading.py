@@ -82,6 +82,7 @@ class ChannelStatus(TypedDict):
     down: why nothing can come in there, None where it can; peers: host:port of who is connected.
 
     hold: None while it is not held. run: the run whose barrier it is behind, None while there is none.
+    parked: tap → how many outputs of the old engine it keeps for a person, where it keeps any.
     """
 
     id: str
@@ -97,6 +98,7 @@ class ChannelStatus(TypedDict):
     hold: HoldStatus | None
     run: int | None
     taps: list[TapStatus]
+    parked: dict[str, int]
     destinations: list[DestinationStatus]
 
 

@@ -4,13 +4,14 @@ interlock test-connection acme-emr
 interlock test-connection 10.20.1.5:6661 --message ping.hl7
 
 It connects by itself, from this machine, with the settings of the endpoint; the service need not run. Without a message
-nothing is sent; with one, its answer is waited for and judged as the endpoint says.
+none is sent; with one, its answer is waited for and judged as the endpoint says. A peer that should speak no TLS is
+asked whether it does, on a second connection. A folder that files are written to is tried with a hidden one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,8 +43,8 @@ def connection(
     json: Json = False,
 ) -> None:
     """Find out what is between us and a peer."""
-    chosen = _chosen(targets, config)
-    found = asyncio.run(_all(chosen, Asked(_read(message), anyway, timeout)))
+    chosen, only_read = _chosen(targets, config)
+    found = asyncio.run(_all(chosen, Asked(_read(message), anyway, timeout, only_read)))
     if json:
         out_json(found)
     else:
@@ -58,11 +59,13 @@ def connection(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is sent, if anything; whether endpoints are asked that may not be; seconds for each step."""
+    """What is sent, if anything; whether endpoints are asked that may not be; seconds for each step; the endpoints that
+    files are only read from."""
 
     message: bytes | None
     anyway: bool
     seconds: float
+    only_read: frozenset[str]
 
 
 def _read(message: Path | None) -> bytes | None:
@@ -94,21 +97,29 @@ async def _one(name: str, endpoint: Endpoint | str, asked: Asked) -> dict[str, A
         return _row(name, "not_asked", None, "it may not be connected to without a message (probe: none); to do it all"
                     " the same: --anyway, or --message FILE")  # fmt: skip
     if endpoint.place is not None:
-        return await _place(name, endpoint)
+        return await _place(name, endpoint, asked)
     assert endpoint.mllp is not None
     return await _mllp(name, endpoint.mllp, endpoint, asked)
 
 
-async def _place(name: str, endpoint: Endpoint) -> dict[str, Any]:
-    from engine.files.places import folder_of
+async def _place(name: str, endpoint: Endpoint, asked: Asked) -> dict[str, Any]:
+    from engine.config.edge import Sftp
+    from engine.files.places import folder_of, shown
 
-    assert endpoint.place is not None
-    folder = folder_of(endpoint.place)
+    place = endpoint.place
+    assert place is not None
+    if isinstance(place, Sftp):
+        place = replace(place, connect_timeout=asked.seconds, timeout=asked.seconds)
+    folder, writes = folder_of(place), endpoint.name not in asked.only_read
     try:
-        why = await folder.check()
+        why = await folder.check() or (await folder.try_writing() if writes else None)
     finally:
         await folder.close()
-    return _row(name, "place", why is None, why or "the folder can be used")
+    if why is not None:
+        return _row(name, "place", False, f"{shown(place)}: {why}")
+    said = "a hidden file was written there, and removed again" if writes else "the folder can be looked into"
+    unsent = "; the message was not sent: whoever reads there would take it" if asked.message is not None else ""
+    return _row(name, "place", True, said + unsent)
 
 
 async def _mllp(name: str, address: Address, endpoint: Endpoint, asked: Asked) -> dict[str, Any]:
@@ -202,8 +213,9 @@ def _told(row: dict[str, Any]) -> str:
 # -- what is meant
 
 
-def _chosen(targets: list[str], config: Path) -> list[tuple[str, Endpoint | str]]:
-    """(name, endpoint) of what the targets mean, or (target, why it means nothing), beside which others are tried."""
+def _chosen(targets: list[str], config: Path) -> tuple[list[tuple[str, Endpoint | str]], frozenset[str]]:
+    """(name, endpoint) of what the targets mean, or (target, why it means nothing), beside which others are tried; and
+    the names of the endpoints that files are only read from."""
     from engine.config.endpoint import Endpoint
     from engine.config.kinds import address
 
@@ -216,7 +228,22 @@ def _chosen(targets: list[str], config: Path) -> list[tuple[str, Endpoint | str]
             found += _named(target, made, config)
         else:
             found.append((target, Endpoint(target, given)))
-    return found
+    return found, _only_read(made) if made else frozenset()
+
+
+def _only_read(made: Configuration) -> frozenset[str]:
+    """SFTP servers that a channel or a tap reads files of, and nothing is written to."""
+    from engine.config.edge import Files, Place, Sftp
+
+    def server(place: Place | None) -> Sftp | None:
+        return replace(place, directory="") if isinstance(place, Sftp) else None
+
+    sources = [source for each in made.channels for source in (each.source, *(tap.source for tap in each.taps))]
+    read = {server(source.place) for source in sources if isinstance(source, Files)} - {None}
+    written = {name for channel in made.channels for name, _ in _peers(channel)}
+    return frozenset(
+        name for name, each in made.endpoints.items() if name not in written and server(each.place) in read
+    )
 
 
 def _named(target: str, made: Configuration, config: Path) -> list[tuple[str, Endpoint | str]]:

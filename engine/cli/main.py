@@ -31,6 +31,7 @@ from engine.cli.demo import demo
 from engine.cli.discrepancies import discrepancies
 from engine.cli.helped import Helped
 from engine.cli.orders import VERBS
+from engine.cli.tap import tap
 
 app = typer.Typer(
     name="interlock",
@@ -67,6 +68,7 @@ app.command("restore")(upkeep.restore)
 app.command("compact")(upkeep.compact)
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(discrepancies, name="discrepancies")
+app.add_typer(tap, name="tap")
 app.add_typer(audit, name="audit")
 
 for _typer in (app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)):

@@ -203,9 +203,9 @@ def _told(found: dict[str, Any], raw: bool) -> str:
         lines.append("damaged: the bytes below are not those that were stored, and are sent nowhere")
     for answer in found["later"]:
         lines.append(f"answered later, {clock(answer['at'])}: {answer['reason']}")
-        lines += [f"        {text}" for text in _segments(base64.b64decode(answer["answer"]))]
+        lines += [f"        {text}" for text in segments(base64.b64decode(answer["answer"]))]
     content = base64.b64decode(found["raw"])
-    return "\n".join([*lines, "", *(_segments(content) if raw else named(content))])
+    return "\n".join([*lines, "", *(segments(content) if raw else named(content))])
 
 
 def _step(receipt: dict[str, Any]) -> list[str]:
@@ -218,11 +218,11 @@ def _step(receipt: dict[str, Any]) -> list[str]:
     when = f"again at {at}" if state == "retrying" and receipt["at"] else at
     lines = [f"{when}  {state}{part}{delivery}{edited}{reason}"]
     if receipt["answer"]:
-        lines += ["    " + text for text in _segments(base64.b64decode(receipt["answer"]))]
+        lines += ["    " + text for text in segments(base64.b64decode(receipt["answer"]))]
     return lines
 
 
-def _segments(raw: bytes) -> list[str]:
+def segments(raw: bytes) -> list[str]:
     """The bytes a segment a line, for a terminal: no control character gets through to it."""
     try:
         text = raw.decode()

@@ -102,7 +102,7 @@ VERBS = {
     "takeover": Verb("Take the vendors' ports over, the old engine behind us.", ("peers", "peers_from", "timeout_s")),
     "give-back": Verb("Give the ports back to the old listener.", ("watch", "timeout_s")),
     "parallel": Verb("Do the old engine's work beside it, and compare."),
-    "legacy": Verb("Back from the parallel run: the old engine alone works."),
+    "legacy": Verb("End the parallel run; open an observed channel's port."),
     "hold": Verb("Freeze: store and acknowledge, send nothing new.", ("for_s",)),
     "release": Verb("Lift a hold."),
     "drain": Verb("Send nothing new; return when the rest is settled.", ("for_s",)),

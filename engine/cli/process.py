@@ -21,7 +21,7 @@ from engine.cli.version import installed_version
 from engine.config.model import Configuration
 from engine.ledger.sqlite.loading import LedgerError
 from engine.observe.events import LOG, emit
-from engine.observe.service_events import ServiceStarted, ServiceStopped
+from engine.observe.service_events import HangupIgnored, ServiceStarted, ServiceStopped
 from engine.service.service import Service, StartError
 from engine.service.view import View
 
@@ -66,6 +66,7 @@ async def _serve(service: Service, configuration: Configuration) -> Server:
     from engine.api.application import Asked, serve
     from engine.service.evidence import Evidence
     from engine.service.orders import Orders
+    from engine.service.parked import AtTaps
     from engine.service.remedies import Remedies
     from engine.service.upkeep import Upkeep
 
@@ -73,7 +74,7 @@ async def _serve(service: Service, configuration: Configuration) -> Server:
     channels = configuration.channels
     orders = Orders(service.conductor, channels)
     evidence = Evidence(service.conductor, service.comparisons, channels)
-    asked = Asked(View(service, version), orders, evidence, Upkeep(service), Remedies(service))
+    asked = Asked(View(service, version), orders, evidence, Upkeep(service), Remedies(service), AtTaps(service))
     try:
         return await serve(asked, configuration.service, version)
     except OSError as error:
@@ -81,7 +82,8 @@ async def _serve(service: Service, configuration: Configuration) -> Server:
 
 
 def _on_signals(ended: asyncio.Event) -> list[str]:
-    """Set `ended` at a signal; the list holds its name then."""
+    """Set `ended` at a signal; the list holds its name then. SIGHUP, which elsewhere means to read the files again,
+    ends nothing: a hand that is used to that, or a terminal that closes, must not stop the traffic."""
     reasons: list[str] = []
 
     def end(name: str) -> None:
@@ -91,4 +93,5 @@ def _on_signals(ended: asyncio.Event) -> list[str]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, number.name)
+    loop.add_signal_handler(signal.SIGHUP, lambda: emit(HangupIgnored()))
     return reasons

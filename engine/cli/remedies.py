@@ -233,7 +233,7 @@ def _order(
     planned: dict[str, Any] = ask(config, path, order | {"dry_run": True}, ANSWER_S)
     plan = planned["plan"]
     if not json:
-        _show(plan)
+        show_plan(plan)
     if dry_run:
         if json:
             out_json(planned)
@@ -255,7 +255,8 @@ def _order(
     return out(f"done: {many(done['done'], 'message')}")
 
 
-def _show(plan: dict[str, Any]) -> None:
+def show_plan(plan: dict[str, Any]) -> None:
+    """A line for each sentence: what would be done, and what stands against it."""
     for text in plan["lines"]:
         for line in wrapped(f"  - {text}", indent="    "):
             out(line)

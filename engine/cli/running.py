@@ -270,6 +270,9 @@ def complaints(found: dict[str, Any]) -> list[str]:
             if not tap["listening"]:
                 why = tap["down"] or "closed"
                 out.append(f"{channel['id']}: nothing can come in at {tap['address']}, tap {tap['name']}: {why}")
+        for tap, count in channel["parked"].items():
+            waits = f"{many(count, 'output')} of the old engine for a person to decide (interlock tap)"
+            out.append(f"{channel['id']}, tap {tap}: {waits}")
         hold = channel["hold"]
         if hold and hold["stopped"]:
             then = since(hold["since"])
@@ -288,4 +291,6 @@ def complaints(found: dict[str, Any]) -> list[str]:
         if not port["listening"]:
             why = port["down"] or "closed"
             out.append(f"{port['endpoint']}: its answers cannot come in at {port['address']}: {why}")
+    over = "a certificate has expired: who checks it does not connect (see the runbook: a certificate expires)"
+    out += [f"{owner}: {over}" for owner in found["expired"]]
     return out

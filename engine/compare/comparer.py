@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from engine.compare.answers import compare_answers
-from engine.compare.copies import Copy
+from engine.compare.copies import Copy, in_front
 from engine.compare.correlate import Correlator
 from engine.compare.diff import Comparison, Kind, compare, together, whole_message
 from engine.compare.discrepancies import Discrepancy, State, Totals
@@ -313,6 +313,24 @@ class Comparer:
         elif came is Came.MORE or came is Came.ALONE:
             self._find(side, seq, output_id, MESSAGE, "missing_in_target")
 
+    async def given(self, tap: str, output_id: int, raw: bytes, at: int, seq: int) -> None:
+        """An output that a person has given to an input, and is stored as one of it. Its input may be so old that
+        nothing of it is remembered here."""
+        side = self._sides[tap]
+        if side.correlator.slot(seq) is None and self._expected(seq):
+            word = await self._kept.query(comparisons.verdict, tap, seq)
+            ids = await self._kept.query(comparisons.outputs, tap, seq)
+            earlier = [await self._kept.legacy(id) for id in ids if id != output_id]
+            inputs = [message async for message in self._kept.between(seq, seq)]
+            for message in inputs:  # what nobody waits for is soon forgotten again: from here on nothing is awaited
+                side.correlator.remember(self._input(message, 1), word == "missing_in_legacy")
+            for one in filter(None, earlier):
+                side.came_before(seq, one, taken=True)
+            if word == "matched" and not earlier:
+                side.keep_silent({seq})
+        side.correlator.give(seq, raw, at)
+        self.tapped(tap, output_id, raw, at, seq)
+
     def unkept(self, tap: str, seq: int, answered: bool) -> None:
         """An output of an input came, and could not be stored: there is nothing to compare, and nothing is missed."""
         side = self._sides[tap]
@@ -418,9 +436,10 @@ class Comparer:
 
     def _expected(self, seq: int) -> bool:
         """Whether the old engine works on it, and the work is to be compared."""
+        if self._book.epoch_of(seq).phase != "parallel":
+            return False
         legacy = self._book.course(LEGACY)
-        parallel = self._book.epoch_of(seq).phase == "parallel"
-        return parallel and legacy is not None and legacy.mode(seq) is Mode.SEND
+        return in_front(self._book, seq) or (legacy is not None and legacy.mode(seq) is Mode.SEND)
 
     def _hold(self, raw: bytes) -> bytes | None:
         """The bytes, where there is room for them in memory."""
@@ -579,7 +598,7 @@ class Comparer:
         """No output came in time. It is not missed where neither side made one, or the old engine refused the input.
         Where the tap says that there may be none, and a rule of ours keeps it back, the two sides agree."""
         id, destination = case.slot.input.id, side.destination
-        taken = await self._kept.taken(id)
+        taken = await self._kept.taken(case.slot.input)
         agreed = not ours and side.shape == "0..1" and destination and await self._kept.filtered(id, destination)
         if _has_changed(case, ()):
             return

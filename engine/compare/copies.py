@@ -30,7 +30,14 @@ class Copies:
         return self._copies
 
 
+def in_front(book: ChannelBook, seq: int) -> bool:
+    """Whether the old engine had a frame before us: in the epoch of its number nothing is passed on to it."""
+    return book.epoch_of(seq).routing.route(LEGACY) is None
+
+
 def reached(book: ChannelBook, seq: int) -> bool:
-    """Whether the old engine may have a frame by a channel's path."""
+    """Whether the old engine may have a frame: it is in front, or a channel's path has taken it there."""
+    if in_front(book, seq):
+        return True
     legacy = book.course(LEGACY)
     return legacy is not None and legacy.mode(seq) is Mode.SEND and legacy.claim >= seq

@@ -99,12 +99,14 @@ class Correlator:
         """The input that an output belongs to, which is then served; None where there is none. The first output of a
         slot has `outputs` = 1 afterwards."""
         slot = self._find(raw, key, at, control_id)
-        if slot is None:
-            return None
-        slot.add(hash(body(raw)), self.several)
-        if slot.outputs == 1:
-            self._serve(slot, at)
+        if slot is not None:
+            self._take(slot, raw, at)
         return slot
+
+    def give(self, seq: int, raw: bytes, at: int) -> None:
+        """A person says that an output belongs to an input."""
+        if slot := self.slot(seq):
+            self._take(slot, raw, at)
 
     def remember(self, input: Input, missed: bool = False, expected: bool = True) -> None:
         """An input whose output came before this process began, or was missed: what comes late, or again, finds it."""
@@ -225,6 +227,11 @@ class Correlator:
         return list(islice((slot for slot in every if slot.input.at <= at), SEARCHED))
 
     # -- what comes of it
+
+    def _take(self, slot: Slot, raw: bytes, at: int) -> None:
+        slot.add(hash(body(raw)), self.several)
+        if slot.outputs == 1:
+            self._serve(slot, at)
 
     def _serve(self, slot: Slot, at: int) -> None:
         input = slot.input

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from engine.compare.tap import own_destination
 from engine.compare.tapping import NO_SOCKET, Fate, fate, why_parked
 from engine.config.edge import Files
 from engine.config.model import Channel, Tap
@@ -80,7 +81,7 @@ class FileTap:
         self._hand: _Hand | None = None
         self._trouble: str | None = None  # why the endpoint's folder takes nothing
         self._task: asyncio.Task[None] | None = None
-        self._destination = next((d.name for d in channel.destinations if d.endpoint == tap.forward), None)
+        self.destination = own_destination(channel, tap)
         self._counts = {each: OUTPUTS.of(channel.id, tap.name, each.value) for each in Fate}
         self._inbox = Inbox(tap.source, folder, channel.takes.max_bytes, self, now)
 
@@ -162,7 +163,7 @@ class FileTap:
         for raw in messages:
             inputs.append(self._attribute(raw, now))
             await asyncio.sleep(0)  # a file may have many, and others have their turn
-        fates = [fate(self._book, seq, self._destination) for seq in inputs]
+        fates = [fate(self._book, seq, self.destination) for seq in inputs]
         decided = fates[0] if len(set(fates)) == 1 else Fate.PARK
         outputs = [
             TapOutput(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from engine.compare.copies import Copy, reached
+from engine.compare.copies import Copy, in_front, reached
 from engine.compare.slots import Input
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
@@ -104,17 +104,17 @@ class Kept:
         states = await self._ledger.read(lambda reader: reader.settled([message]))
         return bool(states[message].get(destination) == State.FILTERED.label)
 
-    async def taken(self, message: int) -> bool:
-        """Whether the old engine took a message, by its id, and did not refuse it."""
-        states = await self._ledger.read(lambda reader: reader.settled([message]))
-        return states[message].get(LEGACY) in TAKEN
+    async def taken(self, input: Input) -> bool:
+        """Whether the old engine took an input and did not refuse it. What it says in front of us nobody tells us."""
+        if in_front(self._book, input.seq):
+            return True
+        states = await self._ledger.read(lambda reader: reader.settled([input.id]))
+        return states[input.id].get(LEGACY) in TAKEN
 
     def reached(self, input: Input) -> bool:
-        """Whether the old engine may have an input: by the channel's own path, or by that of another one that a feed
-        gave a copy."""
-        if self._book.course(LEGACY) is None or reached(self._book, input.seq):
-            return True
-        return any(reached(book, seq) for book, seq in input.copies)
+        """Whether the old engine may have an input: as the channel's own, or as that of another one that a feed gave a
+        copy."""
+        return reached(self._book, input.seq) or any(reached(book, seq) for book, seq in input.copies)
 
     async def elsewhere(self, message: Message) -> Sequence[Copy]:
         """The other channels that have a copy of an input from before this process began, where it matters."""
@@ -133,7 +133,7 @@ class Kept:
 
     def sent(self, seq: int) -> bool:
         """Whether the old engine has an input, or will never get it."""
-        return settled(self._book, LEGACY, seq)
+        return in_front(self._book, seq) or settled(self._book, LEGACY, seq)
 
 
 def settled(book: ChannelBook, destination: str, seq: int) -> bool:

@@ -15,12 +15,15 @@ from typing import Protocol
 from engine.compare.tapping import Fate, fate, why_parked
 from engine.config.edge import Listen
 from engine.config.model import Channel, Tap
+from engine.delivery.classes import End, outcome
+from engine.delivery.destinations import mllp
 from engine.delivery.sender import Job, Sender
 from engine.hl7.ack import acknowledge
 from engine.hl7.peek import peek
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
-from engine.ledger.model import TapOutput
+from engine.ledger.model import Message, TapOutput
+from engine.ledger.outcome import Outcome, Result
 from engine.ledger.sqlite.large import LARGE
 from engine.mllp.client import Client
 from engine.mllp.connection import Connection
@@ -93,6 +96,11 @@ class OurLink:
         """It was not paused."""
 
 
+def own_destination(channel: Channel, tap: Tap) -> str | None:
+    """Which destination of ours serves a tap's endpoint; None where none does."""
+    return next((d.name for d in channel.destinations if d.endpoint == tap.forward), None)
+
+
 class TapPort:
     """One tap of a channel: what it takes goes on to the endpoint through the endpoint's own sender."""
 
@@ -126,7 +134,8 @@ class TapPort:
         self._links: dict[Client, int] = {}  # the numbers of our connections to the old engine
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers = 0
-        self._destination = next((d.name for d in channel.destinations if d.endpoint == tap.forward), None)
+        self.by_hand = 0  # outputs that people have ordered to be sent, and that are on their way
+        self.destination = own_destination(channel, tap)
         self._counts = {f: events.OUTPUTS.of(channel.id, tap.name, f.value) for f in Fate}
         self._seconds = events.ANSWERED.of(channel.id, tap.name)
         self.listener: Listener | None = None
@@ -147,7 +156,7 @@ class TapPort:
         """When something last came here or was answered, in seconds of the event loop's clock; 0 where nothing has.
         None as long as the old engine waits for an answer, or has none and will repeat its output: more may stand
         behind that, and all of it would come after what we send."""
-        return None if self._waiting or self._comes_again else self._last
+        return None if self._waiting or self.by_hand or self._comes_again else self._last
 
     async def open(self) -> None:
         """Listen, where it has a port. OSError where that cannot be had; `down` says why."""
@@ -206,7 +215,7 @@ class TapPort:
             self._full.add(conn)
             conn.pause()
         seq = self._attribute(payload, now)
-        decided = fate(self._book, seq, self._destination)
+        decided = fate(self._book, seq, self.destination)
         block = conn.block if conn.commits else 0
         self._counts[decided].n += 1
         output = TapOutput(
@@ -235,6 +244,33 @@ class TapPort:
 
     def _bad(self, conn: Connection, size: int, why: str) -> None:
         emit(events.TapInputBad(self.channel.id, self.tap.name, conn.peer, size, why))
+
+    # -- from a person
+
+    async def send_kept(self, output: Message) -> Outcome:
+        """Send an output that was kept to its endpoint, once, in its turn there; what came of it."""
+        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        endpoint = self.tap.forward
+        final = mllp.is_more_than_committed if mllp.COMMITTED not in endpoint.answers.accepted else None
+
+        def heard(reply: Reply) -> None:
+            self._last = asyncio.get_running_loop().time()
+            came = self._came_of(output, reply)
+            if isinstance(reply, Answered) and came.result is Result.UNKNOWN:
+                job.hang_up()
+            if not ended.cancelled():
+                ended.set_result(came)
+
+        job = Job(output.raw, endpoint.ack_timeout, heard, final=final, expects=endpoint.answers.expected)
+        self._sender.send(job)
+        return await ended
+
+    def _came_of(self, output: Message, reply: Reply) -> Outcome:
+        if isinstance(reply, Answered):
+            return mllp.verdict(reply.payload, output, self.tap.forward.answers)
+        if isinstance(reply, Written):
+            return outcome(End.WRITTEN, mllp.UNANSWERED)
+        return outcome(End.UNSENT if isinstance(reply, NotSent) else End.LOST, reply.reason)
 
     # -- from the ledger
 

@@ -33,7 +33,8 @@ def fate(book: ChannelBook, seq: int | None, destination: str | None) -> Fate:
         return Fate.FORWARD if book.epoch.routing.taps == "forward" and not _replaying(book) else Fate.PARK
     if book.epoch_of(seq).routing.taps == "forward":
         return Fate.FORWARD
-    grant = next((g for g in book.grants if g.destination == LEGACY and g.first <= seq <= g.last), None)
+    grants = (g for g in reversed(book.grants) if g.destination == LEGACY and g.first <= seq <= g.last)
+    grant = next(grants, None)  # of several for one number the newest holds
     if grant is None or grant.mode is not Mode.SEND:
         return Fate.CAPTURE
     return _of_a_replay(book, seq, destination) if grant.guarded else Fate.FORWARD

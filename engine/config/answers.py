@@ -14,7 +14,7 @@ from engine.config.endpoints import Endpoints
 from engine.config.kinds import guessed
 from engine.config.nodes import Findings
 from engine.config.sockets import read_listen
-from engine.config.tables import Section
+from engine.config.tables import Section, note_unused
 
 AUTHORITATIVE, STORED = "authoritative", "stored"
 BYTE = "it left out: the answer is one byte, on the sender's own connection, yes or no"
@@ -28,6 +28,9 @@ def read_ack(
     if section is None:
         return Ack(default)
     values = section.given("on_relay_timeout", "mode")
+    ours = (STORED,) if default == AUTHORITATIVE else (STORED, AUTHORITATIVE)  # without an old engine
+    if section.get("from", default) in ours:
+        note_unused(section, "on_relay_timeout", "where we answer ourselves", findings)
     if section.get("bare"):
         values["mode"] = "original"
         for key in ("mode", "codes", "type", "err", "text", "to", "listen"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from yaml.nodes import MappingNode, Node
 
+from engine.config.address import Address
 from engine.config.declared.endpoint import ENDPOINTS
 from engine.config.edge import Answers, Directory, Framing, Hours, Listen, Place, Sftp
 from engine.config.endpoint import Endpoint
@@ -15,8 +16,8 @@ from engine.config.kinds import ID, address, guessed
 from engine.config.nodes import Findings, compose, described, keys
 from engine.config.paths import file_in, path_in
 from engine.config.profiles import Profiles
-from engine.config.sockets import read_client_tls, read_framing, read_listen
-from engine.config.tables import Section
+from engine.config.sockets import check_source, read_client_tls, read_framing, read_listen
+from engine.config.tables import Section, note_unused
 
 NAME = "a name in channels/endpoints.yaml"
 NAMELESS = "it left out: a byte names no message, so the answer to each is waited for on its own connection"
@@ -65,9 +66,9 @@ class Endpoints:
                 findings.problem(node, f"'{given}', {_kind(found)}", "an endpoint with mllp:")
                 return None
             return found
-        known = self._by_reach.get(place)
+        known = self._by_reach.get(_one_host(place))
         if known is None:
-            known = self._by_reach[place] = self.named[given] = Endpoint(given, place)
+            known = self._by_reach[_one_host(place)] = self.named[given] = Endpoint(given, place)
         return known
 
     def folder(self, node: Node, name: str, findings: Findings) -> Endpoint | None:
@@ -104,7 +105,16 @@ class Endpoints:
 
 
 def _reach(endpoint: Endpoint) -> object:
-    return endpoint.mllp or endpoint.place or ("via", endpoint.via)
+    place = endpoint.place
+    if isinstance(place, Sftp):
+        return replace(place, address=_one_host(place.address))
+    return _one_host(endpoint.mllp) if endpoint.mllp else place or ("via", endpoint.via)
+
+
+def _one_host(address: Address) -> Address:
+    """However it is written: letters of either case are one name (RFC 4343). As it is written it may stand in files of
+    known hosts."""
+    return Address(address.host.lower(), address.port)
 
 
 def _shown(endpoint: Endpoint) -> str:
@@ -172,6 +182,9 @@ def _endpoint(name: str, section: Section, root: Path, findings: Findings) -> En
     framing = _framing(section, findings)
     answers = _answers(section, root, findings)
     tls = read_client_tls(section.get("tls"), root, findings)
+    check_source(section, section.get("mllp"), findings)
+    if section.get("persistent") is False:
+        note_unused(section, "idle", "beside persistent: false", findings)
     if findings.count != before:
         return None
     values = section.given(
@@ -246,6 +259,8 @@ def _answers(section: Section, root: Path, findings: Findings) -> Answers:
             findings.problem(section.place(key), f"{key}: with answers: false", "one of them")
         elif section.get(key) not in (None, "original") and given == "bare":
             findings.problem(section.place(key), f"{key}: with answers: bare", NAMELESS)
+    for key in ("accept", "reject", "check_control_id") if given is False else ():
+        note_unused(section, key, "beside answers: false", findings)
     return Answers(
         accepted,
         rejected,

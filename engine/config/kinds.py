@@ -312,6 +312,8 @@ def zone(text: str) -> str | None:
 
 
 def _zone_guess(text: str) -> str | None:
+    if "/" not in text:
+        return None  # what looks like an abbreviation such as CST is a zone of another continent
     close = get_close_matches(text, sorted(available_timezones()), 1, 0.6)
     return f"'{close[0]}', perhaps (an IANA time zone)" if close else None
 
@@ -330,8 +332,21 @@ def codec(text: str) -> str | None:
     return text if text == "auto" else charset(text)
 
 
+def lasting(wanted: str, zero: str) -> Parsed:
+    """A duration above 0. zero: what is right for who writes 0 and means no limit."""
+    return Parsed(
+        lambda text: units.duration(text) or None,
+        wanted,
+        f"^(?=[0-9.]*[1-9]){_LENGTH}$",
+        lambda text: zero if text == "0" or units.duration(text) == 0 else None,
+    )
+
+
+_LENGTH = r"[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)"
+
 PORT = Whole(1, 65535, "a port")
-DURATION = Parsed(units.duration, "a duration such as 30s, 10m or 72h", r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$")
+DURATION = lasting("a duration such as 30s, 10m or 72h", "more than 0s")
+DURATION_OR_ZERO = Parsed(units.duration, "a duration such as 30s, 10m or 72h, or 0s", f"^{_LENGTH}$")
 SIZE = Parsed(units.size, "a size such as 512KiB or 32MiB", r"^[0-9]+(\.[0-9]+)? ?([KMG]i?)?B$")
 ADDRESS = Parsed(address, "host:port, such as 127.0.0.1:6661")
 NETWORK = Parsed(network, "a network such as 10.20.0.0/16", guess=_network_guess)

@@ -246,6 +246,11 @@ class Channel:
     retention: Retention = Retention()
 
     @property
+    def observed(self) -> bool:
+        """Whether the old engine is in front, and only a copy reaches us."""
+        return self.legacy is not None and self.legacy.endpoint is None
+
+    @property
     def taps(self) -> tuple[Tap, ...]:
         return self.legacy.taps if self.legacy else ()
 

@@ -66,7 +66,7 @@ class Profiles:
 
     def beneath_endpoint(self, node: MappingNode, table: Table, findings: Findings) -> Node:
         """The endpoint with what its profiles say of endpoints, as far as one of its kind has it."""
-        unknown = frozenset((key,) for key in PROFILE_ENDPOINT.fields if key not in table.fields)
+        unknown = frozenset((key,) for key in PROFILE_ENDPOINT.fields if not table.takes(key))
         whole: Node = node
         for name in reversed(self._names(node, findings)):
             inner = _child(self._named[name], "endpoint")

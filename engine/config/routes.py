@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from yaml.nodes import MappingNode, Node
+
+from engine.config.declared.feed import ROUTED_TYPE, WILD
 from engine.config.feed import Feed, Rule, Table
 from engine.config.feeds import ReadFeed, feed_named
-from engine.config.kinds import guessed
-from engine.config.nodes import Findings, Place, plain
+from engine.config.kinds import OneOrMore, guessed
+from engine.config.nodes import Findings, Place, keys, plain, where
 from engine.config.rows import read_rows
 from engine.config.tables import Section
 
 WHERE_TO = ("routes", "table", "default")
+TYPE = "MSH-9"
 
 COPIES = (
     "messages of '{}' go to this channel as well: without taps in legacy:, or endpoints with sink: true, it can be live"
@@ -77,12 +82,18 @@ def build_feed(
 
 
 def _routes(section: Section, folder: Path, findings: Findings) -> Routes:
-    rules, mentions = [], []
+    rules: list[Rule] = []
+    mentions: list[Mention] = []
+    before: list[tuple[Rule, Node]] = []
     for route in section.get("routes", ()):
-        when, to = route.get("when", {}), route.get("to", ())
+        to = route.get("to", ())
         if "when" in route.places and not route.place("when").value:
             findings.problem(route.place("when"), "a route without a field", "at least one, such as MSH-4: LAB1")
-        rules.append(Rule(tuple(when.items()), to))
+        rule = Rule(tuple(route.get("when", {}).items()), to)
+        _check_types(route, findings)
+        _check_reached(rule, route.place("when"), before, findings)
+        rules.append(rule)
+        before.append((rule, route.node))
         mentions += [Mention(route.place("to"), channel) for channel in to]
     table = None
     if section.get("table"):
@@ -93,17 +104,51 @@ def _routes(section: Section, folder: Path, findings: Findings) -> Routes:
     return Routes(tuple(rules), table, tuple(mentions))
 
 
+def _check_types(route: Section, findings: Findings) -> None:
+    when = route.place("when")
+    for _, key, value in keys(when) if isinstance(when, MappingNode) else ():
+        if key == TYPE and TYPE in route.get("when"):
+            OneOrMore(ROUTED_TYPE).read(value, findings)
+
+
+def _check_reached(rule: Rule, place: Node, before: list[tuple[Rule, Node]], findings: Findings) -> None:
+    """before: the rules that come first, and where each stands."""
+    for other, there in before:
+        if rule.when and other.when and _covers(other, rule):
+            found = f"a route whose messages all go by the one at {where(there)}, which stands before it"
+            findings.problem(place, found, "it before that one, or one route with the channels of both in to:")
+            return
+
+
+def _covers(first: Rule, later: Rule) -> bool:
+    """Whether what fits the later one fits the first as well."""
+    wanted = dict(later.when)
+    return all(path in wanted and set(wanted[path]) <= set(values) for path, values in first.when)
+
+
 def _table(table: Section, folder: Path, findings: Findings) -> tuple[Table, list[Mention]]:
     of: dict[str, tuple[str, ...]] = {}
+    by = table.get("by", "")
     if "of" in table.places:
-        of = table.get("of", {})
+        of, there = table.get("of", {}), table.place("of")
+        for node, value, _ in keys(there) if isinstance(there, MappingNode) else ():
+            _check_value(by, value, node, findings)
         mentions = [Mention(table.place("of"), channel) for to in of.values() for channel in to]
     else:
         rows = read_rows(table, folder, findings)
         for row in rows:
+            _check_value(by, row.value, row.at, findings)
             of[row.value] = (*of.get(row.value, ()), row.channel)
         mentions = [Mention(row.place, row.channel) for row in rows]
-    return Table(table.get("by", ""), MappingProxyType(of)), mentions
+    return Table(by, MappingProxyType(of)), mentions
+
+
+def _check_value(by: str, value: str, place: Place, findings: Findings) -> None:
+    """A value of a table. Codes of laboratories may have stars, so those are only noted."""
+    if by == TYPE and not re.fullmatch(ROUTED_TYPE.pattern, value):
+        findings.problem(place, f"'{value}'", ROUTED_TYPE.wanted)
+    elif set(value) & set(WILD):
+        findings.note(place, f"'{value}' is compared as it stands: there are no wildcards")
 
 
 def _check_mention(

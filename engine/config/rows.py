@@ -16,9 +16,10 @@ COLUMNS = ["value", "channel"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """place: of the channel."""
+    """place: of the channel. at: of the value."""
 
     place: Place
+    at: Place
     value: str
     channel: str
 
@@ -58,4 +59,4 @@ def _rows(name: str, lines: list[tuple[int, list[str]]], findings: Findings) -> 
             findings.problem((name, number, 1), f"'{cells[0]}' and '{cells[1]}' a second time", "each row once")
         else:
             seen.add(cells)
-            yield Row((name, number, len(row[0]) + 2), *cells)
+            yield Row((name, number, len(row[0]) + 2), (name, number, 1), *cells)

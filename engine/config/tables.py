@@ -51,6 +51,12 @@ class Section:
         return {name: self.values[key] for name, key in names.items() if self.values.get(key, BAD) is not BAD}
 
 
+def note_unused(section: Section, key: str, why: str, findings: Findings) -> None:
+    """A key that is right and changes nothing where it stands. why: `beside persistent: false`."""
+    if key in section.places:
+        findings.note(section.place(key), f"{key}: has no effect {why}")
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table with declared keys. `what`: its name in sentences, such as `a channel`.
@@ -95,6 +101,10 @@ class Table:
             section.values[key] = declared.kind.read(value, findings)
             if declared.noted:
                 findings.note(key_node, declared.noted)
+
+    def takes(self, key: str) -> bool:
+        """Whether a value under this key is acted upon."""
+        return key in self.fields and not self.fields[key].refused
 
     def partial(self) -> Table:
         """The same keys with none that must be there: what lies beneath a file need not be whole."""

@@ -93,11 +93,10 @@ class Breaker:
         if self.rests_until is not None:
             return
         self.stop()
-        was_open, self.position, self.rests_until = self.open, Position.OPEN, until
+        self.position, self.rests_until = Position.OPEN, until
         self.reason = f"closed until {until:%a %H:%M %Z}"
         emit(HoursOver(endpoint=self.endpoint, until=until.isoformat(timespec="minutes")))
-        if not was_open:
-            self._tell(opened=True)
+        self._tell(opened=True)  # also where it was open: what was to ask does not
 
     def rise(self) -> None:
         """It may be used again."""

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from engine.config.edge import Hours
 from engine.delivery.breaker import Breaker
 
-LOOK_EVERY = 5.0  # seconds
+LOOK_EVERY = 5.0  # seconds; a minute is a multiple of it
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 A_WEEK = 8  # days within which hours begin again, whatever the day
 
@@ -52,12 +52,13 @@ class Schedule:
         self._timer: asyncio.TimerHandle | None = None
 
     def look(self) -> None:
-        """Now, and from now on by itself."""
-        if inside(self._hours, self._now()):
+        """Now, and from now on by itself: also as each minute begins, as hours do."""
+        now = self._now()
+        if inside(self._hours, now):
             self._breaker.rise()
         else:
-            self._breaker.rest(begins(self._hours, self._now()))
-        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY, self.look)
+            self._breaker.rest(begins(self._hours, now))
+        self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY - now / 1e6 % LOOK_EVERY, self.look)
 
     def stop(self) -> None:
         if self._timer is not None:

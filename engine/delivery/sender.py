@@ -1,4 +1,4 @@
-"""All that goes to one endpoint: one queue, as many lines as the endpoint takes, at no more than its rate.
+"""All that goes to one endpoint: one queue, as many lines as the endpoint takes, at the endpoint's pace.
 
 What goes out first is what was asked for first. Each course asks for one message at a time, so its order is kept
 whatever the number of lines.
@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from engine.delivery.line import Final, Line
+from engine.delivery.pace import Pace
 from engine.hl7.ack import Answer, parse_ack
 from engine.hl7.modes import is_acknowledgement
 from engine.hl7.peek import peek
 from engine.mllp.client import Client
 from engine.mllp.replies import Answered, NotSent, Reply, Written
 
+AHEAD = 0.02  # seconds: what goes out so soon may be claimed before a line is free, which need not wait for the disk
 MOST_REMEMBERED = 256  # messages whose application's answer may still come
 
 
@@ -89,22 +91,23 @@ class Job:
 
 
 class Sender:
-    """The one sender of an endpoint."""
+    """The one sender of an endpoint; of the old engine's each channel and feed has its own."""
 
-    def __init__(self, *, rate: float = 0.0) -> None:
-        """`rate`: messages a second, 0 for as fast as it answers. `use` gives it its lines."""
+    def __init__(self, pace: Pace | None = None) -> None:
+        """`pace`: the endpoint's; as fast as it answers, if none is given. `use` gives it its lines."""
         self._idle: deque[Line] = deque()
         self._lines: tuple[Line, ...] = ()
         self._queue: deque[Job] = deque()
-        self._gap = 1.0 / rate if rate else 0.0
-        self._next = 0.0  # when the rate admits the next message, in seconds of the event loop's clock
-        self._timer: asyncio.TimerHandle | None = None
+        self._pace = pace or Pace()
+        self._took = AHEAD  # seconds from sending to the answer, lately
         self._later: OrderedDict[str, Callable[[bytes], None]] = OrderedDict()  # by MSH-10
         self._closed = False
         self.waiting: list[Job] = []
         """What is on a line and has no answer yet, though it expects one."""
         self.message: Callable[[Client, bytes], bool] | None = None
         """Hears a peer's own message on a connection that we made to it; True where it takes it."""
+        self.has_room: Callable[[], object] = lambda: None
+        """Called when its pace admits one more."""
 
     def use(self, lines: Sequence[Line]) -> None:
         """The lines that it sends on, before anything is sent."""
@@ -115,11 +118,23 @@ class Sender:
         if self._closed:
             asyncio.get_running_loop().call_soon(job.done, NotSent("client closed"))
             return
-        if self._idle and not self._queue and not self._gap:
+        if self._idle and not self._queue and self._pace.take():
             self._begin(job, self._idle.popleft())  # as nearly always
             return
         self._queue.append(job)
         self._pump()
+
+    def room(self) -> int:
+        """How many messages may be claimed for it now, those included that are on its lines: what goes out in a moment.
+        Where its pace is limited that is one, and only when it is due, or behind what is no claim (an output that a tap
+        forwards)."""
+        lines = len(self._lines)
+        if not self._pace.limited:
+            return lines + 1 + int(lines * AHEAD / self._took)
+        if not self._queue and not self._pace.due:
+            self._pace.tell(self._told)  # somebody else may have sent the last one
+            return 0
+        return min(lines, lines - len(self._idle) + 1)
 
     def cancel(self, job: Job) -> bool:
         """Take a message back. False where it has been handed over already."""
@@ -156,8 +171,6 @@ class Sender:
 
     async def aclose(self) -> None:
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         waiting, self._queue = self._queue, deque()
         for job in waiting:
             job.done(NotSent("client closed"))
@@ -166,28 +179,26 @@ class Sender:
 
     def _pump(self) -> None:
         while self._queue and self._idle:
-            if self._gap and not self._admitted():
+            if not self._pace.take():
+                self._pace.tell(self._pump)
                 return
             self._begin(self._queue.popleft(), self._idle.popleft())
 
-    def _admitted(self) -> bool:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if now < self._next:
-            if self._timer is None:
-                self._timer = loop.call_at(self._next, self._go_on)
-            return False
-        self._next = max(self._next, now) + self._gap
-        return True
-
-    def _go_on(self) -> None:
-        self._timer = None
-        self._pump()
+    def _told(self) -> None:
+        """A message may go, unless it is one of the queue."""
+        if not self._closed:
+            self.has_room()
 
     def _begin(self, job: Job, line: Line) -> None:
         job.line = line
+        if self._pace.limited:
+            self._pace.tell(self._told)
+        tick = asyncio.get_running_loop().time
+        began = tick()
 
         def heard(reply: Reply) -> None:
+            if isinstance(reply, Answered):
+                self._took += (tick() - began - self._took) * 0.125
             if job.later is not None:
                 self._forget(job, reply)
             elif job.committed is not None and isinstance(reply, Answered) and _more_may_come(reply):

@@ -112,6 +112,19 @@ class Folder(ABC):
 
     # -- writing
 
+    async def try_writing(self) -> str | None:
+        """Why no file can be written as `put` does it; None where one was, under names that are hidden, and removed
+        again."""
+        name = f".interlock-test.{secrets.token_hex(4)}"
+        first, second = f"{name}.1{PART}", f"{name}.2{PART}"
+        try:
+            await self._write(first, b"interlock test-connection\n")
+            await self._publish(first, second)
+            await self.remove(second)
+        except FolderError as error:
+            return error.reason
+        return None
+
     async def put(self, name: str, data: bytes) -> None:
         """Write a file. One that is there with the same bytes is done; raises FileTaken where it has others.
 

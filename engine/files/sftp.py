@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import posixpath
+import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -255,6 +256,8 @@ class SftpFolder(Folder):
             reason, fault = "the server does not let this user in", True
         except ConnectionRefusedError:
             reason, fault = "connection refused", False
+        except socket.gaierror:
+            reason, fault = "host name not resolved", False
         except OSError:
             reason, fault = "the server cannot be reached", False
         except ssh.ChannelOpenError:

@@ -30,6 +30,7 @@ from engine.ledger.model import (
 )
 from engine.ledger.repeats import Repeats
 from engine.ledger.routing import LEGACY, Epoch, Grant, Mode
+from engine.ledger.turns import Turn, Turns
 
 OpenKey: TypeAlias = tuple[int, int, int]  # (sequence, part, delivery)
 
@@ -86,6 +87,10 @@ class Book:
         self._open: dict[tuple[Course, OpenKey], OpenWork | None] = {}
         self._learned: list[Message] = []  # of this transaction: what a later message may repeat
         self._replayed: dict[Course, None] = {}  # whose counts of replays have changed
+        self._turns: dict[Turns, None] = {}  # somebody may have his turn
+        self._claimed: list[tuple[Course, int]] = []
+        self.granted: list[tuple[Course, OpenKey, bool]] = []
+        """The answers to what was to be claimed anew, in this transaction or in an earlier one, after `finish`."""
 
     def undo(self) -> None:
         """Put everything back as it was at `begin`."""
@@ -255,7 +260,14 @@ class Book:
         self.hold(channel, Hold(at, POLICY, why, at))
         self.audit(Entry(at, POLICY, "delivery", "hold", channel.name, why))
 
-    def claim_open(self, course: Course, key: tuple[int, int, int]) -> bool:
+    def claim_anew(self, course: Course, key: OpenKey) -> None:
+        """Claim one open part anew, singly, when it is its turn."""
+        if course.turns is not None and course.mode(key[0], key[2]) is Mode.SEND:
+            self._line_up(course.turns, (course, key))
+        else:
+            self.granted.append((course, key, self.claim_open(course, key)))
+
+    def claim_open(self, course: Course, key: OpenKey) -> bool:
         """Claim one open part anew, singly. False when it is not there to be claimed, or held back."""
         work = course.open.get(key)
         if work is None or work.state is State.SENDING or not course.may_claim(work.seq):
@@ -269,6 +281,10 @@ class Book:
         """The authority's answer is late: nothing waits for it any more."""
         self._drop(channel.awaiting, seq)
         self._look(channel)
+
+    def take_turns(self, turns: Turns) -> None:
+        """An endpoint may have room again."""
+        self._turns[turns] = None
 
     def pause(self, course: Course, paused: bool) -> None:
         """Stop claiming on a course, or go on."""
@@ -479,13 +495,18 @@ class Book:
     def finish(self) -> tuple[Changes, list[tuple[Course, int]]]:
         """Claim what may be claimed; the transaction's rows, and the courses whose claim moved, with their new claim:
         it holds once the rows are durable, while `course.claim` already belongs to the next transaction."""
-        claimed = []
         for course in self._looked:
             if course.done:
                 self._pass_laggards(course)
-            if course.advance():
-                claimed.append((course, course.claim))
-                self._mark(course, course.spans[0].epoch)
+            if course.turns is not None:
+                self._turns[course.turns] = None
+            more = course.may_advance()
+            if more and course.turns is not None and course.in_turn:
+                self._line_up(course.turns, (course, None))
+            elif more:
+                self._advance(course, more)
+        for turns in self._turns:
+            self._take_turns(turns)
         changes = self._changes
         changes.channels = [(channel.seq, channel.id) for channel in self._counted]
         changes.progress = [self._progress(course, epoch) for course, epoch in self._moved]
@@ -515,7 +536,34 @@ class Book:
                         work.bound,
                     )
                 )
-        return changes, claimed
+        return changes, self._claimed
+
+    def _advance(self, course: Course, by: int) -> None:
+        course.claim += by
+        self._claimed.append((course, course.claim))
+        self._mark(course, course.spans[0].epoch)
+
+    def _line_up(self, turns: Turns, turn: Turn) -> None:
+        self._turns[turns] = None
+        if turn not in turns.waiting:
+            self._set(turns.waiting, turn, None)
+
+    def _take_turns(self, turns: Turns) -> None:
+        """Whoever has waited longest claims one message; whoever could claim more waits for that again."""
+        left = turns.left() if turns.waiting else 0
+        while left > 0 and turns.waiting:
+            turn = course, key = next(iter(turns.waiting))
+            self._drop(turns.waiting, turn)
+            self._touch(course)
+            if key is not None:
+                granted = self.claim_open(course, key)
+                self.granted.append((course, key, granted))
+                left -= granted
+            elif more := course.may_advance():
+                self._advance(course, 1)
+                left -= 1
+                if more > 1:
+                    self._line_up(turns, turn)
 
     def _progress(self, course: Course, epoch: int) -> tuple[Any, ...]:
         """The row of one epoch: at work, not begun, or finished, where only its totals still change."""

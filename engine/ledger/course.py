@@ -15,6 +15,7 @@ from typing import Any
 from engine.ledger.model import SETTLED, Message, OpenWork, State
 from engine.ledger.repeats import Repeats
 from engine.ledger.routing import Epoch, Grant, Mode, Route
+from engine.ledger.turns import Turns
 
 SETTLED_STATES = len(SETTLED)
 FOR_EVER = 1 << 62  # above every number
@@ -78,7 +79,8 @@ class Course:
 
     __slots__ = (
         "again", "blocked", "channel", "claim", "done", "frontier", "frontier_id", "gated", "id", "ids", "marked",
-        "name", "open", "paused", "repeated", "runner", "sending", "spans", "stamp", "stops", "totals", "window",
+        "name", "open", "paused", "repeated", "runner", "sending", "spans", "stamp", "stops", "totals", "turns",
+        "window",
     )  # fmt: skip
 
     def __init__(self, channel: ChannelBook, id: int, name: str, window: int, gated: bool) -> None:
@@ -102,6 +104,7 @@ class Course:
         self.stops = False  # a message that is dead here stops the channel
         self.marked = 0  # of this transaction: the epoch whose row is to be written
         self.runner: Any = None  # the delivery loop's end of this course
+        self.turns: Turns | None = None  # with the other courses to its endpoint
 
     def save(self) -> tuple[Any, ...]:
         """The numbers that a transaction changes; what it puts into the tables, the book logs."""
@@ -130,17 +133,17 @@ class Course:
         """How many messages the newest of the channel has to wait for here: on the way, waiting, or in its way."""
         return self.channel.seq - 1 - self.frontier + self.blocked
 
-    def advance(self) -> bool:
-        """Claim what may be sent now. Whether the claim moved."""
+    def may_advance(self) -> int:
+        """How many more numbers may be claimed now."""
         channel = self.channel
         if self.paused or not self.spans or channel.hold is not None or (self.window == 1 and self.blocked):
-            return False
+            return 0
         span = self._span()
         limit = channel.released() if self.gated else channel.seq
         barrier = channel.barrier
         if barrier is not None:
             if self.name in barrier.shut:
-                return False
+                return 0
             if barrier.at < limit:
                 limit = barrier.at
         if span.last is not None and span.last < limit:
@@ -148,10 +151,12 @@ class Course:
         top = self.claim + self.window - self.in_flight()
         if top > limit:
             top = limit
-        if top <= self.claim:
-            return False
-        self.claim = top
-        return True
+        return max(0, top - self.claim)
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether what may be claimed next waits for its turn. What is only captured goes nowhere."""
+        return self.turns is not None and self.spans[0].route.mode is Mode.SEND
 
     def may_claim(self, seq: int) -> bool:
         """Whether one number may be claimed anew: no freeze, and no barrier before it."""

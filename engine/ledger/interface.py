@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from engine.ledger.book import Book, OpenKey
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput, Together
+from engine.ledger.turns import Turns
 
 
 class Commit(Protocol):
@@ -50,7 +51,7 @@ class Ledger(Protocol):
         becomes a message, or an output, when it is stored afterwards."""
 
     def claim(self, course: Course, key: OpenKey) -> None:
-        """Claim one open part anew, singly, before it is sent again."""
+        """Claim one open part anew, singly, before it is sent again, when it is its turn at its endpoint."""
 
     def settle(self, settlement: Settlement) -> None:
         """Record what became of a part; the course's next claim rides in the same transaction."""
@@ -63,6 +64,9 @@ class Ledger(Protocol):
 
     def release(self, channel: ChannelBook, seq: int) -> None:
         """The answer awaited for `seq` is late: the other path need not wait for it."""
+
+    def take_turns(self, turns: Turns) -> None:
+        """An endpoint may have room again: whoever waits for his turn may claim."""
 
     def pause(self, course: Course, paused: bool) -> None:
         """No claims on a course until it is resumed."""

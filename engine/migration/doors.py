@@ -24,6 +24,11 @@ class Door:
     channels: tuple[Channel, ...]
 
     @property
+    def copies(self) -> bool:
+        """Whether only copies come in, of what the old engine has before us."""
+        return all(channel.observed for channel in self.channels)
+
+    @property
     def said(self) -> str:
         """`port 6101`, `the connection to lab:7000`, `the folder of acme-orders`."""
         if isinstance(self.source, Listen):

@@ -92,16 +92,19 @@ class GiveBack:
             await asyncio.sleep(FAR)
 
     def _listening(self, row: RunRow) -> list[Door]:
-        return [door for door in self._handover.doors(row) if isinstance(door.source, Listen)]
+        return [door for door in self._handover.doors(row) if isinstance(door.source, Listen) and not door.copies]
 
     def _seen(self, row: RunRow, here: list[Door]) -> str:
+        doors = [door for door in self._handover.doors(row) if not door.copies]
+        if not doors:
+            return "no more copies come in"
         unseen = [
-            f"{door.said} ({named(peers)})" for door in self._handover.doors(row)
+            f"{door.said} ({named(peers)})" for door in doors
             if door not in here and (peers := row.options["peers"][door.name])
         ]  # fmt: skip
         if unseen:
             return f"not watched: whether the peers came back to the old listener at {listed(unseen)}"
-        peers = sum(len(addresses) for addresses in row.options["peers"].values())
+        peers = sum(len(row.options["peers"][door.name]) for door in doors)
         return f"{count(peers, 'recorded peer')} back at the old listener" if peers else "nobody was connected"
 
     async def _back(self, row: RunRow) -> None:

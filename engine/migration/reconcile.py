@@ -66,15 +66,17 @@ def reconcile(
     phases: Mapping[tuple[str, int], str],
     manifest: Sequence[tuple[str, str | None]] | None = None,
     ours: Iterable[Ours] = (),
+    parked: Sequence[tuple[str, str, int]] = (),
 ) -> Report:
     """Compare all that is known of the channels in `equation`.
 
     equation: a row for each channel, epoch and destination, with its states counted. rebuilt: what differed when
     everything was counted again from the rows. phases: of (channel, epoch number). manifest: (control id, channel or
-    None for any of them); None = the equation alone, and `ours` is not looked at.
+    None for any of them); None = the equation alone, and `ours` is not looked at. parked: (channel, tap, how many
+    outputs of the old engine it keeps for a person).
     """
     rows = tuple(_told(row, phases.get((row["channel"], row["epoch"]), "")) for row in equation)
-    problems = [*rebuilt, *(problem for row in rows for problem in _problems(row))]
+    problems = [*rebuilt, *(problem for row in rows for problem in _problems(row)), *map(_kept, parked)]
     summary = [f"{row['channel']}, epoch {row['epoch']} ({row['phase']}): {row['said']}." for row in rows]
     if manifest is None:
         return Report(rows, tuple(problems), (), (), (), tuple(summary))
@@ -123,6 +125,12 @@ def _problems(row: Row) -> list[str]:
     if needed:
         problems.append(f"{place}: {', '.join(needed)}, for a person to decide.")
     return problems
+
+
+def _kept(parked: tuple[str, str, int]) -> str:
+    channel, tap, count = parked
+    outputs = "1 output" if count == 1 else f"{count:,} outputs"
+    return f"{channel}, tap {tap}: {outputs} of the old engine parked, for a person to decide."
 
 
 # -- the lists

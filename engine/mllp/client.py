@@ -446,8 +446,8 @@ class Client:
         loop = asyncio.get_running_loop()
         busy = self._state is not State.IDLE or link.decoder.inside
         left = idle if busy else self._last + idle - loop.time()
-        if left > 0:
-            self._resting = loop.call_later(left, self._check_idle, idle)
+        if busy or left > 0:
+            self._resting = loop.call_later(max(left, RECHECK), self._check_idle, idle)
         else:
             self._drop(link, link.close)
 

@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_turned_away",
         "_uncommitted",
+        "_unread",
         "_wait",
         "announced",
         "block",
@@ -95,6 +96,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0  # loop time of that block's beginning
         self._heard = 0.0  # loop time of its newest bytes
         self._last = 0.0  # loop time of the last byte, kept only where there is an idle limit
+        self._unread = 0  # bytes that the peer had yet to read when its silence was last looked at
         self._owed = 0  # messages handed over and not answered yet
         self._held = False  # the handler wants quiet
         self._clogged = False  # the peer does not read
@@ -391,15 +393,20 @@ class Connection(asyncio.Protocol):
             self._pulse = self._loop.call_later(self._manner.idle, self._check_silence)
 
     def _check_silence(self) -> None:
-        """A peer that waits for an answer, is in mid-message or is not read is not idle."""
+        """A peer that waits for an answer, is in mid-message or is not read is not idle. One that does not read what it
+        is sent is, whatever it waits for; it is not read either, so nothing else would end it."""
         idle, now = self._manner.idle, self._loop.time()
         if idle is None or self._transport is None or self.leaving:
             return
-        if self._owed or self._decoder.inside or not self._transport.is_reading():
+        unread, self._unread = self._unread, self._transport.get_write_buffer_size()
+        waits = self._owed or self._decoder.inside or not self._transport.is_reading()
+        if self._unread != unread or (waits and not self._clogged):
             self._last = now
         left = self._last + idle - now
         if left > 0:
             self._pulse = self._loop.call_later(left, self._check_silence)
+        elif self._clogged:
+            self.close()
         else:
             self.finish()
 

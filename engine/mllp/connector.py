@@ -33,8 +33,8 @@ class Connector(Peers):
         tls: ClientTls | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """`max_bytes`: limit of one message. `tls`: made from `connect.tls` unless given; then TlsError where a file
-        cannot be used. The handler's `refused` hears of each attempt that fails, and why."""
+        """`max_bytes`: limit of one message. `tls`: made from `connect.tls` unless given. The handler's `refused` hears
+        of each attempt that fails, and why."""
         sockets = connect.sockets
         manner = Manner(
             connect.framing, max_bytes, connect.frame_timeout, sockets.idle, sockets.keepalive, budget=budget

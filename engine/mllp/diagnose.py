@@ -22,8 +22,8 @@ from engine.mllp.tls import ClientTls
 
 SETTLE = 0.3
 """Seconds for which an open connection is watched: a peer that does not want it closes it at once."""
-ASK_TLS = 3.0
-"""Seconds that a peer gets to show that it speaks TLS."""
+ASK_TLS = 1.0
+"""Seconds that a peer gets to show that it speaks TLS: one that does answers within a round trip."""
 
 Final = Callable[[bytes], bool]
 
@@ -124,10 +124,13 @@ class _Test:
             ear.transport.abort()
 
     async def _watch(self, ear: _Ear, took: float) -> Finding:
-        """Nothing is sent: does the peer keep the connection?"""
+        """No message is sent: does the peer keep the connection, and does it expect TLS where we speak none?"""
         await _wait(ear.over, SETTLE)
         if not ear.gone:
-            return self._found("connected", connect_ms=took)
+            assert ear.transport is not None
+            ear.transport.abort()  # a peer may have room for one connection only
+            tls = self.tls is None and await self._speaks_tls()
+            return self._found("peer_speaks_tls" if tls else "connected", connect_ms=took)
         if refused_us(ear.lost):
             return self._found(*self._of_tls(ear.lost))
         return self._found("reset" if ear.lost is not None else "closed_at_once", connect_ms=took)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from engine.config.address import Address
+from engine.config.pem import TlsError
 from engine.mllp.decrypted import Decrypted
 from engine.mllp.handshake import HANDSHAKE, why_not
 from engine.mllp.sockets import KEEPALIVE, tune
@@ -33,11 +34,19 @@ class NoSource(OSError):
     """The address that the connection is to be made from is not one of this machine's."""
 
 
+class OtherFamily(NoSource):
+    """It is of another family than every address of the peer: IPv4 and IPv6 do not reach each other."""
+
+
 async def dial(address: Address, *, source: str | None = None, keepalive: float = KEEPALIVE) -> socket.socket:
     """A connected socket that does not block. `source`: the IP address to connect from. OSError, see `why`."""
     loop = asyncio.get_running_loop()
     places = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     failure: OSError = NoSource("no address")
+    if source is not None:
+        family = socket.AF_INET6 if ":" in source else socket.AF_INET
+        places = [place for place in places if place[0] == family]
+        failure = OtherFamily(source)
     for family, kind, protocol, _, place in places:
         sock = socket.socket(family, kind, protocol)
         try:
@@ -65,11 +74,15 @@ def _bind(sock: socket.socket, source: str | None) -> None:
 
 
 def why(error: OSError) -> str:
-    """A short, stable name for why there is no connection."""
+    """A short, stable name for why there is no connection; of a file of ours, which one."""
+    if isinstance(error, TlsError):
+        return str(error)
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, socket.gaierror):
         return "host name not resolved"
+    if isinstance(error, OtherFamily):
+        return "source address is of another family than the peer's"
     if isinstance(error, NoSource):
         return "source address is not this machine's"
     if isinstance(error, ssl.SSLError):
@@ -97,8 +110,13 @@ async def connect(
     if tls is None:
         made = loop.create_connection(make, sock=sock)
     else:
+        try:
+            context = tls.context
+        except TlsError:
+            sock.close()
+            raise
         made = loop.create_connection(
-            lambda: Decrypted(make()), sock=sock, ssl=tls.context, server_hostname=tls.name(host),
+            lambda: Decrypted(make()), sock=sock, ssl=context, server_hostname=tls.name(host),
             ssl_handshake_timeout=HANDSHAKE, ssl_shutdown_timeout=goodbye,
         )  # fmt: skip
     # Cancelled at the wrong moment, an event loop closes a connection that it has announced and never says so.

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from engine.config.address import Address
 from engine.config.edge import Framing
-from engine.mllp.dial import NoSource
+from engine.config.pem import TlsError
+from engine.mllp.dial import NoSource, OtherFamily
 from engine.mllp.framing import FILLER, NOT_STORED, STORED
 from engine.mllp.handshake import refused_us
 
@@ -46,11 +47,13 @@ class Finding:
 _SENTENCES = {
     "name_not_resolved": "the host name of {to} is not known to this machine's name service",
     "source_address": "the address to connect from is not one of this machine's",
+    "source_family": "the address to connect from is of another family (IPv4, IPv6) than {to}",
     "refused": "{to} refuses connections: the machine is there, and nothing listens at that port",
     "connect_timed_out": "{to} did not answer within {timeout:g} s: wrong address, machine down, or a firewall between",
     "unreachable": "there is no way to {to} from here: a route, a VPN or a firewall is missing",
     "reset": "{to} reset the connection: often an idle limit, a TLS mismatch, or a firewall between",
     "connect_failed": "{to} cannot be connected to ({detail})",
+    "own_files": "our own side of TLS cannot be used: {detail}",
     "closed_at_once": "{to} took the connection and closed it at once: often our address is not in its list, or it has "
     "its one connection already",
     "peer_speaks_plain": "{to} does not speak TLS: its answer to the handshake is none; it expects plain MLLP",
@@ -96,6 +99,8 @@ def of_connecting(error: OSError) -> tuple[str, str]:
     """Code and detail for a TCP connection that was not made."""
     if isinstance(error, socket.gaierror):
         return "name_not_resolved", ""
+    if isinstance(error, OtherFamily):
+        return "source_family", ""
     if isinstance(error, NoSource):
         return "source_address", ""
     if isinstance(error, ConnectionRefusedError):
@@ -111,6 +116,8 @@ def of_connecting(error: OSError) -> tuple[str, str]:
 
 def of_handshake(error: Exception | None, *, certificate: bool) -> tuple[str, str]:
     """Code and detail for a handshake that failed. `certificate`: whether we have one to show."""
+    if isinstance(error, TlsError):
+        return "own_files", str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         codes = {9: "certificate_not_yet_valid", 10: "certificate_expired", 62: "certificate_other_name",
                  64: "certificate_other_name"}  # fmt: skip

@@ -89,7 +89,10 @@ class Listener(Peers):
         return int(self._listening[0].getsockname()[1])
 
     async def start(self) -> None:
-        """Bind and accept. OSError, with a sentence that names the address, where that is not possible."""
+        """Bind and accept. OSError, with a sentence that names the address, or the file of TLS, where that is not
+        possible."""
+        if self._tls is not None:
+            _ = self._tls.context  # nobody could come in without it
         try:
             self._listening = listening(self.address)
         except OSError as error:

@@ -17,17 +17,21 @@ BACKLOG = 512
 def tune(sock: socket.socket | None, keepalive: float = KEEPALIVE) -> None:
     """Let the kernel notice dead peers, and send small messages at once. A socket that is gone is left alone.
 
-    `keepalive` in seconds: with 60, a peer that vanished without a word is noticed after 140.
+    `keepalive` in seconds: with 60, a peer that vanished without a word is noticed after 140, also where it vanished
+    before it had what was sent to it: then the kernel asks nothing, and only repeats (RFC 5482).
     """
     if sock is None:
         return
     times = {"TCP_KEEPIDLE": round(keepalive), "TCP_KEEPINTVL": round(keepalive / 3), "TCP_KEEPCNT": PROBES}
+    unheard = round(1000 * keepalive * (1 + PROBES / 3))  # milliseconds
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in times.items():
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), min(max(value, 1), 32767))
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(max(unheard, 1), 2**31 - 1))
     except OSError:
         return  # the event loop will report the loss
 

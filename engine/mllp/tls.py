@@ -6,38 +6,46 @@ handshake on, and the connections that run are left alone.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from engine.config.edge import Tls
+from engine.config.pem import TlsError, ends, identify, trust
 from engine.mllp.handshake import LAST_WORDS
 
 DAY = 86_400 * 1_000_000  # microseconds
 
 
-class TlsError(Exception):
-    """A file cannot be used. The sentence names it and says what would be right; nothing in it comes from a key."""
-
-
 class _Files:
     """The context of one side, and the files that it was made from."""
 
-    def __init__(self, tls: Tls) -> None:
-        """Reads the files. TlsError where one of them cannot be used."""
-        self.tls = tls
-        self.context, self.expires, self._seen = self._read()
-
-    expires: int | None
+    expires: int | None = None
     """The earliest end of all certificates in our own files, in microseconds since 1970; None without such files."""
+
+    def __init__(self, tls: Tls) -> None:
+        """Reads the files. One that cannot be used shows when the context is wanted."""
+        self.tls = tls
+        self._made: ssl.SSLContext | None = None
+        self._seen: tuple[object, ...] = ()
+        with contextlib.suppress(TlsError):
+            self.refresh()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What there is now. TlsError as long as a file cannot be used and none could be before."""
+        if self._made is None:
+            self.refresh()
+        assert self._made is not None
+        return self._made
 
     def refresh(self) -> bool:
         """Read files that have changed. Whether there is anything new. TlsError where a file cannot be used: what was
         read before stays in use, and the next call tries again."""
         if self._stamps() == self._seen:
             return False
-        self.context, self.expires, self._seen = self._read()
+        self._made, self.expires, self._seen = self._read()
         return True
 
     def days_left(self, now: int) -> float | None:
@@ -49,15 +57,14 @@ class _Files:
         tls = self.tls
         context = self._context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        ends: list[int] = []
+        last: list[int] = []
         if tls.certificate is not None:
-            ends += _ends(tls.certificate)
+            last += ends(tls.certificate)
         if tls.ca is not None:
-            ends += _ends(tls.ca)
-            _trust(context, tls.ca)
+            last += trust(context, tls.ca)
         if tls.certificate is not None and tls.key is not None:
-            _identify(context, tls.certificate, tls.key)
-        return context, min(ends, default=None), seen
+            identify(context, tls.certificate, tls.key)
+        return context, min(last, default=None), seen
 
     def _context(self) -> ssl.SSLContext:
         raise NotImplementedError
@@ -96,9 +103,9 @@ class ServerTls(_Files):
     """A listener's side. With `ca` a peer without a certificate that one of its authorities signed is refused."""
 
     def __init__(self, tls: Tls) -> None:
-        """TlsError where a file cannot be used, or certificate or key are missing."""
+        """ValueError without a certificate or its key."""
         if tls.certificate is None or tls.key is None:
-            raise TlsError("tls: a listener needs a certificate and its key")
+            raise ValueError("tls: a listener needs a certificate and its key")
         super().__init__(tls)
         self._names = frozenset(name.casefold() for name in tls.names)
 
@@ -136,49 +143,6 @@ def _stamp(path: Path | None) -> object:
     except OSError:
         return None
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
-
-
-def _ends(path: Path) -> Iterable[int]:
-    """When each certificate of a file ends, in microseconds since 1970."""
-    from cryptography import x509  # an import of 40 ms, which only those who use TLS pay
-
-    try:
-        found = x509.load_pem_x509_certificates(path.read_bytes())
-    except OSError as error:
-        raise TlsError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise TlsError(f"{path}: has no certificate that can be read; wanted are PEM certificates") from None
-    return [int(one.not_valid_after_utc.timestamp()) * 1_000_000 for one in found]
-
-
-def _trust(context: ssl.SSLContext, path: Path) -> None:
-    try:
-        context.load_verify_locations(cafile=path)
-    except (OSError, ValueError):
-        raise TlsError(f"{path}: no authority can be read from it; wanted are PEM certificates") from None
-
-
-def _identify(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    try:
-        key.read_bytes()
-    except OSError as error:
-        raise TlsError(f"{key}: cannot be read: {error.strerror}") from None
-    try:
-        context.load_cert_chain(certificate, key, password=_no_password)
-    except _Encrypted:
-        raise TlsError(f"{key}: is encrypted; wanted is a key without a passphrase") from None
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise TlsError(f"{key}: is not the key of {certificate}") from None
-        raise TlsError(f"{key}: has no private key that can be read; wanted is a PEM key") from None
-
-
-class _Encrypted(Exception):
-    """The key wants a passphrase."""
-
-
-def _no_password() -> str:
-    raise _Encrypted
 
 
 def _names_in(certificate: dict[str, Any]) -> set[str]:

@@ -3,7 +3,8 @@
 An event is a frozen dataclass under `Event`; its fields come from the table in `fields.py`. Where standard error
 is a terminal the line is for reading, else it is one JSON object: `ts` (UTC), `level`, `event`, the fields.
 Events that may come in floods (`limited`) print the first of a class, channel and destination in a second, then the
-newest, with how many `more` there were between; their metrics count every one.
+newest, with its own time and how many `more` there were between; their metrics count every one. Whoever emits has
+`sweep` called about once a second: the newest may be the last for a long time.
 """
 
 from __future__ import annotations
@@ -68,46 +69,52 @@ class Log:
         self._clock = clock
         self._now = now
         self._lock = threading.Lock()
-        self._windows: dict[tuple[type[Event], object, object], tuple[float, int, Event]] = {}
+        self._windows: dict[tuple[type[Event], object, object], tuple[float, int, Event, float]] = {}
 
     def write(self, event: Event) -> None:
         if event.level is None:
             return
         with self._lock:
             self._sweep()
-            if event.limited and not self._first_of_its_window(event):
+            now = self._now()
+            if event.limited and not self._first_of_its_window(event, now):
                 return
-            self._put(event.level, event.name(), event.values(), event.said)
+            self._put(event.level, event.name(), event.values(), event.said, now)
+
+    def sweep(self) -> None:
+        """Write the newest of each flood whose second is over."""
+        with self._lock:
+            self._sweep()
 
     def flush(self) -> None:
         """Say now how many lines were left out, also for windows that are still open."""
         with self._lock:
             self._sweep(everything=True)
 
-    def _first_of_its_window(self, event: Event) -> bool:
+    def _first_of_its_window(self, event: Event, now: float) -> bool:
         where = getattr(event, "channel", getattr(event, "endpoint", None))
         key = (type(event), where, getattr(event, "destination", None))
         window = self._windows.get(key)
         if window is None:
-            self._windows[key] = (self._clock() + WINDOW_S, 0, event)
+            self._windows[key] = (self._clock() + WINDOW_S, 0, event, now)
             return True
-        self._windows[key] = (window[0], window[1] + 1, event)
+        self._windows[key] = (window[0], window[1] + 1, event, now)
         return False
 
     def _sweep(self, everything: bool = False) -> None:
         if not self._windows:
             return
         now = self._clock()
-        for key in [key for key, (end, _, _) in self._windows.items() if everything or end <= now]:
-            _, later, newest = self._windows.pop(key)
+        for key in [key for key, (end, *_) in self._windows.items() if everything or end <= now]:
+            _, later, newest, came = self._windows.pop(key)
             if later:
                 more = {"more": later - 1} if later > 1 else {}
                 said = newest.said + (" (and {more} more like this)" if more else "")
-                self._put(newest.level or "info", newest.name(), newest.values() | more, said)
+                self._put(newest.level or "info", newest.name(), newest.values() | more, said, came)
 
-    def _put(self, level: Level, name: str, values: dict[str, object], said: str) -> None:
+    def _put(self, level: Level, name: str, values: dict[str, object], said: str, at: float) -> None:
         stream = sys.stderr if self._stream is None else self._stream
-        moment = datetime.fromtimestamp(self._now(), UTC)
+        moment = datetime.fromtimestamp(at, UTC)
         try:
             stream.write(self._line(moment, level, name, values, said, stream))
             stream.flush()

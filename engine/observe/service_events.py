@@ -55,6 +55,14 @@ class ServiceStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HangupIgnored(Event):
+    """Tables and certificates are read again by themselves; all other files are at a start."""
+
+    level: ClassVar[Level | None] = "warning"
+    said: ClassVar[str] = "SIGHUP is ignored: what has changed in the configuration wants a restart"
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigNoted(Event):
     """A key of the configuration that is right and that this version does not act upon yet; `reason` has its place."""
 
@@ -149,7 +157,7 @@ class CertificateBroken(Event):
     endpoint: str
     reason: str
     level: ClassVar[Level | None] = "error"
-    said: ClassVar[str] = "the certificates of {endpoint} cannot be read again, the old ones stay in use: {reason}"
+    said: ClassVar[str] = "the certificates of {endpoint} cannot be used, those read before stay in use: {reason}"
 
 
 @dataclass(frozen=True, slots=True)

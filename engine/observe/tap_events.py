@@ -20,6 +20,9 @@ ANSWERED = METRICS.histogram(
     "tap",
     bounds=ACK_SECONDS,
 )
+PARKED = METRICS.gauge(
+    "interlock_tap_parked", "Outputs of the old engine that wait for a person to decide", "channel", "tap"
+)
 LOST = METRICS.counter(
     "interlock_tap_outputs_unkept_total", "Outputs that went their way and could not be kept for comparison", "channel"
 )
@@ -110,6 +113,20 @@ class OutputParked(Event):
     level: ClassVar[Level | None] = "error"
     limited: ClassVar[bool] = True
     said: ClassVar[str] = "tap {tap}: an output is kept and not sent: {reason}; a person decides"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDecided(Event):
+    """A person has decided about an output that was parked, and it waits no more. code: what became of it."""
+
+    channel: str
+    tap: str
+    code: str
+    who: str
+    said: ClassVar[str] = "tap {tap}: an output that was kept is {code}, by {who}"
+
+    def count(self) -> None:
+        OUTPUTS.of(self.channel, self.tap, self.code).n += 1
 
 
 @dataclass(frozen=True, slots=True)

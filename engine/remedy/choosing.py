@@ -75,24 +75,55 @@ def chosen(books: Mapping[str, ChannelBook], wanted: Chosen) -> list[Item]:
         for item in _of(books[name], wanted, named[name]):
             there.setdefault((name, item.work.seq), []).append(item)
     found: list[Item] = []
-    missing: list[str] = []
+    missing: list[tuple[str, int]] = []
     unclear: list[str] = []
     for name, seq in wanted.messages:
         items = there.get((name, seq), [])
         if not items:
-            missing.append(f"{name}/{seq}")
+            missing.append((name, seq))
         mine = [item for item in items if waits_for_a_person(item.course, item.work)]
         if wanted.destination is None and wanted.state is None and not mine and len(items) > 1:
             unclear.append(f"{name}/{seq} ({', '.join(item.course.name for item in items)})")
         found += mine if wanted.destination is None and wanted.state is None and mine else items
     if missing:
-        where = f" at {wanted.destination}" if wanted.destination else ""
-        raise Refused(f"Not open{where}: {', '.join(missing[:20])}{' …' if len(missing) > 20 else ''}.")
+        raise Refused(" ".join(_why_not_there(books, missing, wanted.destination)))
     if unclear:
         raise Refused(
             f"Open at several destinations, and waiting for a person at none: {'; '.join(unclear)}. Say --at."
         )
     return found
+
+
+def _why_not_there(
+    books: Mapping[str, ChannelBook], missing: Sequence[tuple[str, int]], destination: str | None
+) -> Iterator[str]:
+    """A sentence for each case. No rows of open work stand for what waits, or is sent for the first time."""
+    cases: dict[str, list[str]] = {"waiting": [], "sending": [], "not open": []}
+    for name, seq in missing:
+        courses = [each for each in books[name].courses if destination in (None, each.name)] if name in books else []
+        cases[_case(courses, seq)].append(f"{name}/{seq}")
+    where = f" at {destination}" if destination else ""
+    if waiting := cases["waiting"]:
+        yield (
+            f"Waiting{where}, and not begun: {_few(waiting)}. What waits for its turn is sent when it comes, and cannot"
+            " be decided about before: `hold` the channel to keep it from going out, or wait until it has been tried."
+        )
+    if sending := cases["sending"]:
+        yield f"On its way{where} at this moment: {_few(sending)}."
+    if others := cases["not open"]:
+        yield f"Not open{where}: {_few(others)}."
+
+
+def _case(courses: Sequence[Course], seq: int) -> str:
+    due = [course for course in courses if course.spans and seq <= course.channel.seq]
+    if any(course.frontier < seq <= course.claim and seq not in course.done for course in due):
+        return "sending"
+    waits = any(seq > course.claim and course.mode(seq) is not Mode.OFF for course in due)
+    return "waiting" if waits else "not open"
+
+
+def _few(named: Sequence[str]) -> str:
+    return ", ".join(named[:20]) + (" …" if len(named) > 20 else "")
 
 
 def _of(book: ChannelBook, wanted: Chosen, numbers: Collection[int] | None) -> Iterator[Item]:

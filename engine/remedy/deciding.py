@@ -11,7 +11,7 @@ from engine.ledger.audit import Entry
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook
 from engine.ledger.model import Message, OpenWork, State
-from engine.ledger.routing import Grant, Mode
+from engine.ledger.routing import LEGACY, Grant, Mode
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.migration.refused import Refused
 from engine.observe.events import emit
@@ -124,7 +124,8 @@ class Deciding:
     def _revive(self, book: Book, item: Item, revision: int | None = None) -> None:
         course, work = item.course, item.work
         if _left_by_a_rollback(item):
-            grant = Grant(course.name, work.seq, work.seq, Mode.SEND, 0)
+            guarded = course.name == LEGACY  # what the old engine makes of it, our side may have sent
+            grant = Grant(course.name, work.seq, work.seq, Mode.SEND, 0, guarded)
             book.grant(course.channel, grant, at=self._now(), who="a person", why="retry")
         book.revive(course, item.key, why="tried again by a person", revision=revision)
 

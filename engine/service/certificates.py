@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from engine.config.edge import Tls
-from engine.mllp.tls import ClientTls, ServerTls, TlsError
+from engine.config.pem import TlsError
+from engine.mllp.tls import ClientTls, ServerTls
 from engine.observe import service_events as events
 from engine.observe.events import emit
 
@@ -14,7 +15,8 @@ LOOK_EVERY = 10.0  # seconds
 
 
 class Certificates:
-    """Every TLS of a service, by who has it: a channel, a feed, a tap or an endpoint."""
+    """Every TLS of a service, by who has it: a channel, a feed, a tap or an endpoint. Whose files cannot be used is
+    down until they can, and nobody else is."""
 
     def __init__(self, now: Callable[[], int]) -> None:
         """`now`: microseconds since 1970."""
@@ -24,14 +26,12 @@ class Certificates:
         self._broken: set[tuple[str, Tls]] = set()
 
     def server(self, owner: str, tls: Tls | None) -> ServerTls | None:
-        """Raises TlsError where a file is not what it should be."""
         if tls is None:
             return None
         made = self._servers[owner, tls] = ServerTls(tls)
         return made
 
     def client(self, owner: str, tls: Tls | None) -> ClientTls | None:
-        """Raises TlsError where a file is not what it should be."""
         if tls is None:
             return None
         if (owner, tls) not in self._clients:
@@ -60,6 +60,11 @@ class Certificates:
     def _all(self) -> list[tuple[tuple[str, Tls], ServerTls | ClientTls]]:
         """A channel and an endpoint may have the same name."""
         return [*self._servers.items(), *self._clients.items()]
+
+    @property
+    def expired(self) -> list[str]:
+        """Who has a certificate that has ended."""
+        return [owner for owner, days in self.days.items() if days < 0]
 
     @property
     def days(self) -> dict[str, float]:

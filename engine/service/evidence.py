@@ -13,7 +13,7 @@ from engine.compare.showing import Example, Showing
 from engine.config.model import Channel
 from engine.ledger.audit import Entry, Row
 from engine.ledger.course import ChannelBook, Compared
-from engine.ledger.sqlite import comparisons, journal, listing, recount, search
+from engine.ledger.sqlite import comparisons, journal, listing, parked, recount, search
 from engine.ledger.sqlite.comparisons import DiscrepancyRow
 from engine.ledger.sqlite.reader import Reader
 from engine.migration.conductor import Conductor
@@ -137,7 +137,9 @@ class Evidence:
         rebuilt = await self._ledger.read(lambda reader: reader.rebuilt()) + await self._damaged()
         phases = {(book.name, epoch.number): epoch.phase for book in books for epoch in book.epochs}
         ours = await self._ours(books) if manifest is not None else []
-        return reconcile(equation, rebuilt, phases, manifest, ours).as_dict()
+        kept = await self._ledger.read(lambda reader: parked.counts(reader.connection))
+        waiting = [(book.name, tap, count) for book in books for tap, count in kept.get(book.id, {}).items()]
+        return reconcile(equation, rebuilt, phases, manifest, ours, waiting).as_dict()
 
     async def _damaged(self) -> list[str]:
         """The messages whose bytes the disk has changed. All are read, a few at a time: deliveries read as well."""

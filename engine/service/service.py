@@ -34,7 +34,7 @@ from engine.migration.conductor import Conductor
 from engine.migration.phases import Phase, first_phase, routing, transparent
 from engine.migration.runs import ABORTED
 from engine.observe import ledger_events
-from engine.observe.events import emit
+from engine.observe.events import LOG, emit
 from engine.observe.ledger_events import LedgerOpened, LedgerRecovered, LedgerUnwritable, RowFailed
 from engine.observe.migration_events import HELD, HoldOverdue
 from engine.observe.service_events import EpochOpened, Fault, PhaseSeen, ServiceStopping, Stranded
@@ -112,6 +112,7 @@ class Service:
         self.ways.back, self.ways.answered = self.doors.back, self._answered
         self.ways.later = Afterwards(self.ledger, self.doors.inlets, self.ways.meanings, now_us).heard
         self.ways.books, self.ways.wholes = self._books, Wholes(self.ledger)
+        self.ways.take_turns = self.ledger.take_turns
         self.replaying = Replaying(self.ledger, now_us)
         self.keeping = Keeping.of(self.configuration, self.ledger, now_us, self._running)
         self.comparisons = Comparisons(self.ledger, self.ways, now_us, self._number, self.spawn)
@@ -194,6 +195,8 @@ class Service:
                 f"{channel.file}: found no legacy:, but the ledger says that {channel.id} is in phase {phase.value},"
                 " where the old engine does the work; expected legacy: until the channel is live"
             ]
+        if against := _another_way(channel, book.epoch):
+            return [f"{channel.file}: {against}"]
         table = routing(channel, phase, self.ways.versions(channel))
         if book.epoch.routing.due() and not table.due():
             return [
@@ -262,6 +265,7 @@ class Service:
                 self._stranded(course)
                 continue
             course.runner = Runner(course, destination, self.ledger, now_us)
+            self.ways.share(channel, course, destination)
             if channel.taps and course.name == LEGACY:
                 course.runner.on_send = self.comparisons.sending
             made.append(course.runner)
@@ -401,6 +405,7 @@ class Service:
             self.doors.sweep()
             turn += 1
             if turn % SWEEPS_A_SECOND == 0:
+                LOG.sweep()
                 self._guarded(self.comparisons.tick)
                 self.moves.sample()
                 self._overdue(turn)
@@ -457,6 +462,24 @@ class Service:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             emit(Fault.of(error))
+
+
+def _another_way(channel: Channel, epoch: Epoch) -> str | None:
+    """Where the file puts the old engine elsewhere than the channel's phase has it. Behind us it waits for what we pass
+    on, in front it has everything already: what is stored would go to nobody, or come to the old engine twice."""
+    phase, way = Phase(epoch.phase), epoch.routing.route(LEGACY)
+    ledger = f"but the ledger says that {channel.id} is in phase {phase.value}"
+    if channel.observed and (phase is Phase.LIVE or (transparent(phase) and way)):
+        return (
+            f"found observed: in legacy:, {ledger}, where what comes in is no copy; expected legacy: as it was, until"
+            " the channel is outside"
+        )
+    if transparent(phase) and not channel.observed and not way:
+        return (
+            f"found a way to the old engine in legacy:, {ledger}, where the old engine is in front and has it all;"
+            " expected observed: true until the channel is outside (interlock give-back), then interlock takeover"
+        )
+    return None
 
 
 def _opened(channel: Channel, known: Epoch | None, epoch: Epoch) -> Entry:

@@ -19,7 +19,7 @@ from engine.intake.told import committed, told
 from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import OPEN, Message, OpenWork, State
 from engine.ledger.routing import LEGACY, Epoch
-from engine.ledger.sqlite import later, retention
+from engine.ledger.sqlite import copies, later, parked, retention
 from engine.ledger.sqlite.reader import Receipt
 from engine.migration.refused import Refused
 from engine.remedy.choosing import waits_for_a_person, why_open
@@ -45,10 +45,14 @@ class View:
         books = [book for book in self._ledger.channels.values() if book.epochs]
         rows = await self._ledger.read(lambda reader: reader.balance(books))
         newest = await self._ledger.read(lambda reader: {book.id: reader.messages(book.id, None, 1) for book in books})
+        kept = await self._ledger.read(lambda reader: parked.counts(reader.connection))
         by_channel: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_channel.setdefault(row["channel"], []).append(row)
-        channels = [await self._channel(book, by_channel.get(book.name, []), newest[book.id]) for book in books]
+        channels = [
+            await self._channel(book, by_channel.get(book.name, []), newest[book.id], kept.get(book.id, {}))
+            for book in books
+        ]
         return {
             "version": self._version,
             "started": iso(self._service.started_at),
@@ -67,10 +71,11 @@ class View:
                 }
                 for port in self._service.ways.answer_ports.values()
             ],
+            "expired": self._service.ways.certificates.expired,
         }  # fmt: skip
 
     async def _channel(
-        self, book: ChannelBook, rows: list[dict[str, Any]], newest: list[tuple[Any, ...]]
+        self, book: ChannelBook, rows: list[dict[str, Any]], newest: list[tuple[Any, ...]], kept: dict[str, int]
     ) -> dict[str, Any]:
         channel = self._channels.get(book.name)
         port = self._service.doors.port_of(channel) if channel else None
@@ -89,6 +94,7 @@ class View:
             "hold": _hold(book),
             "run": next((row.id for row in self._service.conductor.runs.of([book.name])), None),
             "taps": self._taps(book.name),
+            "parked": kept,
             "destinations": [
                 await self._destination(book, course, [row for row in rows if row["destination"] == course.name])
                 for course in book.courses
@@ -242,11 +248,12 @@ class View:
         head = (wanted, book.id, seq, message.received, message.control_id, len(message.raw), message.raw[:1024])
         receipts = await self._ledger.read(lambda reader: reader.receipts(wanted))
         answers = await self._ledger.read(lambda reader: later.answers(reader.connection, wanted))
+        elsewhere = await self._elsewhere(channel, wanted)
         (row,) = await self._rows([head])
         return row | {
             "connection_number": message.socket,
             "epoch": _epoch(book, seq).number,
-            "acknowledged": self._acknowledged(channel, _epoch(book, seq), message, receipts),
+            "acknowledged": self._acknowledged(channel, _epoch(book, seq), message, receipts, elsewhere),
             "raw": base64.b64encode(message.raw).decode(),
             "removed": removed,
             "damaged": message.damaged,
@@ -257,11 +264,29 @@ class View:
             ],
         }
 
-    def _acknowledged(self, name: str, epoch: Epoch, message: Message, receipts: Sequence[Receipt]) -> str | None:
-        """What the sender has heard, as far as it is known."""
-        authority, relayed = epoch.routing.answer_from, _relayed(epoch, receipts)
-        channel = self._channels.get(name)
-        if authority == LEGACY or channel is None:
+    async def _elsewhere(self, channel: str, id: int) -> list[tuple[Epoch, list[Receipt]]]:
+        """Of the copies of a feed's frame in other channels: epoch and receipts."""
+        found = self._channels.get(channel)
+        if found is None or found.feed is None:
+            return []
+        by_id = {book.id: book for book in self._ledger.channels.values()}
+        others = await self._ledger.read(
+            lambda reader: [
+                (by_id[number], seq, reader.receipts(reader.id_of(number, seq) or 0))
+                for number, seq in copies.others(reader.connection, id)
+            ]
+        )
+        return [(_epoch(book, seq), receipts) for book, seq, receipts in others]
+
+    def _acknowledged(
+        self, name: str, epoch: Epoch, message: Message, receipts: Sequence[Receipt],
+        elsewhere: Sequence[tuple[Epoch, Sequence[Receipt]]],
+    ) -> str | None:  # fmt: skip
+        """What the sender has heard, as far as it is known. One answer is given for all copies of a frame, and the old
+        engine gives it as long as it is asked about any."""
+        authority, channel = epoch.routing.answer_from, self._channels.get(name)
+        relayed = next(filter(None, (_relayed(*copy) for copy in [(epoch, receipts), *elsewhere])), None)
+        if channel is None or LEGACY in (authority, *(each.routing.answer_from for each, _ in elsewhere)):
             return relayed
         if isinstance(channel.source, Files):
             return "nothing: it came as a file"

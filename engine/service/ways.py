@@ -24,6 +24,7 @@ from engine.delivery.feed import FeedDestination, FeedLink
 from engine.delivery.hours import Schedule
 from engine.delivery.line import Line
 from engine.delivery.outputs import Memory, Outputs
+from engine.delivery.pace import Pace
 from engine.delivery.sender import Sender
 from engine.delivery.work import Destination as Way
 from engine.delivery.workers.lock import DeliveryLock
@@ -31,13 +32,14 @@ from engine.delivery.workers.pool import AHEAD, Workers
 from engine.files.folder import Folder
 from engine.files.places import folder_of
 from engine.hl7.ack import parse_ack
-from engine.ledger.course import ChannelBook
+from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import Message
 from engine.ledger.outcome import Outcome
 from engine.ledger.routing import LEGACY
 from engine.ledger.sqlite.incarnations import Incarnations
 from engine.ledger.sqlite.mappings import KeptMapping, read_from
 from engine.ledger.sqlite.remembered import Kept
+from engine.ledger.turns import Turns
 from engine.mapping.effective import Effective
 from engine.mapping.library import Library
 from engine.mapping.packing import Packer, Sources
@@ -90,6 +92,10 @@ def _says_no(answer: bytes) -> bool:
     return parsed is not None and parsed.code not in ("AA", "CA")
 
 
+def _untold(turns: Turns) -> None:
+    raise ValueError("no ledger looks whose turn it is")
+
+
 def _no_books(feed: str) -> Iterable[ChannelBook]:
     return ()
 
@@ -131,6 +137,7 @@ class Ways:
         self.later: Callable[[str, Message, Any, bytes], None] = _unheard  # destination, and as `Later`
         self.answered: Callable[[Message], Awaitable[Outcome | None]] = _unknown
         self.books: Callable[[str], Iterable[ChannelBook]] = _no_books
+        self.take_turns: Callable[[Turns], None] = _untold
         self.wholes: Wholes | None = None
         self.incarnations: Sequence[str] = ()  # of the ledger, oldest first
         self.kept: KeepMappings = _kept_nowhere
@@ -143,7 +150,9 @@ class Ways:
         self._configuration = configuration
         self._breakers: dict[str, Breaker] = {}
         self._schedules: list[Schedule] = []
+        self._paces: dict[str, Pace] = {}
         self._senders: dict[str, Sender] = {}
+        self._turns: dict[str, Turns] = {}
         self._feeds: dict[str, MllpDestination] = {}
         self._folders: dict[Place, Folder] = {}
 
@@ -321,8 +330,29 @@ class Ways:
             found = self._senders[endpoint.name] = self._sender(endpoint, endpoint.connections)
         return found
 
+    def share(self, channel: Channel, course: Course, way: Way) -> None:
+        """Have a course that goes through its endpoint's one sender take turns with the others. The old engine's have
+        senders of their own, and what a feed's paths have claimed waits there for each other."""
+        found = next((each for each in channel.destinations if each.name == course.name), None)
+        if found is not None and found.endpoint is not None and isinstance(way, MllpDestination):
+            self._turns_of(found.endpoint).join(course)
+
+    def _turns_of(self, endpoint: Endpoint) -> Turns:
+        turns = self._turns.get(endpoint.name)
+        if turns is None:
+            sender = self.sender(endpoint)
+            turns = self._turns[endpoint.name] = Turns(sender.room)
+            sender.has_room = lambda: turns.waiting and self.take_turns(turns)
+        return turns
+
+    def _pace(self, endpoint: Endpoint) -> Pace:
+        """The one pace of an endpoint."""
+        if endpoint.name not in self._paces:
+            self._paces[endpoint.name] = Pace(endpoint.rate)
+        return self._paces[endpoint.name]
+
     def _sender(self, endpoint: Endpoint, connections: int) -> Sender:
-        sender = Sender(rate=endpoint.rate)
+        sender = Sender(self._pace(endpoint))
         if endpoint.via is not None:
             line = self.back(endpoint.via)
             if isinstance(line, Back):
@@ -405,6 +435,8 @@ class Ways:
             await port.close()
         for link in self.feeds.values():
             await link.close()
+        for pace in self._paces.values():
+            pace.stop()
         for sender in (*self._senders.values(), *self.links.values()):
             await sender.aclose()
         for folder in self._folders.values():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__":  # before all that takes long to import
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 import asyncio

@@ -10,6 +10,7 @@ from engine.api import gauges
 from engine.api.gauges import Gauges
 from engine.observe.delivery_events import OLDEST, OPEN
 from engine.observe.ledger_events import UNBALANCED
+from engine.observe.tap_events import PARKED
 from tests.support.told import Told, destination, status
 
 
@@ -53,3 +54,14 @@ async def test_what_cannot_be_counted_does_not_fail_the_scrape(
     await Gauges(told).refresh()
     assert "CANARY" not in capsys.readouterr().err
     assert gauges.OPEN_STATES
+
+
+async def test_what_waits_at_a_tap_is_a_gauge_until_it_is_decided() -> None:
+    told = told_of()
+    channel = told.state["channels"][0]
+    channel |= {"taps": [{"name": "emr"}], "parked": {"emr": 2, "gone": 1}}
+    await Gauges(told).refresh()
+    assert (PARKED.of("g", "emr").n, PARKED.of("g", "gone").n) == (2, 1)
+    channel["parked"] = {}
+    await Gauges(told).refresh()
+    assert (PARKED.of("g", "emr").n, PARKED.of("g", "gone").n) == (0, 0)

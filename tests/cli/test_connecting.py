@@ -187,3 +187,66 @@ def test_a_target_that_is_none_does_not_keep_the_others_from_being_tried(interlo
     assert nobody["said"].endswith("one of emr"), "the channel would be of no use either"
     assert (acme["good"], nobody["good"], emr["code"]) == (False, False, "connected")
     assert done.status == 2
+
+
+def places(interlock: Interlock, folder: Path, endpoint: str, *options: str, channel: str = "") -> Any:
+    """What the test says of an endpoint that is a folder."""
+    configured(folder)
+    if channel:
+        (folder / "channels" / "beta.yaml").write_text(channel)
+    (folder / "channels" / "endpoints.yaml").write_text(f"drop: {endpoint}\n")
+    done = interlock("test-connection", "drop", *options, "--json")
+    (row,) = orjson.loads(done.out)
+    return row
+
+
+READS = (
+    "{{id: beta, connection: b, direction: results, timezone: UTC, files: {{{}}},"
+    " target: {{mapping: oru_r01, destinations: [{{medplum: {{}}}}]}}}}"
+)
+
+
+def test_a_folder_is_written_to_and_left_as_it_was(interlock: Interlock, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    row = places(interlock, tmp_path, "{directory: out}", channel=READS.format("directory: in"))
+    assert (row["good"], row["said"]) == (True, "a hidden file was written there, and removed again")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_gets_no_message(interlock: Interlock, message: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    row = places(interlock, tmp_path, "{directory: out}", "--message", "message.hl7")
+    assert row["said"].endswith("removed again; the message was not sent: whoever reads there would take it")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_used_is_named(interlock: Interlock, tmp_path: Path) -> None:
+    row = places(interlock, tmp_path, "{directory: out}")
+    assert (row["good"], row["said"]) == (False, f"{tmp_path}/out: the folder is not there")
+
+
+def test_a_server_that_files_are_only_read_from_is_not_written_to(
+    interlock: Interlock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.files.sftp import SftpFolder
+
+    async def fine(_: SftpFolder) -> None:
+        return None
+
+    async def never(_: SftpFolder) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(SftpFolder, "check", fine)
+    monkeypatch.setattr(SftpFolder, "try_writing", never, raising=False)
+    server = "{sftp: 'h:22', user: u, password: p, known_hosts: interlock.yaml}"
+    row = places(interlock, tmp_path, server, channel=READS.format("sftp: drop, directory: in"))
+    assert (row["good"], row["said"]) == (True, "the folder can be looked into")
+
+
+def test_the_time_for_a_step_counts_for_a_server_of_files_too(interlock: Interlock, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        at = f"127.0.0.1:{silent.getsockname()[1]}"
+        server = f"{{sftp: '{at}', user: u, password: p, known_hosts: known, connect_timeout: 60s}}"
+        (tmp_path / "known").write_text("")
+        row = places(interlock, tmp_path, server, "--timeout", "0.2")
+    assert (row["good"], row["said"]) == (False, f"sftp://u@{at}/.: no connection in time")

@@ -61,6 +61,7 @@ def test_help_lists_every_verb_in_one_line(interlock: Interlock) -> None:
         "compact",
         "reconcile",
         "discrepancies",
+        "tap",
         "audit",
     ]
     assert "..." not in result.out.partition("Commands:")[2]

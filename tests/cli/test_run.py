@@ -84,6 +84,17 @@ def test_a_signal_ends_it_in_good_order(
     assert not (tmp_path / "var/interlock.token").exists()
 
 
+def test_a_hangup_changes_nothing_and_says_what_would(start: Start, ports: tuple[int, int]) -> None:
+    process = start()
+    until(process, "service_started")
+    process.send_signal(signal.SIGHUP)
+    until(process, "hangup_ignored")
+    socket.create_connection(("127.0.0.1", ports[1])).close()
+    process.send_signal(signal.SIGTERM)
+    until(process, "service_stopped")
+    assert process.wait(PATIENCE_S) == 0
+
+
 def test_a_second_service_on_the_ledger_says_so_and_leaves_the_first_alone(
     start: Start, ports: tuple[int, int], tmp_path: Path
 ) -> None:

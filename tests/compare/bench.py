@@ -39,9 +39,17 @@ def channel(**changes: Any) -> Channel:
     return replace(made, **{"legacy": legacy, "target": target, "compare": Compare(within=60.0)} | changes)
 
 
-def routing(phase: str = "parallel") -> Routing:
+def observed() -> Channel:
+    """The same, with the old engine in front of us."""
+    made = channel()
+    assert made.legacy is not None
+    return replace(made, legacy=replace(made.legacy, endpoint=None))
+
+
+def routing(phase: str = "parallel", observed: bool = False) -> Routing:
     legacy, emr = (Mode.SEND, Mode.CAPTURE) if phase == "parallel" else (Mode.DEFER, Mode.SEND)
-    return Routing((Route(LEGACY, "legacy", legacy, "channel"), Route("emr", "mllp", emr, "channel")), None, "forward")
+    way = () if observed else (Route(LEGACY, "legacy", legacy, "channel"),)
+    return Routing((*way, Route("emr", "mllp", emr, "channel")), None, "forward")
 
 
 class Bench:
@@ -69,7 +77,8 @@ class Bench:
         await self.comparer.start()
 
     async def switch(self, phase: str) -> Any:
-        return await self.ledger.switch(self.channel.id, phase, routing(phase), WINDOWS, who="test", why="test")
+        table = routing(phase, self.channel.observed)
+        return await self.ledger.switch(self.channel.id, phase, table, WINDOWS, who="test", why="test")
 
     def _committed(self, commit: Commit) -> None:
         assert not commit.failed, commit.failed
@@ -131,7 +140,7 @@ class Bench:
         """What became of an input on both ways; None: nothing yet. outputs: what we make of it, unless it stays as it
         came; parts: those of them that are settled now, unless all are."""
         message = self.messages[seq]
-        for name, state in ((LEGACY, legacy), ("emr", ours)):
+        for name, state in ((LEGACY, None if self.channel.observed else legacy), ("emr", ours)):
             course = self.book.course(name)
             if state is not None and course is not None:
                 course.ids |= {one.seq: one.id for one in self.messages.values() if one.seq > course.frontier}

@@ -212,6 +212,16 @@ def test_what_is_like_nothing_belongs_to_nobody() -> None:
     assert bench.send(Messages(seed=7, prefix="XYZ").message(50)) is None
 
 
+def test_an_input_that_a_person_has_given_an_output_to_waits_for_none() -> None:
+    bench = Bench()
+    bench.store(1, report("A", "1"))
+    bench.store(2, report("A", "2"))
+    bench.correlator.give(1, report("Z", who="Z"), bench.now)
+    assert bench.send(report("A", "2")) == 2
+    bench.now += int(WITHIN * S)
+    assert bench.missed() == []
+
+
 def test_two_that_are_equally_like_it_are_no_answer() -> None:
     bench = Bench()
     bench.store(1, report("A"))

@@ -51,6 +51,7 @@ def granted(*, guarded: bool) -> tuple[Grant, ...]:
         (book(*BACK, grants=granted(guarded=True)), 12, Fate.CAPTURE),  # the endpoint has it from us
         (book(*BACK, grants=granted(guarded=True)), 16, Fate.PARK),
         (book(*BACK, grants=granted(guarded=True)), 18, Fate.FORWARD),
+        (book(*BACK, grants=(Grant(LEGACY, 16, 16, Mode.ASK, 1), *granted(guarded=True))), 16, Fate.PARK),  # the newest
         (book(*BACK, grants=granted(guarded=True), given=14), None, Fate.PARK),  # perhaps of one that we delivered
         (book(*BACK, grants=granted(guarded=True), given=20), None, Fate.FORWARD),
     ],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from engine.config import loading
 from engine.config.model import Configuration
 from engine.config.problem import ConfigError
+from tests.support.certificates import Authority
 
 SETTINGS = "medplum: {base_url: http://127.0.0.1:8104, client_id: app, client_secret: pass}\n"
 
@@ -33,6 +36,15 @@ BETA = CHANNEL.replace("id: acme", "id: beta").replace("6101", "6102")
 LEGACY = "legacy: {mllp: old-engine}\n"
 TARGET = "target: {destinations: [{medplum: {}}]}\n"
 
+
+@cache
+def us() -> str:
+    """A certificate with its key in one file, which may stand wherever a file of TLS is wanted."""
+    with TemporaryDirectory() as folder:
+        pair = Authority(Path(folder)).issue("us")
+        return pair.certificate.read_text() + pair.key.read_text()
+
+
 Write = Callable[[str, str], Path]
 Load = Callable[..., Configuration]
 
@@ -54,6 +66,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     write("shipped/messages/orm_o01.yaml", "")
     write("shipped/v2/acme_emr.yaml", "")
     write("interlock.yaml", SETTINGS)
+    write("us.pem", us())
     write("channels/endpoints.yaml", ENDPOINTS)
     write("channels/acme.yaml", CHANNEL)
     return write

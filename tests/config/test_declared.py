@@ -19,7 +19,7 @@ from engine.config.declared.feed import FEED
 from engine.config.declared.profile import PROFILE
 from engine.config.declared.settings import SETTINGS
 from engine.config.endpoint import Endpoint
-from engine.config.kinds import Kind, ListOf, OneOrMore, OrNone
+from engine.config.kinds import Kind, ListOf, OneOrMore, OrNone, Parsed
 from engine.config.tables import Either, MapOf, Table
 
 
@@ -145,3 +145,15 @@ def test_defaults_that_are_declared_are_those_of_the_model(declared: Any, built:
         assert said.pop("answers") is has["expected"]
     assert {key: has[key] for key in said} == said
     assert said
+
+
+def test_only_the_window_of_repeats_may_be_of_no_length() -> None:
+    """Anything else would end at once, or go round without a pause."""
+    found = [
+        f"{table.what}.{key}"
+        for table in ALL
+        for key, field in table.fields.items()
+        for kind in (field.kind.kind if isinstance(field.kind, OrNone) else field.kind,)
+        if isinstance(kind, Parsed) and kind.parse("30s") == 30.0 and kind.parse("0s") is not None
+    ]
+    assert set(found) == {"duplicates.window"}

@@ -28,7 +28,7 @@ from engine.config.endpoint import Endpoint
 from engine.config.loading import load as load_file
 from engine.config.model import Channel, Destination, Legacy, OnLink, Tap
 from engine.config.problem import ConfigError
-from tests.config.conftest import BETA, CHANNEL, ENDPOINTS, HEAD, LEGACY, TARGET, Load, Write, notes
+from tests.config.conftest import BETA, CHANNEL, ENDPOINTS, HEAD, LEGACY, TARGET, Load, Write, notes, us
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def endpoint(write: Write, load: Load) -> Callable[[str], Endpoint]:
 
 def test_a_listener_can_be_set_in_everything(one: One, write: Write, tmp_path: Path) -> None:
     for name in ("our.pem", "our.key", "partners.pem"):
-        write(f"tls/{name}", "")
+        write(f"tls/{name}", us())
     channel = one(
         HEAD
         + """\
@@ -143,11 +143,11 @@ def test_a_channel_may_read_a_folder(one: One, tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_settings_file_wherever_somebody_stands(
     write: Write, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write("channels/acme.yaml", HEAD + "connect: {to: 'h:1', tls: {ca: interlock.yaml}}\n" + TARGET)
+    write("channels/acme.yaml", HEAD + "connect: {to: 'h:1', tls: {ca: us.pem}}\n" + TARGET)
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     source = load_file(tmp_path / "interlock.yaml", {}).channels[0].source
     assert isinstance(source, Connect)
-    assert source.tls == Tls(ca=tmp_path / "interlock.yaml")
+    assert source.tls == Tls(ca=tmp_path / "us.pem")
 
 
 SERVER = (
@@ -211,9 +211,9 @@ def test_answers_may_be_heard_at_a_port_of_ours_in_the_frames_of_the_messages(on
     assert one(framed + "ack: {listen: 6102}\n").ack.listen == Listen(6102, "127.0.0.1", framing=two)
     built = one(
         framed + "ack: {listen: {port: 6102, host: '::1', allow: [10.0.0.0/8],"
-        " tls: {certificate: interlock.yaml, key: interlock.yaml}}}\n"
+        " tls: {certificate: us.pem, key: us.pem}}}\n"
     )
-    tls = Tls(Path("interlock.yaml").absolute(), Path("interlock.yaml").absolute())
+    tls = Tls(Path("us.pem").absolute(), Path("us.pem").absolute())
     assert built.ack.listen == Listen(6102, "::1", ("10.0.0.0/8",), framing=two, tls=tls)
 
 
@@ -249,7 +249,7 @@ def test_the_answer_may_be_a_destinations(name: str, one: One) -> None:
 def test_an_mllp_endpoint_can_be_set_in_everything(
     endpoint: Callable[[str], Endpoint], write: Write, tmp_path: Path
 ) -> None:
-    write("tls/ca.pem", "")
+    write("tls/ca.pem", us())
     built = endpoint(
         "{mllp: 'h:1', connections: 2, persistent: false, idle: 5m, keepalive: 30s, framing: {start: 0x02},"
         " source_address: '::1', probe: none, rate: 600/m, deliver: {during: 'sat-mon 19:00-07:00', timezone: UTC},"
@@ -309,10 +309,19 @@ def test_days_without_hours_are_whole_days(endpoint: Callable[[str], Endpoint]) 
     assert hours == Hours(("mon",), "00:00", "24:00", "UTC")
 
 
+def test_one_host_is_one_endpoint_in_whatever_letters_and_stays_as_it_was_written(write: Write, load: Load) -> None:
+    write("channels/acme.yaml", CHANNEL.replace("old-engine", "'Old.Acme.example:1'"))
+    write("channels/beta.yaml", BETA.replace("old-engine", "'old.ACME.example:1'"))
+    first, second = (channel.legacy.endpoint for channel in load().channels if channel.legacy)
+    assert first is second
+    assert first is not None
+    assert str(first.mllp) == "Old.Acme.example:1", "files of known hosts may have it so"
+
+
 def test_a_folder_is_an_endpoint(endpoint: Callable[[str], Endpoint], tmp_path: Path) -> None:
-    built = endpoint("{directory: out, name: '{control_id}-{sequence}.txt', rate: 1/s, probe: always}")
+    built = endpoint("{directory: out, name: '{control_id}-{sequence}.txt', probe: always}")
     place = Directory(tmp_path / "out")
-    expected = Endpoint("x", None, place=place, file_name="{control_id}-{sequence}.txt", rate=1.0, probe="always")
+    expected = Endpoint("x", None, place=place, file_name="{control_id}-{sequence}.txt", probe="always")
     assert built == expected
 
 

@@ -113,6 +113,22 @@ CASES: dict[str, tuple[str, str]] = {
         listen("connections: {idle: never}"),
         "5:42: found 'never'; expected a duration such as 10m, or none",
     ),
+    "an idle limit of nothing": (
+        listen("connections: {idle: 0s}"),
+        "5:42: found '0s'; expected more than 0s; for no limit: none, or idle: left out",
+    ),
+    "a frame without any time": (
+        listen("frame_timeout: 0"),
+        "5:37: found the number 0; expected more than 0s",
+    ),
+    "a pause of nothing": (
+        connect("to: '10.0.0.1:1', reconnect: 0.0s"),
+        "5:40: found '0.0s'; expected more than 0s",
+    ),
+    "a source address of another family": (
+        connect("to: '10.0.0.1:1', source_address: '::1'"),
+        "5:45: found '::1', an IPv6 address, towards 10.0.0.1, an IPv4 address; expected an IPv4 address",
+    ),
     "a probe with bits beyond its prefix": (
         listen("probes: [10.0.0.5/8]"),
         "5:31: found '10.0.0.5/8'; expected '10.0.0.0/8' (bits beyond the prefix must be 0)",
@@ -126,8 +142,8 @@ CASES: dict[str, tuple[str, str]] = {
         "5:41: found <root>/our.pem, which is no file; expected a file that can be read",
     ),
     "names that anybody could have": (
-        listen("tls: {certificate: interlock.yaml, key: interlock.yaml, names: [a.example]}"),
-        "5:85: found names: without ca:, so that anybody could have them; "
+        listen("tls: {certificate: us.pem, key: us.pem, names: [a.example]}"),
+        "5:69: found names: without ca:, so that anybody could have them; "
         "expected ca: with the authority that has signed the peers' certificates",
     ),
     "auto where nothing is declared": (

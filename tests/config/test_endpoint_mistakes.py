@@ -30,6 +30,39 @@ CASES: dict[str, tuple[str, str]] = {
         "3:21: found the unknown key 'ack_timeout' in an endpoint with directory:; "
         "expected one of directory, name, on_unknown, probe, sink, rate, deliver, profile",
     ),
+    "no time for an answer": (
+        "x: {mllp: '10.0.0.9:1', ack_timeout: 0s}",
+        "3:38: found '0s'; expected more than 0s",
+    ),
+    "a rate of a folder": (
+        "x: {directory: out, rate: 2/s}",
+        "3:21: found 'rate'; expected it at an endpoint with mllp: or via:, since files are written without a limit",
+    ),
+    "a source address of another family": (
+        "x: {mllp: '[::1]:1', source_address: 10.0.0.1}",
+        "3:38: found '10.0.0.1', an IPv4 address, towards ::1, an IPv6 address; expected an IPv6 address",
+    ),
+    "hours of every day": (
+        "x: {mllp: '10.0.0.9:1', deliver: {during: '22:00-06:00', timezone: UTC}}",
+        "3:43: found '22:00-06:00'; expected 'mon-sun 22:00-06:00', perhaps (the days first)",
+    ),
+    "a list of days": (
+        "x: {mllp: '10.0.0.9:1', deliver: {during: [mon, wed], timezone: UTC}}",
+        "3:43: found a list; expected days and hours such as 'mon-fri 07:00-19:00', with one stretch of days",
+    ),
+    "an abbreviation of a zone": (
+        "x: {mllp: '10.0.0.9:1', deliver: {during: mon-fri, timezone: CST}}",
+        "3:62: found 'CST'; expected an IANA time zone such as America/Chicago",
+    ),
+    "a zone that is misspelt": (
+        "x: {mllp: '10.0.0.9:1', deliver: {during: mon-fri, timezone: America/Chigago}}",
+        "3:62: found 'America/Chigago'; expected 'America/Chicago', perhaps (an IANA time zone)",
+    ),
+    "one host in two spellings": (
+        "x: {mllp: 'EMR.acme.example:1'}\ny: {mllp: 'emr.Acme.example:1'}",
+        "4:11: found emr.Acme.example:1, which 'x' has too; "
+        "expected one name for each address, so that all channels share one sender",
+    ),
     "connections to a sender": (
         "x: {via: acme, connections: 5}",
         "3:16: found the unknown key 'connections' in an endpoint with via:; "
@@ -46,15 +79,16 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "hours without minutes": (
         "x: {mllp: '10.0.0.9:1', deliver: {during: mon-fri 7-19, timezone: UTC}}",
-        "3:43: found 'mon-fri 7-19'; expected days and hours such as 'mon-fri 07:00-19:00'",
+        "3:43: found 'mon-fri 7-19'; expected days and hours such as 'mon-fri 07:00-19:00', with one stretch of days",
     ),
     "hours after midnight": (
         "x: {mllp: '10.0.0.9:1', deliver: {during: 'mon 07:00-25:00', timezone: UTC}}",
-        "3:43: found 'mon 07:00-25:00'; expected days and hours such as 'mon-fri 07:00-19:00'",
+        "3:43: found 'mon 07:00-25:00'; "
+        "expected days and hours such as 'mon-fri 07:00-19:00', with one stretch of days",
     ),
     "days that are none": (
         "x: {mllp: '10.0.0.9:1', deliver: {during: mon-fry, timezone: UTC}}",
-        "3:43: found 'mon-fry'; expected days and hours such as 'mon-fri 07:00-19:00'",
+        "3:43: found 'mon-fry'; expected days and hours such as 'mon-fri 07:00-19:00', with one stretch of days",
     ),
     "hours of no zone": (
         "x: {mllp: '10.0.0.9:1', deliver: {during: mon-fri}}",

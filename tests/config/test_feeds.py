@@ -191,6 +191,39 @@ MISTAKES: dict[str, tuple[str, str]] = {
         FEED + "routes: [{when: {MSH-4: []}, to: acme}]\n",
         "4:25: found an empty list; expected at least one item",
     ),
+    "a message type without its trigger": (
+        FEED + 'routes: [{when: {MSH-9: "ORU"}, to: acme}]\n',
+        "4:25: found 'ORU'; expected a message type and its trigger event such as ORU^R01, "
+        "or MSH-9.1 for all of a type",
+    ),
+    "a message type that is looked up without its trigger": (
+        FEED + "table: {by: MSH-9, of: {ORU^R01: acme, ADT: acme}}\n",
+        "4:40: found 'ADT'; expected a message type and its trigger event such as ORU^R01, "
+        "or MSH-9.1 for all of a type",
+    ),
+    "a message type with its structure, which is not compared": (
+        FEED + "routes: [{when: {MSH-9: [ADT^A01, ORU^R01^ORU_R01]}, to: acme}]\n",
+        "4:35: found 'ORU^R01^ORU_R01'; expected a message type and its trigger event such as ORU^R01, "
+        "or MSH-9.1 for all of a type",
+    ),
+    "a wildcard": (
+        FEED + "routes: [{when: {MSH-4: 'LAB*'}, to: acme}]\n",
+        "4:25: found 'LAB*'; expected a value as a whole: there are no wildcards",
+    ),
+    "a wildcard in a list": (
+        FEED + "routes: [{when: {MSH-4: [LAB1, 'LAB?']}, to: acme}]\n",
+        "4:32: found 'LAB?'; expected a value as a whole: there are no wildcards",
+    ),
+    "a route a second time": (
+        FEED + "routes: [{when: {MSH-4: L}, to: acme}, {when: {MSH-4: L}, to: acme}]\n",
+        "4:47: found a route whose messages all go by the one at channels/feeds/lis.yaml:4, which stands before it; "
+        "expected it before that one, or one route with the channels of both in to:",
+    ),
+    "a route that a wider one covers": (
+        FEED + "routes: [{when: {MSH-4: [L, M]}, to: acme}, {when: {MSH-9: ORU^R01, MSH-4: L}, to: acme}]\n",
+        "4:52: found a route whose messages all go by the one at channels/feeds/lis.yaml:4, which stands before it; "
+        "expected it before that one, or one route with the channels of both in to:",
+    ),
     "two copies for one channel": (
         FEED + "routes: [{when: {MSH-4: L}, to: [acme, acme]}]\n",
         "4:33: found a list that names something twice; expected each once",
@@ -218,6 +251,22 @@ def test_a_mistake_in_a_feed_is_told(case: str, feed: Callable[..., None], write
     feed(text)
     write("channels/other.yaml", OTHER)
     assert problems() == [f"channels/feeds/lis.yaml:{told}"]
+
+
+def test_routes_that_only_overlap_are_right(feed: Callable[..., None], load: Load) -> None:
+    feed(
+        FEED + "routes: [{when: {MSH-4: L, MSH-9: ORU^R01}, to: acme}, {when: {MSH-4: [L, M]}, to: beta}]\n", beta=BETA
+    )
+    assert len(load().feeds[0].rules) == 2
+
+
+def test_a_table_may_hold_what_looks_like_a_wildcard_and_a_note_says_that_it_is_none(
+    feed: Callable[..., None], write: Write
+) -> None:
+    """Codes of laboratories have stars."""
+    feed(FEED + "table: {by: OBR-4, file: x.csv}\n")
+    write("channels/feeds/x.csv", "value,channel\nGLU*,acme\n")
+    assert notes() == ["channels/feeds/x.csv:2:1: note: 'GLU*' is compared as it stands: there are no wildcards"]
 
 
 ROWS: dict[str, tuple[str, str]] = {

@@ -111,9 +111,10 @@ def test_a_profile_has_something_for_each_source_and_only_that_is_taken(write: W
 
 
 def test_a_profile_says_nothing_to_a_folder_that_only_sockets_have(write: Write, load: Load) -> None:
-    write("channels/profiles.yaml", "ours: {endpoint: {persistent: false, rate: 5/s}}\n")
+    write("channels/profiles.yaml", "ours: {endpoint: {persistent: false, rate: 5/s, probe: none}}\n")
     write("channels/endpoints.yaml", ENDPOINTS + "x: {directory: out, profile: [mirth-default, ours]}\n")
-    assert load().endpoints["x"].rate == 5.0
+    found = load().endpoints["x"]
+    assert (found.probe, found.rate, found.persistent) == ("none", 0.0, True)
 
 
 def test_a_channel_as_written_has_its_profile_in_it(write: Write, load: Load) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config.declared.words import DURING, END, START, during
-from engine.config.kinds import charset
+from engine.config.declared.words import DURING, END, START, during, message_type
+from engine.config.kinds import DURATION, DURATION_OR_ZERO, charset
 from engine.config.units import rate
 
 WEEK = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -61,6 +61,18 @@ def test_a_character_set_is_a_codec_of_text(text: str, name: str | None) -> None
     assert charset(text) == name
 
 
+@pytest.mark.parametrize("text", ["0s", "0.0 ms", "0h"])
+def test_a_duration_lasts(text: str) -> None:
+    """Nothing that waits, repeats or keeps does so for no time at all; people write 0 where they mean: no limit."""
+    import re
+
+    assert DURATION.parse(text) is None
+    assert not re.search(DURATION.schema()["pattern"], text)
+    assert re.search(DURATION.schema()["pattern"], "0.5s")
+    assert DURATION_OR_ZERO.parse(text) == 0
+    assert re.search(DURATION_OR_ZERO.schema()["pattern"], text)
+
+
 def test_what_the_schema_says_of_days_and_hours_takes_what_is_read() -> None:
     import re
 
@@ -68,3 +80,11 @@ def test_what_the_schema_says_of_days_and_hours_takes_what_is_read() -> None:
     assert re.search(pattern, "mon-fri 07:00-19:00")
     assert re.search(pattern, "mon")
     assert not re.search(pattern, "mon-fri 7-19")
+
+
+@pytest.mark.parametrize(
+    ("text", "type"), [("ORU^R01", "ORU^R01"), ("ORU^R01^ORU_R01", "ORU^R01"), ("ORU", None), ("oru^r01", None)]
+)
+def test_messages_are_told_by_type_and_trigger(text: str, type: str | None) -> None:
+    """The structure says no more, and older versions send none."""
+    assert message_type(text) == type

@@ -12,6 +12,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import ExitStack
 from functools import partial
@@ -43,6 +44,7 @@ PATIENTS = st.sampled_from(((), ("A",), ("A",), ("B",), ("C",), ("A", "B"), ("B"
 TEXTS = st.lists(st.tuples(PATIENTS, st.sampled_from(KINDS)), min_size=1, max_size=5)
 DEAD: st.SearchStrategy[Dead] = st.sampled_from(get_args(Dead))
 READING = st.sampled_from((0, 0, 2, 12))  # turns until a message is read from the ledger
+ROOM = st.sampled_from((None, None, 1, 3))  # how many messages of all channels may be claimed for one endpoint
 A_WHILE = 400.0  # seconds: longer than every wait between attempts together
 
 
@@ -65,9 +67,13 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     # -- the process's lives
 
-    @initialize(parks=st.booleans(), dead=st.tuples(DEAD, DEAD), window=st.sampled_from((2, 4)), reading=READING)
-    def begin(self, parks: bool, dead: tuple[Dead, Dead], window: int, reading: int = 0) -> None:
-        self.reading = reading
+    @initialize(
+        parks=st.booleans(), dead=st.tuples(DEAD, DEAD), window=st.sampled_from((2, 4)), reading=READING, room=ROOM
+    )
+    def begin(
+        self, parks: bool, dead: tuple[Dead, Dead], window: int, reading: int = 0, room: int | None = None
+    ) -> None:
+        self.reading, self.room = reading, room
         self.kinds = (
             Kind(STRICT, False, 1, parks_unknown=parks, dead=dead[0]),
             Kind(LANES, True, window, dead=dead[1], settle=SETTLE),
@@ -80,7 +86,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def _start(self) -> None:
         self.process = Process(
             self.folder / "ledger.db", CHANNELS, self.kinds, self.receivers, self.loop.time, self._wrote,
-            self.reading,
+            self.reading, self.room,
         )  # fmt: skip
         self._do(self.process.start())
 
@@ -313,6 +319,11 @@ class DeliveryMachine(RuleBasedStateMachine):
             rows = reader.balance(list(self._process.ledger.channels.values()))
             assert all(row["balanced"] for row in rows), rows
             assert reader.rebuilt() == []
+
+    @invariant()
+    def no_more_is_on_its_way_than_an_endpoint_has_room_for(self) -> None:
+        on_the_way = Counter(attempt.kind.name for attempt in self.receivers.attempts)
+        assert self.room is None or max(on_the_way.values(), default=0) <= self.room
 
     # -- at the end
 

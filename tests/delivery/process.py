@@ -16,6 +16,7 @@ from engine.ledger.course import ChannelBook, Course, Hold
 from engine.ledger.model import Message, State
 from engine.ledger.routing import Grant, Mode, Route, Routing
 from engine.ledger.sqlite.writer import Commit, Order, Reclaim
+from engine.ledger.turns import Turns
 from engine.remedy.choosing import Chosen, Item, chosen
 from engine.remedy.deciding import Deciding
 from engine.remedy.planning import plan as plan_replay
@@ -44,11 +45,11 @@ class SlowLedger(StillLedger):
 
 class Process:
     """`wrote` hears of each transaction as soon as it is durable, before anybody else. `turns`: of the event loop,
-    until a message is read from the ledger."""
+    until a message is read from the ledger. `room`: how many messages may be claimed for one endpoint at once."""
 
     def __init__(
         self, path: Path, channels: Sequence[str], kinds: Sequence[Kind], receivers: Receivers,
-        clock: Callable[[], float], wrote: Callable[[Commit, Any], None], turns: int = 0,
+        clock: Callable[[], float], wrote: Callable[[Commit, Any], None], turns: int = 0, room: int | None = None,
     ) -> None:  # fmt: skip
         self.now: Callable[[], int] = lambda: int(clock() * 1e6)
         self.ledger = SlowLedger(path, self.now, wrote)
@@ -56,6 +57,7 @@ class Process:
         self.ledger.on_fatal = lambda error: need(False, f"the ledger gave up: {error}")
         self._runners: list[Runner] = []
         self._breakers = {kind.name: Breaker(kind.name) for kind in kinds}
+        self.turns = {} if room is None else {kind.name: Turns(lambda: room) for kind in kinds}
         self._channels, self._kinds, self._receivers = channels, kinds, receivers
         self._deciding = Deciding(self.ledger, self.now)
         self.replaying = Replaying(self.ledger, self.now)
@@ -78,6 +80,8 @@ class Process:
             for course in book.courses:
                 kind = next(kind for kind in self._kinds if kind.name == course.name)
                 way = Way(self._receivers, name, kind, self._breakers[kind.name])
+                if kind.name in self.turns:
+                    self.turns[kind.name].join(course)
                 course.runner = Runner(course, way, self.ledger, self.now)
                 self._runners.append(course.runner)
             book.runners = [course.runner for course in book.courses]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, time
 from zoneinfo import ZoneInfo
 
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 
 from engine.config.edge import Hours
 from engine.delivery import breaker as module
-from engine.delivery.breaker import Breaker
-from engine.delivery.hours import DAYS, begins, inside
+from engine.delivery.breaker import Breaker, Position
+from engine.delivery.hours import DAYS, Schedule, begins, inside
 from engine.ledger.outcome import Outcome, Result
 from engine.observe.delivery_events import BREAKER, RESTING, HoursBegun, HoursOver
 from engine.observe.events import Event
 from engine.observe.fields import cleared
+from tests.support.still import StillLoop
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri")
 OFFICE = Hours(WEEKDAYS, "07:00", "19:00", "America/Chicago")
@@ -102,6 +104,36 @@ async def test_a_resting_breaker_is_not_asked_and_rises() -> None:
     breaker.rise()
     breaker.rise()
     assert (breaker.open, breaker.rests_until, told) == (False, None, [True, False])
+
+
+async def test_what_is_on_its_way_to_ask_when_the_hours_end_is_told_too() -> None:
+    told: list[bool] = []
+    breaker = Breaker("emr")
+    breaker.heard(Outcome(Result.FAULT, "403"))
+    breaker.listeners.append(told.append)
+    breaker.enqueue(lambda: True)
+    breaker.here()
+    assert (breaker.position, told) == (Position.PROBING, [])
+    breaker.rest(UNTIL)
+    assert told == [True]
+
+
+def test_hours_end_when_the_clock_says_so() -> None:
+    loop = StillLoop()
+    breaker = Breaker("emr")
+    start = at("2026-11-20 18:58:33") / 1e6
+    schedule = Schedule(breaker, OFFICE, lambda: int((start + loop.time()) * 1e6))
+    ended: list[float] = []
+    breaker.listeners.append(lambda opened: ended.append(start + loop.time()))
+
+    async def lives() -> None:
+        schedule.look()
+        await asyncio.sleep(120)
+        schedule.stop()
+
+    loop.run_until_complete(lives())
+    loop.close()
+    assert ended == [pytest.approx(at("2026-11-20 19:00") / 1e6, abs=0.001)]
 
 
 async def test_planned_hours_are_told_as_such_and_not_as_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

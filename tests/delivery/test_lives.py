@@ -98,10 +98,10 @@ class Life:
 
 
 @contextmanager
-def life(to: str, *, parks: bool = False, reading: int = 0) -> Iterator[Life]:
+def life(to: str, *, parks: bool = False, reading: int = 0, room: int | None = None) -> Iterator[Life]:
     machine = DeliveryMachine()
     try:
-        machine.begin(parks=parks, dead=("waits", "waits"), window=4, reading=reading)
+        machine.begin(parks=parks, dead=("waits", "waits"), window=4, reading=reading, room=room)
         yield Life(machine, to)
         machine.no_promise_is_broken()
         machine.the_equation_balances_from_both_sources()
@@ -283,6 +283,26 @@ def test_what_may_have_been_taken_stays_in_doubt_where_the_endpoint_was_not_aske
         it.machine.an_orphan_arrives(_First())
         it.edit(1, kind=UNMAPPABLE)
         it.edit(1, kind=PLAIN)
+
+
+def test_who_has_waited_longest_for_an_endpoint_is_next() -> None:
+    with life(STRICT, room=1) as it:
+        for channel in ("north", "north", "south"):
+            it.machine.store(channel, [((), PLAIN)], 40)
+        went = []
+        while mine := [each for each in it.machine.receivers.attempts if each.place[1] == STRICT]:
+            went += [attempt.place[0] for attempt in mine]
+            it.answer(OK)
+        assert went == ["north", "south", "north"]
+
+
+def test_who_waits_for_his_turn_has_it_after_a_time_without_disk() -> None:
+    with life(STRICT, room=1) as it:
+        for channel in ("north", "south"):
+            it.machine.store(channel, [((), PLAIN)], 40)
+        with it.one_transaction():
+            it.answer(OK)
+        assert [each.place[0] for each in it.machine.receivers.attempts if each.place[1] == STRICT] == ["south"]
 
 
 class _First:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from engine.delivery.line import Final
+from engine.delivery.pace import Pace
 from engine.delivery.sender import Job, Sender
 from engine.mllp.replies import Answered, NotSent, Reply
 
@@ -69,7 +73,7 @@ async def test_as_many_at_once_as_there_are_lines_and_in_order() -> None:
 
 async def test_no_faster_than_its_rate() -> None:
     wire = Wire()
-    sender = Sender(rate=50)
+    sender = Sender(Pace(50))
     sender.use([wire])
     heard: list[Reply] = []
     done = asyncio.Event()
@@ -92,6 +96,64 @@ async def test_no_faster_than_its_rate() -> None:
         await done.wait()
     gaps = [after - before for before, after in zip(wire.times, wire.times[1:], strict=False)]
     assert min(gaps) >= 0.019
+
+
+async def test_several_senders_to_one_endpoint_keep_its_rate_together_and_take_turns() -> None:
+    pace, wires = Pace(100), [Wire(), Wire()]
+    senders = [Sender(pace) for _ in wires]
+    for sender, wire in zip(senders, wires, strict=True):
+        sender.use([wire])
+    done = asyncio.Event()
+
+    def answered(reply: Reply) -> None:
+        if sum(len(wire.times) for wire in wires) == 6:
+            done.set()
+
+    for wire in wires:
+
+        def at_once(*args: Any, wire: Wire = wire, send: Callable[..., None] = wire.send, **options: Any) -> None:
+            send(*args, **options)
+            asyncio.get_running_loop().call_soon(wire.answer, Answered(ack("AA", "1")))
+
+        wire.send = at_once  # type: ignore[method-assign]
+    for _ in range(3):
+        for sender in senders:
+            sender.send(Job(b"x", 1.0, answered))
+    async with asyncio.timeout(5):
+        await done.wait()
+    times = sorted((time, at) for at, wire in enumerate(wires) for time in wire.times)
+    assert [at for _, at in times] == [0, 1, 0, 1, 0, 1]
+    assert min(after - before for (before, _), (after, _) in pairwise(times)) >= 0.0099
+
+
+async def test_room_for_one_more_only_when_its_rate_admits_it() -> None:
+    wire, free = Wire(), asyncio.Event()
+    sender = Sender(Pace(20))
+    sender.use([wire])
+    sender.has_room = free.set
+    assert sender.room() == 1
+    sender.send(job(b"1", []))
+    assert sender.room() == 0
+    wire.answer(Answered(ack("AA", "1")))
+    assert sender.room() == 0
+    async with asyncio.timeout(5):
+        await free.wait()
+    assert sender.room() == 1
+
+
+async def test_room_for_what_goes_out_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick endpoint's line does not wait for the disk, and a slow one's next message is not claimed long before."""
+    clock = [0.0]
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: clock[0])
+    wire = Wire()
+    sender = Sender()
+    sender.use([wire])
+    for seconds, room in ((5.0, 2), (0.001, 22)):
+        for _ in range(100):
+            sender.send(job(b"1", []))
+            clock[0] += seconds
+            wire.answer(Answered(ack("AA", "1")))
+        assert sender.room() in (room, room - 1)  # as floats come out
 
 
 async def test_what_has_not_been_handed_over_can_be_taken_back() -> None:

@@ -95,6 +95,23 @@ async def test_a_file_is_moved_into_a_folder_that_is_made_and_never_over_another
         await drop.move("a.hl7", "archive/y.hl7")
 
 
+async def test_whether_files_can_be_written_is_tried_and_nothing_is_left_or_seen(drop: Folder, path: Path) -> None:
+    seen: list[str] = []
+    publish = drop._publish
+
+    async def watched(temporary: str, name: str) -> None:
+        await publish(temporary, name)
+        seen.extend(os.listdir(path))
+
+    drop._publish = watched  # type: ignore[method-assign]
+    assert await drop.try_writing() is None
+    assert len(seen) == 1
+    assert seen[0].startswith("."), "readers pass over what is hidden"
+    assert os.listdir(path) == []
+    os.rmdir(path)
+    assert await drop.try_writing() == "the folder is not there"
+
+
 async def test_what_is_not_there_is_told(drop: Folder, path: Path) -> None:
     with pytest.raises(NoSuchFile):
         await drop.read("a.hl7", 10)

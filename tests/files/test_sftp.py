@@ -136,6 +136,18 @@ async def test_a_server_may_know_only_one_way_to_rename_and_need_not_know_fsync(
         server.kill()
 
 
+async def test_a_folder_that_may_only_be_read_is_told_before_a_message_needs_it(tmp_path: Path) -> None:
+    server = Sshd(tmp_path, "-R")
+    server.start()
+    folder = SftpFolder(server.place())
+    try:
+        assert await folder.check() is None
+        assert await folder.try_writing() == "permission denied"
+    finally:
+        await folder.close()
+        server.kill()
+
+
 # -- who is there
 
 
@@ -224,6 +236,12 @@ async def test_the_users_own_ssh_is_not_looked_at(sshd: Sshd, tmp_path: Path, mo
 async def test_a_server_that_is_not_there_is_no_fault(sshd: Sshd) -> None:
     error = await refused(sshd.place(port=free_port()))
     assert (error.reason, error.fault, error.uncertain) == ("connection refused", False, False)
+
+
+async def test_a_host_that_is_not_known_is_told_as_such(sshd: Sshd) -> None:
+    place = sshd.place()
+    error = await refused(replace(place, address=Address("no-such-host.invalid", 22)))
+    assert (error.reason, error.fault) == ("host name not resolved", False)
 
 
 async def test_a_server_that_says_nothing_is_given_up(sshd: Sshd) -> None:

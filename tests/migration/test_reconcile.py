@@ -171,3 +171,12 @@ def test_the_report_as_a_dict_has_every_part():
             "1 listed, 0 of them stored; 1 missing, 0 extra, 0 doubled.",
         ],
     }  # fmt: skip
+
+
+def test_what_a_tap_keeps_for_a_person_is_a_problem() -> None:
+    report = of(row(3, "emr", delivered=5), parked=[("acme", "clinic", 1), ("acme", "lab", 1200)])
+    assert not report.clean
+    assert report.problems == (
+        "acme, tap clinic: 1 output of the old engine parked, for a person to decide.",
+        "acme, tap lab: 1,200 outputs of the old engine parked, for a person to decide.",
+    )

@@ -265,6 +265,29 @@ class TestKeeping:
             writer.write(encode(b"2"))  # its time begins with the answer
             await handler.until("frame", b"2")
 
+    async def test_one_that_neither_reads_nor_sends_is_idle(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It has vanished, or hangs: its place is for somebody else."""
+        monkeypatch.setattr("engine.mllp.connection.LINGER", 0.05)
+        handler = Recorder(answer=False)
+        async with listening(handler, sockets=Sockets(idle=0.05)) as listener, connected(listener) as (_, writer):
+            writer.write(encode(b"1") + encode(b"2"))
+            await handler.until("frame", b"2")
+            handler.conns[0].send(b"x" * 20_000_000)
+            await handler.until("closed")
+
+    async def test_one_that_reads_slowly_is_not_idle(self) -> None:
+        handler = Recorder(answer=False)
+        async with listening(handler, sockets=Sockets(idle=0.2)) as listener, connected(listener) as (reader, writer):
+            writer.write(encode(b"1"))
+            await handler.until("frame", b"1")
+            handler.conns[0].send(b"x" * 40_000_000)
+            heard = 0
+            async with asyncio.timeout(20):
+                while heard < 40_000_003:
+                    heard += len(await reader.read(4_000_000 if heard % 3 else 1_000_000))
+                    await asyncio.sleep(0.005)
+            assert handler.said[-1] == ("frame", b"1")
+
     async def test_one_in_mid_message_is_not_idle(self) -> None:
         handler = Recorder()
         async with listening(handler, sockets=Sockets(idle=0.05)) as listener, connected(listener) as (_, writer):

@@ -329,16 +329,40 @@ class TestKeeping:
             conn.sendall(encode(b"ack"))
             assert await it.replies.until(1) == [("one", Answered(b"ack"))]
 
+    async def test_a_message_on_its_way_keeps_its_connection_however_short_the_idle_limit(self) -> None:
+        async with scene(idle=0.0) as it:
+            it.send(b"one")
+            conn = await it.peer.accept()
+            await it.peer.receive(conn, b"one")
+            await asyncio.sleep(0.02)
+            conn.sendall(encode(b"ack"))
+            assert await it.replies.until(1) == [("one", Answered(b"ack"))]
+            assert await ended(conn)
+            assert it.client.state is State.CLOSED
+
     async def test_keepalive_is_asked_for_as_configured(self) -> None:
         async with scene(keepalive=30.0) as it:
             await it.ask(b"one", b"ack")
             assert it.client._link is not None
             assert it.client._link.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 
+    async def test_a_peer_that_vanished_under_what_we_sent_is_given_up_as_soon_as_a_silent_one(self) -> None:
+        """The kernel asks nobody while it repeats what was not acknowledged: for a quarter of an hour unless told."""
+        async with scene(keepalive=30.0) as it:
+            await it.ask(b"one", b"ack")
+            assert it.client._link is not None
+            assert it.client._link.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 70_000
+
     async def test_it_connects_from_the_source_address(self) -> None:
         async with scene(source_address="127.0.0.2") as it:
             conn = await it.ask(b"one", b"ack")
             assert conn.getpeername()[0] == "127.0.0.2"
+
+    async def test_a_source_address_of_another_family_is_told_as_such(self) -> None:
+        async with scene(source_address="::1") as it:
+            it.send(b"one")
+            reason = "source address is of another family than the peer's"
+            assert await it.replies.until(1) == [("one", NotSent(reason))]
 
     async def test_a_source_address_that_is_not_ours_is_told(self) -> None:
         async with scene(source_address="192.0.2.1") as it:

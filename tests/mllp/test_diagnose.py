@@ -137,6 +137,10 @@ class TestConnecting:
         monkeypatch.setattr(module, "dial", never)
         assert (await diagnose(Address("10.0.0.1", 1), timeout=0.02)).code == "connect_timed_out"
 
+    async def test_a_source_address_of_another_family(self) -> None:
+        async with peer(quiet) as address:
+            assert (await diagnose(address, source="::1")).code == "source_family"
+
     async def test_a_source_address_that_is_not_ours(self) -> None:
         async with peer(quiet) as address:
             assert (await diagnose(address, source="192.0.2.1")).code == "source_address"
@@ -146,6 +150,10 @@ class TestConnecting:
             finding = await diagnose(address)
         assert (finding.code, finding.good) == ("connected", True)
         assert finding.connect_ms is not None
+
+    async def test_an_open_port_that_expects_tls(self, ours: Authority) -> None:
+        async with peer(over_tls(ours, quiet)) as address:
+            assert (await diagnose(address)).code == "peer_speaks_tls"
 
     async def test_a_peer_that_closes_at_once(self) -> None:
         async with peer(lambda conn: None) as address:
@@ -291,6 +299,6 @@ class TestTls:
 def test_every_code_has_a_sentence_that_names_the_peer_or_us() -> None:
     for code in CODES:
         sentence = sentence_of(code, Address("10.0.0.1", 6661), 10, "detail")
-        assert "10.0.0.1:6661" in sentence or code == "source_address"
+        assert "10.0.0.1:6661" in sentence or code in ("source_address", "own_files")
         assert "{" not in sentence
     assert set(GOOD) < set(CODES)

@@ -16,12 +16,13 @@ import pytest
 
 from engine.config.address import Address
 from engine.config.edge import Tls
+from engine.config.pem import TlsError
 from engine.mllp import handshake, server
 from engine.mllp.client import Answered, Client, Lost, NotSent, Reply, State, Written
 from engine.mllp.framing import Decoder
 from engine.mllp.link import Link
 from engine.mllp.server import Listener
-from engine.mllp.tls import ClientTls, ServerTls, TlsError
+from engine.mllp.tls import ClientTls, ServerTls
 from tests.mllp.test_diagnose import over_tls, peer, quiet
 from tests.mllp.test_server import LOOPBACK, Recorder, eventually
 from tests.support.certificates import Authority, key_pem
@@ -447,12 +448,25 @@ class TestNewFiles:
             "no key": Tls(own.certificate, no_key),
             "no authority": Tls(own.certificate, own.key, text),
         }[wrong]
-        with pytest.raises(TlsError, match=sentence) as error:
-            ServerTls(tls)
+        held = ServerTls(tls)
+        for _ in range(2):
+            with pytest.raises(TlsError, match=sentence) as error:
+                _ = held.context
         assert "secret" not in str(error.value)
 
+    async def test_a_client_says_which_file_it_is_and_sends_nothing(self, tmp_path: Path, ours: Authority) -> None:
+        pair, key = ours.issue("own"), tmp_path / "text.key"
+        key.write_text("hello\n")
+        handler = Recorder()
+        async with (
+            listening(handler, serving(ours)) as listener,
+            client(listener, ClientTls(Tls(pair.certificate, key, ours.ca))) as it,
+        ):
+            reason = f"{key}: has no private key that can be read; wanted is a PEM key"
+            assert await ask(it, b"one") == NotSent(reason)
+
     def test_a_listener_needs_certificate_and_key(self, ours: Authority) -> None:
-        with pytest.raises(TlsError, match="needs a certificate and its key"):
+        with pytest.raises(ValueError, match="needs a certificate and its key"):
             ServerTls(Tls(ca=ours.ca))
 
     def test_days_left_are_those_of_the_first_to_end(self, tmp_path: Path) -> None:

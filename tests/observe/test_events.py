@@ -202,6 +202,22 @@ def test_of_two_neither_is_left_out() -> None:
     assert [(line["seq"], line.get("more")) for line in written] == [(1, None), (2, None)]
 
 
+def test_the_newest_of_a_burst_is_told_when_its_second_is_over_and_has_its_own_time() -> None:
+    stream, clock = io.StringIO(), Clock()
+    to = Log(stream, readable=False, clock=clock, now=lambda: 1_700_000_000 + clock.now)
+    to.write(Rang("acme", 1))
+    clock.now += 0.5
+    to.write(Rang("acme", 2))
+    to.sweep()
+    assert stream.getvalue().count("\n") == 1
+    clock.now += 0.5
+    to.sweep()
+    written = [orjson.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["seq"], line["ts"]) for line in written] == [
+        (1, "2023-11-14T22:15:00.000Z"), (2, "2023-11-14T22:15:00.500Z"),
+    ]  # fmt: skip
+
+
 def test_a_flush_tells_what_was_left_out_so_far() -> None:
     to, stream, _ = log(readable=True)
     for seq in range(3):

@@ -18,6 +18,7 @@ from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
 from engine.ledger.sqlite.writer import Commit
 from engine.service.service import Service, StartError
+from engine.service.view import View
 from engine.simulate.messages import Messages
 from engine.simulate.old_engine import Faults, OldEngine
 from tests.support.fake import crash_image
@@ -283,6 +284,23 @@ async def test_one_channel_may_be_live_while_another_one_runs_in_parallel(tmp_pa
             await settled(service, "west", "legacy", 1)
             await settled(service, "east", f"emr-{clinic.port}", 2)
             assert await states(service, "west", "emr-1") == {"captured": 1}
+
+
+async def test_of_a_live_copy_is_told_what_the_sender_heard_of_the_old_engine_and_it_is_delivered(tmp_path: Path):
+    async with Scripted(lambda payload: (ack(payload, "AR"),)) as engine, Scripted() as clinic:
+        source = lis(engine.port)
+        options: dict[str, Any] = {"rollback": "none", "takes": ORU}
+        east = fed("east", source, destinations=(emr(clinic.port, sink=True),), phase="parallel", **options)
+        west = fed("west", source, destinations=(emr(1),), phase="legacy", **options)
+        async with served(tmp_path, east, west, feeds=(source,)) as (service, peer):
+            await Operator(service).cut_over("east")
+            assert parse_ack(await peer.exchange(both(1))).code == "AR"
+            await settled(service, "east", f"emr-{clinic.port}", 1)
+            await settled(service, "west", "legacy", 1)
+            assert clinic.payloads == [both(1)]
+            assert parse_ack(await peer.exchange(to("E", 2))).code == "AA"
+            told = [await View(service, "0").message(*place) for place in (("east", 1), ("west", 1), ("east", 2))]
+            assert [each and each["acknowledged"] for each in told] == ["AR", "AR", "AA"]
 
 
 async def test_a_live_channel_that_does_not_take_a_frame_keeps_it_from_nobody(tmp_path: Path):

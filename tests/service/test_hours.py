@@ -11,25 +11,34 @@ from typing import Any
 
 import pytest
 
-from engine.config.edge import Hours, Listen
+from engine.config.edge import Ack, Hours, Listen
 from engine.config.model import Channel, Destination, Tap
 from engine.delivery import hours
 from engine.hl7.ack import parse_ack
+from engine.ledger.course import Course
+from engine.remedy.choosing import Chosen, chosen
+from engine.remedy.deciding import Deciding
+from engine.remedy.verb import Asked
 from engine.service import ways
 from engine.service.service import Service
 from engine.service.view import View
 from engine.simulate.messages import Messages
+from tests.support.fake import crash_image
 from tests.support.house import (
     Peer,
     channel,
     configuration,
     emr,
+    fed,
+    feed,
     live,
+    old,
     port_of,
     running,
     settled,
     states,
     until,
+    written,
 )
 from tests.support.ports import free_port
 from tests.support.scripted import Scripted, ack
@@ -153,6 +162,82 @@ async def test_an_endpoint_gets_no_more_in_a_second_than_its_rate_whatever_comes
         assert times[-1] - times[0] >= 20 / 20.0 * 0.95
 
 
+async def test_the_old_engine_gets_no_more_than_its_rate_on_all_its_connections_together(tmp_path: Path):
+    times: list[float] = []
+
+    def says(payload: bytes) -> tuple[bytes]:
+        times.append(asyncio.get_running_loop().time())
+        return (ack(payload),)
+
+    async with Scripted(says) as engine:
+        there = old(engine.port, rate=20.0)
+        source = feed("lis", "fed", old_engine=there, ack=Ack("stored"))
+        legacy = [channel(name, old_engine=there, ack="stored") for name in ("one", "two")]
+        made = configuration(tmp_path, *legacy, fed("fed", source), feeds=(source,))
+        async with running(made) as service:
+            peers = [await Peer.connect(port) for port in (*map(port_of, legacy), source.source.address.port)]
+            for place, peer in enumerate(peers):
+                for number in range(4):
+                    peer.send(MESSAGES.message(100 * place + number))
+            for name in ("one", "two", "fed"):
+                await settled(service, name, "legacy", 4)
+            assert set(engine.sockets) == {1, 2, 3}
+            assert times[-1] - times[0] >= 11 / 20.0 * 0.95
+            await asyncio.gather(*(peer.close() for peer in peers))
+
+
+async def test_nothing_is_claimed_that_has_to_wait_for_the_endpoints_rate(tmp_path: Path):
+    """So nobody has to ask after a crash whether it was taken."""
+    async with Scripted() as clinic:
+        there = emr(clinic.port, rate=1 / 60, on_unknown="park")
+        made = channels(6, there)
+        async with running(configuration(tmp_path, *made)) as service:
+            peers = await send(service, 2)
+            await until(lambda: len(clinic.payloads) == 1)
+            await written(service)
+            found = [await states(service, each.id, there.name) for each in made]
+            assert [each for each in found if "delivered" in each] == [{"delivered": 1, "waiting": 1}]
+            assert sum(each.get("waiting", 0) for each in found) == 11
+            crash_image(service.ledger.path, tmp_path / "crashed")
+            await asyncio.gather(*(peer.close() for peer in peers))
+        async with running(configuration(tmp_path / "crashed", *channels(6, there))) as service:
+            await until(lambda: len(clinic.payloads) == 2)
+            await written(service)
+            found = [await states(service, f"c{number}", there.name) for number in range(6)]
+            assert sum(each.get("delivered", 0) for each in found) == 2
+            assert sum(each.get("waiting", 0) for each in found) == 10
+
+
+async def test_every_connection_of_an_endpoint_with_a_rate_is_used(tmp_path: Path):
+    async with Scripted(lambda payload: (0.5, ack(payload))) as clinic:
+        there = emr(clinic.port, connections=3, rate=50.0)
+        async with running(configuration(tmp_path, *channels(3, there))) as service:
+            peers = [await Peer.connect(port_of(each)) for each in service.configuration.channels]
+            for number, peer in enumerate(peers):
+                peer.send(MESSAGES.message(number))
+            await until(lambda: len(clinic.payloads) == 3, 0.4)
+            await asyncio.gather(*(peer.close() for peer in peers))
+
+
+async def test_what_people_have_tried_again_waits_for_the_rate_unclaimed(tmp_path: Path):
+    says = iter(["AR"] * 3)
+    async with Scripted(lambda payload: (ack(payload, next(says, "AA")),)) as clinic:
+        there = emr(clinic.port, rate=1000.0)
+        async with running(configuration(tmp_path, *channels(3, there))) as service:
+            peers = await send(service, 1)
+            for number in range(3):
+                await until(lambda number=number: service.ledger.channels[f"c{number}"].courses[0].open)
+            service.ways._paces[there.name]._gap = 60.0
+            await asyncio.sleep(0.002)  # its rate was another one
+            items = chosen(service.ledger.channels, Chosen([f"c{number}" for number in range(3)]))
+            await Deciding(service.ledger, ways.now_us).retry(items, Asked("ann", "a test", "here", None))
+            await until(lambda: len(clinic.payloads) == 4)
+            await settled(service, "c0", there.name, 1)
+            assert [await states(service, f"c{number}", there.name) for number in (1, 2)] == [{"retrying": 1}] * 2
+            service.ways._paces[there.name]._gap = 0.0
+            await asyncio.gather(*(peer.close() for peer in peers))
+
+
 @contextmanager
 def clock(monkeypatch: pytest.MonkeyPatch, at: str) -> Iterator[list[int]]:
     """The delivery hours' clock, in a test's hands: microseconds since 1970."""
@@ -188,6 +273,38 @@ async def test_outside_its_hours_messages_are_taken_and_wait_and_go_when_it_open
                 assert parse_ack(await peers[0].answer()).code == "AA"
                 assert await states(service, "c0", there.name) == {"delivered": 3, "waiting": 1}
                 await asyncio.gather(*(peer.close() for peer in peers))
+
+
+async def test_what_is_claimed_and_not_sent_yet_when_the_hours_end_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with clock(monkeypatch, "2026-01-05T23:59:00") as moment:  # Monday, 17:59 in Chicago
+        async with Scripted(lambda payload: (0.3, ack(payload))) as clinic:
+            there = emr(clinic.port, hours=OFFICE, on_unknown="park")
+            async with running(configuration(tmp_path, *channels(4, there))) as service:
+                peers = await send(service, 1)
+                await until(lambda: len(clinic.payloads) == 1)
+                await written(service)
+                assert any(len(course.open) + course.in_flight() > 0 for course in courses(service)[1:])
+                moment[0] += 120_000_000
+                await settled(service, "c0", there.name, 1)
+                assert await clinic_is_quiet(clinic, 1)
+                assert sum(course.in_flight() for course in courses(service)) == 0, "nothing is said to be on its way"
+                moment[0] += 14 * 3600 * 1_000_000
+                for number in range(4):
+                    await settled(service, f"c{number}", there.name, 1)
+                assert sorted(clinic.payloads) == sorted(MESSAGES.message(1000 * number) for number in range(4))
+                await asyncio.gather(*(peer.close() for peer in peers))
+
+
+def courses(service: Service) -> list[Course]:
+    return [course for book in service.ledger.channels.values() for course in book.courses]
+
+
+async def clinic_is_quiet(clinic: Scripted, had: int) -> bool:
+    """Whether it has got nothing more in the time in which it would answer."""
+    await asyncio.sleep(0.4)
+    return len(clinic.payloads) == had
 
 
 async def test_an_endpoint_outside_its_hours_is_no_reason_to_make_the_sender_wait(

@@ -190,6 +190,21 @@ class TestRetryAndDiscard:
         with pytest.raises(Refused, match="Not open: acme/1, acme/9"):
             await it.decide("retry", 1, 9)
 
+    async def test_what_waits_or_is_on_its_way_is_named_as_such(self, it: Scene):
+        it.fake.answer = lambda work: None
+        window = it.course.window
+        last = window + 1
+        await exchanged(it.port, *(message(number, str(number)) for number in range(1, last + 1)))
+        await until(lambda: it.course.in_flight() == window)
+        assert await states(it.service, "acme", "medplum") == {"sending": window, "waiting": 1}
+        with pytest.raises(Refused) as refused:
+            await it.decide("discard", 1, last, last + 1)
+        assert str(refused.value) == (
+            f"Waiting, and not begun: acme/{last}. What waits for its turn is sent when it comes, and cannot be decided"
+            " about before: `hold` the channel to keep it from going out, or wait until it has been tried."
+            f" On its way at this moment: acme/1. Not open: acme/{last + 1}."
+        )
+
 
 class TestEdit:
     async def test_it_is_sent_in_its_place_with_the_new_bytes_and_stays_as_it_came(self, it: Scene):

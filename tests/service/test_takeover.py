@@ -416,36 +416,14 @@ async def test_where_nobody_is_expected_the_port_is_all(tmp_path: Path) -> None:
         assert "nobody was expected, and nothing was watched" in run["said"]
 
 
-async def test_a_channel_that_has_no_way_to_the_old_engine_is_not_taken_over(tmp_path: Path) -> None:
+async def test_a_channel_that_has_no_old_engine_is_not_taken_over(tmp_path: Path) -> None:
     bare = replace(channel("acme-orders", phase="outside"), legacy=None)
-    seen = channel("acme-results", old_engine=1, phase="outside")
-    assert seen.legacy is not None
-    seen = replace(seen, legacy=replace(seen.legacy, endpoint=None))
-    async with running(configuration(tmp_path, bare, seen)) as service:
+    async with running(configuration(tmp_path, bare)) as service:
         with pytest.raises(Refused) as refused:
             await Operator(service).verb("takeover", "acme-orders", peers=["none"])
         assert refused.value.sentences == (
             "acme-orders has no legacy: there is no old engine that its messages could be passed on to",
-            "acme-results: the old engine is in front (legacy: observed): give the channel legacy.mllp first",
         )
-
-
-async def test_of_an_observed_channel_a_parallel_run_is_all_there_is(tmp_path: Path, old_engine: OldEngine) -> None:
-    seen = channel("acme-results", old_engine=1, destinations=(emr(free_port()),), rollback="none")
-    assert seen.legacy is not None
-    seen = replace(seen, legacy=replace(seen.legacy, endpoint=None))
-    async with running(configuration(tmp_path, seen)) as service:
-        operator = Operator(service)
-        await operator.verb("parallel", "acme-results")
-        await operator.waive_all("acme-results")
-        with pytest.raises(Refused, match="only a copy of the traffic reaches us: take the port over first"):
-            await operator.verb("cutover", "acme-results")
-        assert "not live" in (await operator.verb("rollback", "acme-results"))["said"][0]
-        with pytest.raises(Refused, match="end the parallel run first"):
-            await operator.verb("give-back", "acme-results")
-        await operator.verb("legacy", "acme-results")
-        run = await operator.run("give-back", "acme-results", watch=f"127.0.0.1:{old_engine.port}")
-        assert (run["state"], operator.phase("acme-results")) == ("done", "outside")
 
 
 # -- give-back
@@ -525,7 +503,7 @@ async def test_the_channels_of_a_feed_are_taken_over_together(tmp_path: Path, ol
     channels = [fed(name, lab, phase="outside") for name in BOTH]
     async with running(configuration(tmp_path, *channels, feeds=(lab,))) as service:
         operator = Operator(service)
-        with pytest.raises(Refused, match="take them over together, with --connection beta"):
+        with pytest.raises(Refused, match="move them together, with --connection beta"):
             await operator.verb("takeover", "acme-results", peers=["none"])
         started = await operator.verb("takeover", *BOTH, peers=[f"lab={A}"])
         assert [run["connection"] for run in started["runs"]] == ["acme, beta"]

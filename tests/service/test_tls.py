@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine.cli.running import complaints
 from engine.config.edge import Listen, Tls
 from engine.config.model import Channel
 from engine.hl7.ack import parse_ack
@@ -275,6 +276,51 @@ async def test_an_expired_certificate_shows_as_days_below_zero(tmp_path: Path, o
     async with running(configuration(tmp_path, secured(port, server(ours.issue("over", days=-3)), "over"))) as service:
         service.ways.certificates.look()
         assert -3.1 < CERTIFICATE_DAYS.of("over").n < -2.9
+
+
+async def test_an_expired_certificate_is_a_sentence_of_status(tmp_path: Path, ours: Authority):
+    over = secured(free_port(), server(ours.issue("over", days=-3)), "over")
+    good = secured(free_port(), server(ours.issue("good")), "good")
+    async with running(configuration(tmp_path, over, good)) as service:
+        assert complaints(await View(service, "0").status()) == [
+            "over: a certificate has expired: who checks it does not connect (see the runbook: a certificate expires)"
+        ]
+
+
+async def test_files_that_do_not_fit_close_their_own_port_and_no_other(
+    tmp_path: Path, ours: Authority, monkeypatch: pytest.MonkeyPatch
+):
+    """`validate` tells them; they may have changed since. As soon as they are right, peers come in."""
+    monkeypatch.setattr("engine.service.opening.AGAIN", 0.02)
+    port, tls = free_port(), put(ours.issue("first"), tmp_path)
+    shutil.copy(ours.issue("another").key, tls.key)
+    async with served(tmp_path, live("well"), secured(port, tls, "ill")) as (service, plain):
+        assert parse_ack(await plain.exchange(MESSAGES.message(1))).code == "AA"
+        reason = f"{tls.key}: is not the key of {tls.certificate}; wanted is the one that it was made with"
+        assert service.doors.down == {"ill": reason}
+        assert complaints(await View(service, "0").status()) == [
+            f"ill: nothing can come in at 127.0.0.1:{port}: {reason}"
+        ]
+        service.ways.certificates.look()
+        put(ours.issue("second"), tmp_path)
+        await until(lambda: not service.doors.down)
+        peer = await Peer.connect(port, trusting(ours))
+        assert parse_ack(await peer.exchange(MESSAGES.message(2))).code == "AA"
+        await peer.close()
+
+
+async def test_nothing_is_sent_with_files_that_cannot_be_used_and_everything_as_soon_as_they_can(
+    tmp_path: Path, ours: Authority, theirs: Authority
+):
+    async with Clinic(theirs, theirs.issue("clinic")) as clinic:
+        tls = put(ours.issue("interlock", hosts=()), tmp_path)
+        tls.key.write_text("nothing of use")
+        there = emr(clinic.port, tls=replace(tls, ca=theirs.ca))
+        async with served(tmp_path, live(destinations=(there,))) as (service, peer):
+            assert parse_ack(await peer.exchange(MESSAGES.message(1))).code == "AA"
+            await until(lambda: open_work(service, "acme", there.name) == [State.RETRYING])
+            put(ours.issue("interlock", hosts=()), tmp_path)
+            await settled(service, "acme", there.name, 1)
 
 
 async def test_many_tls_peers_reconnect_at_once_and_all_are_served(tmp_path: Path, ours: Authority):

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from engine.api.application import Asked
+from engine.migration.refused import Refused
 
 RAW = "TVNIfA=="
 
@@ -23,11 +24,12 @@ class Told:
         self.evidence = ToldEvidence()
         self.upkeep = ToldUpkeep()
         self.remedies = ToldRemedies()
+        self.taps = ToldTaps()
 
     @property
     def asked_of(self) -> Asked:
         """As the API wants it."""
-        return Asked(self, self.moving, self.evidence, self.upkeep, self.remedies)
+        return Asked(self, self.moving, self.evidence, self.upkeep, self.remedies, self.taps)
 
     async def status(self) -> dict[str, Any]:
         return self.state
@@ -118,6 +120,42 @@ class ToldRemedies:
             raise self.refusal
         plan = {"verb": what, "count": self.count, "lines": ["acme: done"], "refused": [], "confirm": self.count > 20}
         return {"plan": plan, "done": 0 if asked.get("dry_run") else self.count, "replay": None}
+
+
+class ToldTaps:
+    """A Taps with fixed answers, which remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[str, Any]] = []
+        self.rows: list[dict[str, Any]] = [output_row()]
+        self.became: dict[str, Any] = {"state": "discarded", "waits": False}
+        self.stands_against: list[str] = []
+
+    async def outputs(self, selector: Any) -> list[dict[str, Any]]:
+        self.orders.append(("outputs", selector))
+        return self.rows
+
+    async def output(self, id: int) -> dict[str, Any] | None:
+        found = next((row for row in self.rows if row["id"] == id), None)
+        return found | {"raw": RAW, "answer": None} if found else None
+
+    async def decide(self, verb: str, id: int, **asked: Any) -> dict[str, Any] | None:
+        self.orders.append((verb, {"id": id} | asked))
+        if await self.output(id) is None:
+            return None
+        if self.stands_against and not asked["dry_run"]:
+            raise Refused(*self.stands_against)
+        lines = [f"output {id} is looked after"]
+        plan = {"verb": f"tap {verb}", "count": 1, "lines": lines, "refused": self.stands_against, "confirm": False}
+        return {"plan": plan, "output": self.rows[0] | ({} if asked["dry_run"] else self.became)}
+
+
+def output_row(**more: Any) -> dict[str, Any]:
+    return {
+        "id": 14, "channel": "acme", "tap": "emr", "at": "2026-01-05T08:00:00.000Z", "control_id": "L-1",
+        "type": "ORU^R01", "size": 1500, "seq": None, "why": "it belongs to no input that is known", "state": "parked",
+        "said": "", "who": None, "reason": None, "decided": None, "waits": True,
+    } | more  # fmt: skip
 
 
 def work_row(**more: Any) -> dict[str, Any]:
@@ -287,6 +325,7 @@ def status(**changed: Any) -> dict[str, Any]:
         "hold": None,
         "run": None,
         "taps": [],
+        "parked": {},
         "destinations": [destination("legacy"), destination("medplum")],
     }
     return {
@@ -299,6 +338,7 @@ def status(**changed: Any) -> dict[str, Any]:
         "balanced": True,
         "channels": [channel],
         "answers": [],
+        "expired": [],
         "delivering": True,
         "workers": {},
     } | changed

@@ -142,8 +142,9 @@ async def test_the_end_of_the_service_ends_its_workers(tmp_path: Path, sandbox: 
         await asyncio.to_thread(interlock.start)
         await until(lambda: interlock.log.read_text().count('"event":"worker_started"') == 2)
         left = site.workers()
-        for each in left:
-            os.kill(each, signal.SIGTERM)  # as a service manager does, to the whole group
+        for each in left:  # as a terminal does that closes, and a service manager, to the whole group
+            os.kill(each, signal.SIGHUP)
+            os.kill(each, signal.SIGTERM)
         assert interlock.stop() == 0
         assert not any(map(running, left))
         assert '"event":"worker_ended"' not in interlock.log.read_text()

@@ -11,7 +11,7 @@ from engine.config.declared.legacy import LEGACY
 from engine.config.declared.moves import COMPARE, GATE, PLACE, RETENTION, ROLLBACK, WINDOW
 from engine.config.declared.target import TARGET
 from engine.config.declared.words import DURING
-from engine.config.kinds import DURATION, ID, WORD, ZONE, Choice, ListOf, OneOrMore, Text
+from engine.config.kinds import DURATION, DURATION_OR_ZERO, ID, WORD, ZONE, Choice, ListOf, OneOrMore, Text
 from engine.config.model import Direction
 from engine.config.tables import Either, Field, MapOf, Table
 
@@ -45,7 +45,7 @@ SILENCE = Table(
 DUPLICATES = Table(
     "duplicates",
     {
-        "window": Field(DURATION, "how long after a message a repeat of it is one; 0s: never", default=600.0),
+        "window": Field(DURATION_OR_ZERO, "how long after a message a repeat of it is one; 0s: never", default=600.0),
         "ignore": Field(
             ListOf(PLACE), "fields that differ from one sending to the next, or segments", default=("MSH-7",)
         ),

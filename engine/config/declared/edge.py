@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import get_args
 
 from engine.config.declared.words import END, FILE, HOST, IP, MESSAGE_TYPE, NAMED, START
@@ -21,6 +20,7 @@ from engine.config.kinds import (
     OrNone,
     Text,
     Whole,
+    lasting,
 )
 from engine.config.tables import Either, Field, Table
 
@@ -73,7 +73,7 @@ CLIENT_TLS = Field(
 )
 
 IDLE = Field(
-    OrNone(replace(DURATION, wanted="a duration such as 10m, or none")),
+    OrNone(lasting("a duration such as 10m, or none", "more than 0s; for no limit: none, or idle: left out")),
     "silence after which a connection is closed; none: never",
 )
 KEEPALIVE = Field(DURATION, "silence after which the kernel asks whether the peer is still there", default=60.0)

@@ -112,6 +112,9 @@ WRITTEN = {
         default="{channel}-{sequence}.hl7",
     ),
     **EVERY,
+    "rate": Field(
+        RATE, "no rate", refused="it at an endpoint with mllp: or via:, since files are written without a limit"
+    ),
 }
 
 DIRECTORY = Table("an endpoint with directory:", WRITTEN)

@@ -10,12 +10,18 @@ from engine.config.kinds import ID, ListOf, OneOrMore, Text
 from engine.config.tables import Field, MapOf, Table
 
 CHANNELS = OneOrMore(ID)
+ROUTED_TYPE = Text(
+    "a message type and its trigger event such as ORU^R01, or MSH-9.1 for all of a type",
+    r"[A-Z][A-Z0-9]{2}\^[A-Z][A-Z0-9]{2}",
+)
+WILD = "*?"
+VALUE = Text("a value as a whole: there are no wildcards", f"[^{WILD}]*", written=True)
 
 ROUTE = Table(
     "a route",
     {
         "when": Field(
-            MapOf(OneOrMore(Text("a value", written=True)), key=FIELD_PATH),
+            MapOf(OneOrMore(VALUE), key=FIELD_PATH),
             "fields, and the value or values that each of them must have",
             required=True,
         ),

@@ -13,7 +13,17 @@ from engine.config.model import Weekday
 
 REFERENCE = Text("the name of an endpoint in endpoints.yaml, or host:port", r"[A-Za-z0-9_.:\[\]-]{1,255}")
 NAMED = Text("the name of an endpoint in endpoints.yaml", r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-MESSAGE_TYPE = Text("a message type such as ORU^R01", r"[A-Z][A-Z0-9]{2}\^[A-Z][A-Z0-9]{2}(\^[A-Z0-9_]{3,7})?")
+
+_TYPE = re.compile(r"([A-Z][A-Z0-9]{2}\^[A-Z][A-Z0-9]{2})(\^[A-Z0-9_]{3,7})?")
+
+
+def message_type(text: str) -> str | None:
+    """MSH-9.1 and MSH-9.2, which messages are told by; the structure that may follow says no more."""
+    match = _TYPE.fullmatch(text)
+    return match[1] if match else None
+
+
+MESSAGE_TYPE = Parsed(message_type, "a message type such as ORU^R01", f"^{_TYPE.pattern}$")
 FIELD_PATH = Text("a field such as OBR-3.1", r"[A-Z][A-Z0-9]{2}-[0-9]{1,3}(\.[0-9]{1,2}){0,2}")
 HOST = Text("an IP address or host name", r"[A-Za-z0-9_.:-]+")
 FILE = Text("a path, relative to the folder of the settings file")
@@ -50,10 +60,16 @@ def during(text: str) -> tuple[tuple[str, ...], str, str] | None:
     return tuple(WEEKDAYS[(first + at) % 7] for at in range(count)), start, end
 
 
+def _during_guess(text: str) -> str | None:
+    every = f"mon-sun {text}"
+    return f"'{every}', perhaps (the days first)" if during(every) else None
+
+
 DURING = Parsed(
     during,
-    "days and hours such as 'mon-fri 07:00-19:00'",
+    "days and hours such as 'mon-fri 07:00-19:00', with one stretch of days",
     r"^[a-z]{3}(-[a-z]{3})?( [0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9])?$",
+    _during_guess,
 )
 
 

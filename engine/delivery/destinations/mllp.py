@@ -15,7 +15,7 @@ from typing import Any
 from engine.config.edge import AckMode, Answers
 from engine.config.endpoint import Endpoint
 from engine.delivery import lane
-from engine.delivery.breaker import Breaker
+from engine.delivery.breaker import Breaker, Position
 from engine.delivery.classes import ERRORS, End, outcome
 from engine.delivery.decision import Manner
 from engine.delivery.outputs import Outputs
@@ -79,6 +79,8 @@ class MllpDestination:
         self._mode = MODES.get(endpoint.answers.mode or "", mode)
         self._transparent = transparent
         self._waits_longer = COMMITTED not in endpoint.answers.accepted
+        self._under_way: dict[Job, Work] = {}
+        breaker.listeners.append(self._breaker_changed)
 
     def lanes(self, raw: bytes) -> tuple[bytes, ...]:
         return self._lanes(raw)
@@ -91,6 +93,9 @@ class MllpDestination:
 
     def send(self, work: Work) -> None:
         message = work.message
+        if self.breaker.position is Position.OPEN:  # since it was claimed
+            work.done(work, self._not_sent())
+            return
         if work.outputs is not None:
             head = peek(work.output)
             message = _as_sent(work, head.control_id)
@@ -107,12 +112,16 @@ class MllpDestination:
             committed.append(payload)
             return False
 
+        def heard(reply: Reply) -> None:
+            del self._under_way[job]
+            work.done(work, self._outcome(message, reply, job, committed))
+
         final = is_more_than_committed if self._waits_longer else is_applied if self._in_original(message) else None
         relays = bool(asks.enhanced or inside or not expects or self._waits_longer or not self._transparent)
         job = Job(
             message.raw,
             self._timeout,
-            lambda reply: work.done(work, self._outcome(message, reply, job, committed)),
+            heard,
             final=final,
             expects=expects,
             later=self._heard_later(message, relays) if relays else None,
@@ -121,7 +130,18 @@ class MllpDestination:
             inside=inside,
             fits=lambda payload: self._verdict(payload, message).result is not Result.UNKNOWN,
         )
+        self._under_way[job] = work
         self._sender.send(job)
+
+    def _breaker_changed(self, opened: bool) -> None:
+        """The endpoint is in trouble, or its hours are over: what is claimed and not handed over is not sent."""
+        for job, work in tuple(self._under_way.items()) if opened else ():
+            if self._sender.cancel(job):
+                del self._under_way[job]
+                work.done(work, self._not_sent())
+
+    def _not_sent(self) -> Outcome:
+        return Outcome(Result.NOT_TAKEN, f"not sent: {self.breaker.reason}", local=True)
 
     def _heard_later(self, message: Message, relays: bool) -> Callable[[bytes], None]:
         """Whoever waits now is the one to hear it then, if it is for this endpoint's answer that it waits, and may be
@@ -166,6 +186,7 @@ class MllpDestination:
 
     async def close(self) -> None:
         """The sender is closed by whoever opened it."""
+        self.breaker.listeners.remove(self._breaker_changed)
 
 
 def _as_sent(work: Work, control_id: str | None) -> Message:

@@ -118,6 +118,14 @@ def judged(connection: sqlite3.Connection, channel: int, tap: str, after: int) -
     return dict(rows.fetchall())
 
 
+def verdict(connection: sqlite3.Connection, channel: int, tap: str, seq: int) -> str | None:
+    """Of one input, where it has one."""
+    row = connection.execute(
+        "select verdict from pair where channel = ? and tap = ? and seq = ?", (channel, tap, seq)
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
 def unjudged_outputs(connection: sqlite3.Connection, channel: int, tap: str, after: int) -> list[OutputRow]:
     """Outputs of inputs above `after` that have no verdict, or that of having none; oldest first."""
     rows = connection.execute(

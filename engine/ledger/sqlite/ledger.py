@@ -24,6 +24,7 @@ from engine.ledger.sqlite.mappings import KeptMapping
 from engine.ledger.sqlite.reader import Reader
 from engine.ledger.sqlite.repeats import newest
 from engine.ledger.sqlite.writer import Commit, Order, Reclaim, Writer
+from engine.ledger.turns import Turns
 
 T = TypeVar("T")
 
@@ -117,6 +118,9 @@ class SqliteLedger:
 
     def release(self, channel: ChannelBook, seq: int) -> None:
         self._put(Order(lambda book: book.release(channel, seq)))
+
+    def take_turns(self, turns: Turns) -> None:
+        self._put(Order(lambda book: book.take_turns(turns)))
 
     def pause(self, course: Course, paused: bool) -> None:
         self._put(Order(lambda book: book.pause(course, paused)))

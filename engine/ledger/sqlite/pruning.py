@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from engine.ledger.keeping import AUDIT, CAPTURED, EVENTS, NUMBERED, OUTPUTS, RAW, RECEIPTS, Compared
 from engine.ledger.model import first_of
-from engine.ledger.sqlite import retention
+from engine.ledger.sqlite import parked, retention
 from engine.ledger.sqlite.schema import BLOCK
 
 MOST_ROWS: Final = 48  # in one slice
@@ -42,7 +42,8 @@ _MESSAGES: Final = {
 }
 """Class → what removes the rows of some ids, given as a JSON array."""
 
-_OUTPUTS_OF = "delete from tap_output where channel = ? and seq between ? and ? and decision <> 'parked'"
+_OUTPUTS_OF = f"delete from tap_output where channel = ? and seq between ? and ? and {parked.SETTLED}"
+_DECISIONS = "delete from tap_decision where not exists (select 1 from tap_output o where o.id = tap_decision.output)"
 _RECEIPTS_OF = f"delete from receipt where message in {_IDS} and id <= ?"
 _PAIRS_OF = (  # a message that was different is counted again when somebody decides about a discrepancy
     "delete from pair where channel = ? and tap = ? and seq between ? and ?"
@@ -183,10 +184,10 @@ def _outputs(connection: sqlite3.Connection, limits: dict[int, Limit]) -> Iterat
     for channel, limit in limits.items():
         after = 0
         while rows := connection.execute(
-            "select channel, id, id, length(raw), large from tap_output o where channel = ? and seq is null"
-            " and id > ? and id <= ? and decision <> 'parked' and not exists (select 1 from difference d"
+            "select channel, id, id, length(raw), large from tap_output where channel = ? and seq is null"
+            f" and id > ? and id <= ? and {parked.SETTLED} and not exists (select 1 from difference d"
             "  join discrepancy x on x.id = d.discrepancy and x.state = 'open'"
-            "  where d.channel = o.channel and d.seq = 0 and d.output = o.id) order by id limit ?",
+            "  where d.channel = tap_output.channel and d.seq = 0 and d.output = tap_output.id) order by id limit ?",
             (channel, after, limit.upto_id, MOST_ROWS * 8),
         ).fetchall():
             after = rows[-1][2]
@@ -241,7 +242,7 @@ def _count(connection: sqlite3.Connection, part: Part) -> None:
 def _large_of(connection: sqlite3.Connection, part: Part) -> None:
     """Outputs at taps that are too large for one transaction."""
     rows = connection.execute(
-        "select large from tap_output where channel = ? and seq between ? and ? and decision <> 'parked'"
+        f"select large from tap_output where channel = ? and seq between ? and ? and {parked.SETTLED}"
         " and large is not null",
         (part.channel, part.first, part.last),
     )
@@ -268,6 +269,8 @@ def removal(kind: str, part: Part, at: int, rule: str) -> Iterator[Statement]:
         yield _OUTPUTS_OF, (part.channel, part.first, part.last)
     for statement in _MESSAGES[kind]:
         yield statement, (ids,)
+    if kind in (RAW, RECEIPTS, OUTPUTS):
+        yield _DECISIONS, ()
     if kind in NUMBERED:
         yield _PRUNING, (part.channel, kind, part.begun, part.last, part.last_id, at, rule)
 

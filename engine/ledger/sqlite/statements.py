@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from engine.ledger.sqlite import comparisons, files, large, remembered, replays, retention
+from engine.ledger.sqlite import comparisons, files, large, parked, remembered, replays, retention
 
 _JOURNAL = {
     "put_hold": "insert or replace into hold (channel, until, who, why, at) values (?,?,?,?,?)",
@@ -39,6 +39,7 @@ STATEMENTS = MappingProxyType(
         **comparisons.STATEMENTS,
         **files.STATEMENTS,
         **large.STATEMENTS,
+        **parked.STATEMENTS,
         **remembered.STATEMENTS,
         **replays.STATEMENTS,
         **retention.STATEMENTS,

@@ -2,7 +2,8 @@
 
 A step has what must be done to tables that are there already, and adds columns or drops what can be made again: no row
 of `message` or `receipt` is written again, so that it is quick whatever the ledger holds. Tables and indexes that are
-missing are made last, from the schema itself. Killed in the middle, the file is as it was.
+missing are made last, from the schema itself; an index of few rows reads its table once. Killed in the middle, the file
+is as it was.
 """
 
 from __future__ import annotations

@@ -285,8 +285,7 @@ class Writer:
                     book.put(name, *values)
                 _told(commit, operation, True)
             elif kind is Reclaim:
-                granted = book.claim_open(operation.course, operation.key)
-                commit.reclaimed.append((operation.course, operation.key, granted))
+                book.claim_anew(operation.course, operation.key)
             elif kind is TapOutput:
                 book.output(operation)
                 commit.outputs.append(operation)
@@ -301,6 +300,7 @@ class Writer:
                 if operation.done:
                     commit.answers.append((operation.done, result))
         changes, commit.claimed = book.finish()
+        commit.reclaimed += book.granted
         much = extra or len(stored) > MOST_OPERATIONS or size > MOST_BYTES or _beside(changes) > MOST_BESIDE
         if much or not rows.put(self._connection, changes, extra, wait=False):
             return Unput(changes, extra)

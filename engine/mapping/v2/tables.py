@@ -122,8 +122,9 @@ def _declared(source: Source, folder: Path, problems: Problems) -> Declared | No
     if not _is_codec(encoding):
         problems.add(got["encoding"].place, encoding, "a character set such as utf-8 or cp1252")
     max_age = units.duration(got["max_age"].text) if "max_age" in got else None
-    if "max_age" in got and max_age is None:
-        problems.add(got["max_age"].place, got["max_age"].text, "a duration such as 24h or 7d")
+    if "max_age" in got and not max_age:
+        wanted = "a duration such as 24h or 7d" if max_age is None else "more than 0s; left out: however old"
+        problems.add(got["max_age"].place, got["max_age"].text, wanted)
     stale = got["stale"].text if "stale" in got else "later"
     if stale not in ("later", "refuse"):
         problems.unknown(got["stale"].place, "stale", stale, ("later", "refuse"))

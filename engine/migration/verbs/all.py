@@ -13,7 +13,7 @@ from engine.migration.verbs.phase import PhaseVerb
 from engine.migration.verbs.verb import Verb
 from engine.migration.verbs.words import AttestVerb, NoteVerb, WaiveVerb
 
-BY_SOCKET = frozenset({TAKEOVER, GIVE_BACK})
+BY_SOCKET = frozenset({TAKEOVER, GIVE_BACK, Phase.LEGACY.value})
 """Verbs for which the connections of one feed are one group."""
 
 VERBS: dict[str, Verb] = {

@@ -21,6 +21,7 @@ from engine.migration.refused import Refused
 from engine.migration.runs import GIVE_BACK, TAKEOVER, Failed
 from engine.migration.selection import Group
 from engine.migration.steps import FIRST
+from engine.migration.verbs.front import to_take_over
 from engine.migration.verbs.verb import Acted, Asked, Plan, begun, books, new_run, span, standing_against, until
 
 TIME = 600.0  # seconds until the ports are handed back
@@ -43,22 +44,27 @@ class Who:
 
 
 class TakeoverVerb:
-    """From outside to legacy: the vendors' ports become ours, and the old engine works behind them."""
+    """From outside to legacy: the vendors' ports become ours, and the old engine works behind them. A channel whose old
+    engine is in front has no vendor's port: it stays where it is."""
 
     name = TAKEOVER
     whole = True
 
     async def plan(self, conductor: Conductor, group: Group, asked: Asked) -> Plan:
         found = books(conductor, group)
-        moving = tuple(channel for channel, book in found if book.epoch.phase == Phase.OUTSIDE.value)
+        moving = tuple(
+            channel for channel, book in found if book.epoch.phase == Phase.OUTSIDE.value and not channel.observed
+        )
         if not moving:
-            return Plan(group, already=f"{group.connection} is {_phases(found)}: its ports are ours already")
+            already = f"{group.connection} is {_phases(found)}: its ports are ours already"
+            in_front = [_in_front(channel, book.epoch.phase) for channel, book in found if channel.observed]
+            return Plan(group, refused=in_front, already=None if in_front else already)
         plan = Plan(Group(group.connection, moving, group.added), _staying(found, moving))
         for channel, book in books(conductor, plan.group):
             against = [*standing_against(conductor, channel, book), *_no_way(channel)]
             plan.refused += against
             plan.lines += [] if against else [_onward(conductor, channel, book)]
-        plan.refused += _left_out(conductor, moving)
+        plan.refused += left_out(conductor, moving)
         who = await _expected(conductor, moving, asked)
         plan.lines += who.lines
         plan.refused += who.refused
@@ -90,8 +96,8 @@ class GiveBackVerb:
         for channel, book in books(conductor, plan.group):
             plan.refused += standing_against(conductor, channel, book)
             left = sum(course.unsettled() for course in book.courses)
-            plan.lines.append(f"{channel.id}: from number {book.seq + 1} on nothing comes to us; what is open goes on"
-                              f" to the old engine ({left} now)")  # fmt: skip
+            on = "" if channel.observed else f"; what is open goes on to the old engine ({left} now)"
+            plan.lines.append(f"{channel.id}: from number {book.seq + 1} on nothing comes to us{on}")
         plan.refused += _kept(conductor, moving)
         watch = str(asked.options.get("watch") or "")
         if watch and address(watch) is None:
@@ -132,12 +138,18 @@ def _phases(found: Sequence[tuple[Channel, ChannelBook]]) -> str:
 def _no_way(channel: Channel) -> list[str]:
     if channel.legacy is None:
         return [f"{channel.id} has no legacy: there is no old engine that its messages could be passed on to"]
-    if channel.legacy.endpoint is None:
-        return [f"{channel.id}: the old engine is in front (legacy: observed): give the channel legacy.mllp first"]
     return []
 
 
-def _left_out(conductor: Conductor, moving: Sequence[Channel]) -> list[str]:
+def _in_front(channel: Channel, phase: str) -> str:
+    copies = "; for copies: interlock legacy" if phase == Phase.OUTSIDE.value else ""
+    return (
+        f"{channel.id} is {phase}, and the old engine is in front (legacy: observed): what came in would be passed on"
+        f" to nobody. For its vendors' port: {to_take_over(channel, phase)}{copies}"
+    )
+
+
+def left_out(conductor: Conductor, moving: Sequence[Channel]) -> list[str]:
     """Channels of a feed cannot be left outside while others come in on its socket."""
     names = {channel.id for channel in moving}
     by_id = {channel.id: channel for channel in conductor.world.channels}
@@ -150,8 +162,8 @@ def _left_out(conductor: Conductor, moving: Sequence[Channel]) -> list[str]:
         if others:
             connections = sorted({by_id[name].connection for name in others})
             named = " ".join(f"--connection {name}" for name in connections)
-            problems.append(f"the feed {feed.id} also carries {listed(others)}, which would stay outside: take them"
-                            f" over together, with {named}")  # fmt: skip
+            problems.append(f"the feed {feed.id} also carries {listed(others)}, which would stay outside: move them"
+                            f" together, with {named}")  # fmt: skip
     return problems
 
 
@@ -240,6 +252,8 @@ def _was_here(conductor: Conductor, moving: Sequence[Channel]) -> dict[str, bool
 
 def _farewell(door: Door, peers: Sequence[str], *, watched: bool, watch: str) -> str:
     connected = f"connected now: {listed(peers)}" if peers else "nobody is connected now"
+    if door.copies and not watch:
+        return f"{door.said}: closed when what was begun is answered ({connected}); no old listener waits for it"
     if isinstance(door.source, Files):
         return f"{door.said}: read to its end, and then left to the old reader; nothing is watched"
     how = (

@@ -24,6 +24,7 @@ from engine.migration.runs import Failed
 from engine.migration.selection import Group
 from engine.migration.switching import counted, replayed
 from engine.migration.verbs.copies import copied
+from engine.migration.verbs.front import to_take_over
 from engine.migration.verbs.verb import Acted, Asked, Plan, begun, books, new_run, span, standing_against, until
 
 TIME = 300.0  # seconds that a cutover or a rollback may wait
@@ -162,8 +163,6 @@ class RollbackVerb:
     def _against(self, conductor: Conductor, channel: Channel, book: ChannelBook, asked: Asked) -> list[str]:
         if book.epoch.phase != Phase.LIVE.value:
             return [f"{channel.id} is {book.epoch.phase}: only a live channel can go back"]
-        if channel.legacy is not None and channel.legacy.endpoint is None:
-            return [f"{channel.id} has no way to the old engine (legacy: observed): give it legacy.mllp or legacy.file"]
         until_ = _rollback_until(book)
         if until_ and until_ < conductor.world.now() and not asked.options.get("override_until"):
             age = span((conductor.world.now() - until_) / SECOND)
@@ -211,8 +210,9 @@ def _not_ready(channel: Channel, book: ChannelBook) -> list[str]:
     if book.epoch.phase != Phase.PARALLEL.value:
         return [f"{channel.id} is {book.epoch.phase}: a cutover begins in parallel"]
     against = []
-    if channel.legacy is not None and channel.legacy.endpoint is None:
-        against.append(f"{channel.id}: only a copy of the traffic reaches us: take the port over first")
+    if channel.observed:
+        way = to_take_over(channel, book.epoch.phase)
+        against.append(f"{channel.id}: only a copy of the traffic reaches us: {way}")
     if channel.rollback is None:
         against.append(f"{channel.id} has no rollback: in its file, without which it may not go live")
     for destination in channel.destinations:

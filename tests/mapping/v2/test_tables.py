@@ -149,6 +149,7 @@ def test_a_file_that_is_gone_leaves_the_old_content(tmp_path: Path) -> None:
     [
         (DECLARED.replace("key: ward\n", ""), "1:1: found a CSV table without key; expected key:"),
         (DECLARED.replace("7d", "7"), "5:10: found 7; expected a duration such as 24h or 7d"),
+        (DECLARED.replace("7d", "0s"), "5:10: found 0s; expected more than 0s; left out: however old"),
         (DECLARED.replace("';'", "';;'"), '4:12: found ;;; expected one character, such as ";" or "\\t"'),
         (DECLARED + "encoding: utf8000\n", "6:11: found utf8000; expected a character set such as utf-8 or cp1252"),
         (DECLARED + "stale: never\n", "6:8: found unknown stale never; expected one of later, refuse"),
