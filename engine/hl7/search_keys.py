@@ -17,7 +17,7 @@ Case and blanks do not count, since people type them as they like. Nothing here 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, get_args
@@ -44,11 +44,12 @@ _NUMBERS: Final[Mapping[str, tuple[Place, ...]]] = MappingProxyType(
 )
 _LAST: Final = MappingProxyType({name: places[-1][0] + 1 for name, places in _NUMBERS.items()})
 _CONTROL_ID: Final = MappingProxyType({"MSH": 9, "FHS": 10, "BHS": 10})  # where it stands in the split header
+_NAMES: Final = frozenset(name.encode() for name in (*_NUMBERS, *_CONTROL_ID))
 _TYPE: Final = 8
 _USUAL: Final = 32  # a type of fewer characters is remembered
 _TWOFOLD: Final = frozenset({"SPM", "PID", "MRG"})  # whose values come from more than the first component
 _AUTHORITY: Final = 3  # of a CX the fourth component: namespace, universal id
-SMALL: Final = 1 << 16  # characters of a text that is cut into its segments at once
+LARGE: Final = 1 << 16  # bytes of a message of which only some segments are decoded
 _BETWEEN_TYPES: Final = re.compile(r"[\^_]")
 
 
@@ -57,7 +58,7 @@ def keys(raw: bytes) -> frozenset[Key]:
     found: set[Key] = set()
     marks = STANDARD
     again: dict[str, list[str]] = {}  # ORC and OBR have the same numbers as a rule: each field once
-    for line in _lines(readable(raw)):
+    for line in _lines(readable(raw if len(raw) < LARGE else _thin(raw))):
         name = line[:3]
         places = _NUMBERS.get(name)
         if places is None:
@@ -83,6 +84,21 @@ def keys(raw: bytes) -> frozenset[Key]:
     return frozenset(found)
 
 
+def _thin(raw: bytes) -> bytes:
+    """The segments of a large message that may have keys: what else it has, many megabytes of a document, is neither
+    copied nor decoded. As it is where its segments cannot be told so."""
+    if not raw.startswith(b"MSH") or b"\n" in raw:
+        return raw
+    kept, begin, size = [], 0, len(raw)
+    while begin < size:
+        end = raw.find(b"\r", begin)
+        end = size if end < 0 else end
+        if raw[begin : begin + 3] in _NAMES:
+            kept.append(raw[begin:end])
+        begin = end + 1
+    return b"\r".join(kept)
+
+
 def wanted(kind: Kind, typed: str) -> str:
     """What somebody typed, as the key that it means; empty where it means none. A patient's number may come with its
     authority (`4711^^^ACME`), a type with its trigger (`ORU^R01` or `ORU_R01`)."""
@@ -100,22 +116,8 @@ def normal(value: str) -> str:
     return "".join(value.split()).casefold()
 
 
-def _lines(text: str) -> Iterable[str]:
-    """The segments; of a large text with CR only those that may have keys, so that there is never a second copy."""
-    if "\n" in text or not text.startswith("MSH"):
-        return split_segments(text)
-    return text.split("\r") if len(text) <= SMALL else _one_by_one(text)
-
-
-def _one_by_one(text: str) -> Iterator[str]:
-    begin, size = 0, len(text)
-    while begin < size:
-        end = text.find("\r", begin)
-        if end < 0:
-            end = size
-        if text[begin : begin + 3] in _NUMBERS or text[begin : begin + 3] in _CONTROL_ID:
-            yield text[begin:end]
-        begin = end + 1
+def _lines(text: str) -> list[str]:
+    return split_segments(text) if "\n" in text or not text.startswith("MSH") else text.split("\r")
 
 
 def _of_header(name: str, line: str, marks: Delimiters) -> tuple[Key, ...]:

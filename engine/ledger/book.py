@@ -139,7 +139,7 @@ class Book:
                 message.received,
                 message.control_id,
                 message.large,
-                zlib.crc32(message.raw),
+                message.crc if message.crc is not None else zlib.crc32(message.raw),
                 message.raw if message.large is None else message.raw[:HEAD],
             )
         )
@@ -147,9 +147,9 @@ class Book:
     def _look_for_first(self, channel: ChannelBook, repeats: Repeats, message: Message) -> None:
         """Whether a message repeats an earlier one: then it goes to the old engine as it came, and nowhere else."""
         control_id, socket, received = message.control_id or "", message.socket, message.received
-        message.repeats = first = repeats.first_of(control_id, socket, received, message.raw)
+        message.repeats = first = repeats.first_of(control_id, socket, received, message.raw, message.digest)
         if first is None:
-            repeats.learn(message.id, message.seq, socket, received, control_id, message.raw)
+            repeats.learn(message.id, message.seq, socket, received, control_id, message.raw, message.digest)
             self._learned.append(message)
             return
         message.wants_relay = message.wants_relay and first.answer is None

@@ -74,8 +74,8 @@ class Message:
     """
 
     __slots__ = (
-        "channel", "control_id", "damaged", "flaw", "id", "large", "raw", "received", "relayed", "repeats", "reply",
-        "seq", "socket", "wants_relay",
+        "channel", "control_id", "crc", "damaged", "digest", "flaw", "id", "large", "raw", "received", "relayed",
+        "repeats", "reply", "seq", "socket", "wants_relay",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +100,8 @@ class Message:
         self.damaged = False  # read from the file, and not as they were stored: nothing may be made of these bytes
         self.flaw = flaw  # why `live` would refuse it, where it is taken all the same
         self.large: int | None = None  # where the rest of a large one stands already; its row holds the beginning
+        self.crc: int | None = None  # CRC-32 of a large one's bytes
+        self.digest: bytes | None = None  # of a large one, by which `Repeats` knows it
         self.repeats: First | None = None  # the message that it was stored as a repeat of
         self.id = self.seq = 0
 

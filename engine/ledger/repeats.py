@@ -9,13 +9,24 @@ newest messages of each connection only, and these are kept here, by control id.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
 
 MOST_SOCKETS = 256  # new connections of one channel, until those that have been silent for the window are left out
+LONGEST_NAME = 64  # bytes of a segment that its name stands in, with what some senders put before it
 KEPT_WHOLE = 1 << 14  # bytes: a larger message is kept as its digest only
 
-Essence = Callable[[bytes], bytes]
-"""A message's bytes, less the fields that differ from one sending to the next."""
+Essence = Callable[[bytes], Iterator[bytes | memoryview]]
+"""A message's segments, less the fields that differ from one sending to the next."""
+
+
+def digest(raw: bytes, essence: Essence) -> bytes:
+    """By which a message is known again: 16 bytes. Of a large one it is made elsewhere than on the event loop."""
+    found = blake2b(digest_size=16)
+    for segment in essence(raw):
+        found.update(segment)
+        found.update(b"\r")
+    return found.digest()
 
 
 class First:
@@ -25,8 +36,10 @@ class First:
     __slots__ = ("_digest", "_raw", "answer", "control_id", "id", "received", "seq", "socket", "void")
 
     def __init__(
-        self, id: int, seq: int, socket: int, received: int, control_id: str, raw: bytes, essence: Essence
-    ) -> None:
+        self, id: int, seq: int, socket: int, received: int, control_id: str, raw: bytes, essence: Essence,
+        known: bytes | None,
+    ) -> None:  # fmt: skip
+        """`known`: its digest, where it was made already."""
         self.id = id
         self.seq = seq
         self.socket = socket
@@ -35,17 +48,17 @@ class First:
         self.answer: bytes | None = None
         self.void = False
         self._raw: bytes | None = raw if len(raw) <= KEPT_WHOLE else None
-        self._digest = 0 if self._raw is not None else hash(essence(raw))
+        self._digest = b"" if self._raw is not None else known or digest(raw, essence)
 
-    def same(self, raw: bytes, essence: Essence) -> bool:
+    def same(self, raw: bytes, essence: Essence, known: bytes | None) -> bool:
         if self._raw is None:
-            return hash(essence(raw)) == self._digest
-        return self._raw == raw or essence(self._raw) == essence(raw)
+            return (known or digest(raw, essence)) == self._digest
+        return self._raw == raw or b"\r".join(essence(self._raw)) == b"\r".join(essence(raw))
 
     def lighten(self, essence: Essence) -> None:
         """Its connection is quiet: the digest will do."""
         if self._raw is not None:
-            self._digest, self._raw = hash(essence(self._raw)), None
+            self._digest, self._raw = digest(self._raw, essence), None
 
 
 class _Socket:
@@ -75,18 +88,26 @@ class Repeats:
     def __len__(self) -> int:
         return len(self._firsts)
 
-    def first_of(self, control_id: str, socket: int, received: int, raw: bytes) -> First | None:
-        """The message that this one repeats, or None."""
+    def digest(self, raw: bytes) -> bytes:
+        """What may be given as `known`. On any thread."""
+        return digest(raw, self._essence)
+
+    def first_of(
+        self, control_id: str, socket: int, received: int, raw: bytes, known: bytes | None = None
+    ) -> First | None:
+        """The message that this one repeats, or None. `known`: its digest, where it was made already."""
         first = self._firsts.get(control_id)
         if first is None or first.void or not 0 <= received - first.received <= self.window:
             return None
         here = self._sockets.get(socket)
         if here is not None and here.acknowledged > first.seq:
             return None
-        return first if first.same(raw, self._essence) else None
+        return first if first.same(raw, self._essence, known) else None
 
-    def learn(self, id: int, seq: int, socket: int, received: int, control_id: str, raw: bytes) -> First:
-        """A message was stored that is a new one."""
+    def learn(
+        self, id: int, seq: int, socket: int, received: int, control_id: str, raw: bytes, known: bytes | None = None
+    ) -> First:
+        """A message was stored that is a new one. `known`: its digest, where it was made already."""
         here = self._sockets.get(socket)
         if here is None:
             if len(self._sockets) >= self._room or received - self._swept > self.window:
@@ -94,7 +115,7 @@ class Repeats:
             here = self._sockets[socket] = _Socket()
         while here.firsts and received - here.firsts[0].received > self.window:
             self._drop(here.firsts.popleft())  # where nothing is acknowledged, they go by their age
-        first = First(id, seq, socket, received, control_id, raw, self._essence)
+        first = First(id, seq, socket, received, control_id, raw, self._essence, known)
         here.firsts.append(first)
         here.newest = received
         self._firsts[control_id] = self._numbers[seq] = first
@@ -157,25 +178,26 @@ def essence(paths: tuple[str, ...]) -> Essence:
         else:
             segments.add(name.encode())
 
-    def less(raw: bytes) -> bytes:
+    def less(raw: bytes) -> Iterator[bytes | memoryview]:
         head = raw.find(b"MSH")
         separator = raw[head + 3 : head + 4]
         if head < 0 or not separator:
-            return raw
-        kept = []
-        for segment in raw.split(b"\r"):
-            name = segment.strip(b"\n\xef\xbb\xbf\x00")[:3]
-            if name in segments:
-                continue
-            if (left_out := fields.get(name)) is None:
-                kept.append(segment)
-                continue
-            parts = segment.split(separator)
-            for number in left_out:
-                at = number - 1 if name == b"MSH" else number
-                if 0 < at < len(parts):
-                    parts[at] = b""
-            kept.append(separator.join(parts))
-        return b"\r".join(kept)
+            yield raw
+            return
+        view, begin, size = memoryview(raw), 0, len(raw)  # nothing is copied: it may be a report of many megabytes
+        while begin <= size:
+            end = raw.find(b"\r", begin)
+            end = size if end < 0 else end
+            name = raw[begin : min(end, begin + LONGEST_NAME)].strip(b"\n\xef\xbb\xbf\x00")[:3]
+            if name in fields:
+                parts = raw[begin:end].split(separator)
+                for number in fields[name]:
+                    at = number - 1 if name == b"MSH" else number
+                    if 0 < at < len(parts):
+                        parts[at] = b""
+                yield separator.join(parts)
+            elif name not in segments:
+                yield view[begin:end]
+            begin = end + 1
 
     return less

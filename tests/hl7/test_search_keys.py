@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.hl7.escape import escape, unescape
-from engine.hl7.search_keys import KINDS, keys, normal, wanted
+from engine.hl7.search_keys import KINDS, LARGE, keys, normal, wanted
 from engine.simulate.messages import Messages
 
 HEADER = b"MSH|^~\\&|LAB|L|EMR|E|20260101||ORU^R01^ORU_R01|C-17|P|2.5.1\r"
@@ -128,6 +128,22 @@ def test_a_report_of_many_megabytes_takes_no_time_to_speak_of() -> None:
     began = time.perf_counter()
     assert ("order", "last") in keys(report)
     assert time.perf_counter() - began < 1.0
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "latin-1", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
+def test_a_large_message_has_the_keys_of_a_small_one(codec: str, end: str) -> None:
+    def message(size: int) -> bytes:
+        segments = [
+            HEADER.decode().rstrip(),
+            "PID|1||4711^^^ÄRZTE",
+            f"OBX|1|TX|A||{'x' * size}",
+            "OBR|1|ÄB-7",
+            "SAC|E|S-1",
+        ]
+        return end.join([*segments, ""]).encode(codec)
+
+    assert keys(message(LARGE)) == keys(message(1)) > {("order", "äb-7"), ("accession", "s-1")}
 
 
 # -- against another reader of HL7

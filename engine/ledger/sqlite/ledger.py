@@ -88,17 +88,17 @@ class SqliteLedger:
     # -- changes
 
     async def lay_down(self, large: Message | TapOutput) -> None:
-        data = large.raw
+        data, run = large.raw, self._loop.run_in_executor  # where their many bytes keep nobody waiting
         if isinstance(large, TapOutput):
-            data = large.packed = await self._loop.run_in_executor(None, zlib.compress, data, 1)
-        large.large = await self._in_pieces(data)
-
-    async def _in_pieces(self, data: bytes) -> int:
-        self._large = large = self._large + 1
+            data = large.packed = await run(None, zlib.compress, data, 1)
+        else:
+            large.crc = await run(None, zlib.crc32, data)
+            if (repeats := large.channel.repeats) is not None and large.control_id:
+                large.digest = await run(None, repeats.digest, data)
+        self._large = large.large = self._large + 1
         for n, piece in enumerate(pieces(data)):
-            await self.transaction(partial(put_piece, large, n, piece))
-        self._put(Order(partial(put_size, large, len(data))))
-        return large
+            await self.transaction(partial(put_piece, large.large, n, piece))
+        self._put(Order(partial(put_size, large.large, len(data))))
 
     async def store_together(
         self, messages: Sequence[Message], rows: Sequence[tuple[str, tuple[Any, ...]]] = ()
