@@ -57,11 +57,9 @@ def fill(path: Path, messages: int, still_open: int) -> None:
             )
             ledger.execute("commit")
         ledger.execute("begin")
-        for channel in channels:
-            (seq,) = ledger.execute("select max(seq) from message where channel = ?", (channel,)).fetchone()
-            (there, at) = ledger.execute(
-                "select coalesce(max(seq), 0), coalesce(max(message), 0) from receipt where channel = ?", (channel,)
-            ).fetchone()
+        for n, channel in enumerate(channels):  # the n-th has the messages n + 1, n + 1 + their number …
+            seq, there = (len(range(n + 1, upto + 1, len(channels))) for upto in (messages, done))
+            at = n + 1 + (there - 1) * len(channels) if there else 0
             ledger.execute("update channel set seq = ? where id = ?", (seq, channel))
             ledger.execute(
                 "update progress set claim = ?, frontier = ?, frontier_id = ?, delivered = ? where channel = ?",
