@@ -20,6 +20,7 @@ from engine.mllp.client import Client
 from engine.mllp.replies import Answered, NotSent, Reply, Written
 
 AHEAD = 0.02  # seconds: what goes out so soon may be claimed before a line is free, which need not wait for the disk
+QUICKEST = 1e-6  # seconds: no answer is taken for quicker, however coarse the loop's clock is
 MOST_REMEMBERED = 256  # messages whose application's answer may still come
 
 
@@ -130,7 +131,7 @@ class Sender:
         forwards)."""
         lines = len(self._lines)
         if not self._pace.limited:
-            return lines + 1 + int(lines * AHEAD / self._took)
+            return lines + 1 + int(lines * AHEAD / max(self._took, QUICKEST))
         if not self._queue and not self._pace.due:
             self._pace.tell(self._told)  # somebody else may have sent the last one
             return 0

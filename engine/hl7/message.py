@@ -46,6 +46,17 @@ def _lf_ends(text: str) -> bool:
     return segment is not None and segment[1] == text[3]
 
 
+def spans(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Where the segments stand, each from and up to, in a message that ends them with CR: nothing is copied, since it
+    may be a report of many megabytes."""
+    begin, size = 0, len(raw)
+    while begin <= size:
+        end = raw.find(b"\r", begin)
+        end = size if end < 0 else end
+        yield begin, end
+        begin = end + 1
+
+
 def delimiters_of(text: str) -> Delimiters:
     """MSH-1 and MSH-2 of a text that begins with MSH. A fifth encoding character (2.9, truncation) plays no part."""
     if text.startswith("MSH|^~\\&"):

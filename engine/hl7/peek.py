@@ -79,6 +79,11 @@ class Peek:
         return self._first(11)
 
     @property
+    def event(self) -> str:
+        """`ORU^R01`; empty where there is no type."""
+        return f"{self.type}^{self.trigger}" if self.type else ""
+
+    @property
     def accept_ack(self) -> str:
         """MSH-15: AL, NE, ER, SU or empty."""
         return self._first(15)

@@ -24,7 +24,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from engine.hl7.charset import readable
 from engine.hl7.escape import STANDARD, Delimiters, unescape
-from engine.hl7.message import NULL, delimiters_of, split_segments
+from engine.hl7.message import NULL, delimiters_of, spans, split_segments
 
 Kind: TypeAlias = Literal["control_id", "order", "accession", "patient", "type"]
 Key: TypeAlias = tuple[Kind, str]
@@ -89,14 +89,7 @@ def _thin(raw: bytes) -> bytes:
     copied nor decoded. As it is where its segments cannot be told so."""
     if not raw.startswith(b"MSH") or b"\n" in raw:
         return raw
-    kept, begin, size = [], 0, len(raw)
-    while begin < size:
-        end = raw.find(b"\r", begin)
-        end = size if end < 0 else end
-        if raw[begin : begin + 3] in _NAMES:
-            kept.append(raw[begin:end])
-        begin = end + 1
-    return b"\r".join(kept)
+    return b"\r".join(raw[begin:end] for begin, end in spans(raw) if raw[begin : begin + 3] in _NAMES)
 
 
 def wanted(kind: Kind, typed: str) -> str:
@@ -113,7 +106,7 @@ def wanted(kind: Kind, typed: str) -> str:
 
 def normal(value: str) -> str:
     """A value without its blanks, in small letters."""
-    return "".join(value.split()).casefold()
+    return value.casefold() if value.isalnum() else "".join(value.split()).casefold()
 
 
 def _lines(text: str) -> list[str]:
@@ -123,7 +116,7 @@ def _lines(text: str) -> list[str]:
 def _of_header(name: str, line: str, marks: Delimiters) -> tuple[Key, ...]:
     fields = line.split(marks.field, _CONTROL_ID[name] + 1)
     count = len(fields)
-    control_id = _plain(fields[_CONTROL_ID[name]]) if count > _CONTROL_ID[name] else ""
+    control_id = normal(fields[_CONTROL_ID[name]]) if count > _CONTROL_ID[name] else ""
     own: tuple[Key, ...] = (("control_id", control_id),) if control_id else ()
     if name != "MSH" or count <= _TYPE:
         return own
@@ -169,9 +162,4 @@ def _leaf(component: str, marks: Delimiters) -> str:
     leaf = component.split(marks.subcomponent, 1)[0] if marks.subcomponent else component
     if leaf == NULL:
         return ""
-    return _plain(unescape(leaf, marks) if marks.escape and marks.escape in leaf else leaf)
-
-
-def _plain(value: str) -> str:
-    """As `normal`."""
-    return value.casefold() if value.isalnum() else normal(value)
+    return normal(unescape(leaf, marks) if marks.escape and marks.escape in leaf else leaf)

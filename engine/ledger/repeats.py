@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 
+from engine.hl7.message import spans
+
 MOST_SOCKETS = 256  # new connections of one channel, until those that have been silent for the window are left out
 LONGEST_NAME = 64  # bytes of a segment that its name stands in, with what some senders put before it
 KEPT_WHOLE = 1 << 14  # bytes: a larger message is kept as its digest only
@@ -184,10 +186,8 @@ def essence(paths: tuple[str, ...]) -> Essence:
         if head < 0 or not separator:
             yield raw
             return
-        view, begin, size = memoryview(raw), 0, len(raw)  # nothing is copied: it may be a report of many megabytes
-        while begin <= size:
-            end = raw.find(b"\r", begin)
-            end = size if end < 0 else end
+        view = memoryview(raw)
+        for begin, end in spans(raw):
             name = raw[begin : min(end, begin + LONGEST_NAME)].strip(b"\n\xef\xbb\xbf\x00")[:3]
             if name in fields:
                 parts = raw[begin:end].split(separator)
@@ -198,6 +198,5 @@ def essence(paths: tuple[str, ...]) -> Essence:
                 yield separator.join(parts)
             elif name not in segments:
                 yield view[begin:end]
-            begin = end + 1
 
     return less

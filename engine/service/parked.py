@@ -83,7 +83,7 @@ class AtTaps:
         head = peek(raw)
         return {
             "id": row.id, "channel": self._parked.book(row).name, "tap": row.tap, "at": iso(row.at),
-            "control_id": row.control_id, "type": f"{head.type}^{head.trigger}" if head.type else "", "size": len(raw),
+            "control_id": row.control_id, "type": head.event, "size": len(raw),
             "seq": row.seq, "why": why_parked(row.own), "state": row.state, "said": row.said, "who": row.who or None,
             "reason": row.why or None, "decided": iso(row.decided) if row.decided else None,
             "waits": row.ended is None,

@@ -225,7 +225,7 @@ class View:
             result.append(
                 {
                     "channel": book.name, "seq": seq, "received": iso(received), "control_id": control_id,
-                    "type": f"{head.type}^{head.trigger}" if head.type else "", "size": size, "phase": epoch.phase,
+                    "type": head.event, "size": size, "phase": epoch.phase,
                     "states": _states(book, epoch, seq, settled[id], opened),
                 }
             )  # fmt: skip

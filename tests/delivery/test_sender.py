@@ -250,3 +250,15 @@ async def test_closing_tells_whoever_waits() -> None:
     await sender.aclose()
     assert heard == [NotSent("client closed")]
     assert wire.closed
+
+
+async def test_answers_that_take_no_time_by_the_clock_leave_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event loop's clock may be as coarse as a millisecond."""
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 0.0)
+    wire = Wire()
+    sender = Sender()
+    sender.use([wire])
+    for _ in range(6000):
+        sender.send(job(b"1", []))
+        wire.answer(Answered(ack("AA", "1")))
+    assert sender.room() > 22

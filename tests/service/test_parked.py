@@ -347,8 +347,8 @@ async def test_one_of_an_input_that_is_ours_waits_no_more_once_it_is_given(bench
     assert await bench.at_clinic(1) == ["new"]
 
 
-async def test_one_whose_input_is_open_on_our_side_is_not_sent_as_well(bench: Bench) -> None:
-    """A rollback left the input to a person, who had the old engine do it."""
+async def done_by_the_old_engine(bench: Bench) -> dict[str, Any]:
+    """A rollback left the input to a person, who had the old engine do it. What names the input in a decision."""
     await bench.live()
     bench.clinic.faults = Faults(cut=1.0)
     await bench.send(1)
@@ -357,6 +357,11 @@ async def test_one_whose_input_is_open_on_our_side_is_not_sent_as_well(bench: Be
     one = {"selector": None, "messages": [("acme-results", 1)], "state": None, "confirm": None, **ANN}
     await Remedies(bench.service).decide("retry", destination="legacy", **one)
     await until(lambda: bench.outputs() != [])
+    return one
+
+
+async def test_one_whose_input_is_open_on_our_side_is_not_sent_as_well(bench: Bench) -> None:
+    one = await done_by_the_old_engine(bench)
     assert bench.outputs() == [("parked", 1)]
     (row,) = await waiting(bench)
     assert (row["seq"], row["why"]) == (1, "of 1 it is not known whether the endpoint has it")
@@ -382,13 +387,7 @@ async def test_one_whose_input_we_have_sent_after_all_is_not_sent_as_well(bench:
 
 
 async def test_one_that_our_side_sends_after_all_by_a_persons_word_is_not_sent_as_well(bench: Bench) -> None:
-    await bench.live()
-    bench.clinic.faults = Faults(cut=1.0)
-    await bench.send(1)
-    await until(lambda: len(bench.clinic.control_ids) > 0)
-    await rolled_back(bench)
-    one = {"selector": None, "messages": [("acme-results", 1)], "state": None, "confirm": None, **ANN}
-    await Remedies(bench.service).decide("retry", destination="legacy", **one)
+    one = await done_by_the_old_engine(bench)
     await until(lambda: bench.outputs() == [("parked", 1)])
     await Remedies(bench.service).decide("retry", destination=None, **one)
     assert "acme-results/1 is ours to send" in await refused(bench, "forward")
