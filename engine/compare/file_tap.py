@@ -14,8 +14,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.compare.tap import own_destination
-from engine.compare.tapping import NO_SOCKET, Fate, fate, why_parked
+from engine.compare.tapping import NO_SOCKET, Fate, fate, own_destination, why_parked
 from engine.config.edge import Files
 from engine.config.model import Channel, Tap
 from engine.files import inbox

@@ -12,10 +12,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.compare.tapping import Fate, fate, why_parked
+from engine.compare.tapping import Fate, fate, own_destination, why_parked
 from engine.config.edge import Listen
 from engine.config.model import Channel, Tap
-from engine.delivery.classes import End, outcome
 from engine.delivery.destinations import mllp
 from engine.delivery.sender import Job, Sender
 from engine.hl7.ack import acknowledge
@@ -23,7 +22,7 @@ from engine.hl7.peek import peek
 from engine.ledger.course import ChannelBook
 from engine.ledger.interface import Ledger
 from engine.ledger.model import Message, TapOutput
-from engine.ledger.outcome import Outcome, Result
+from engine.ledger.outcome import Outcome
 from engine.ledger.sqlite.large import LARGE
 from engine.mllp.client import Client
 from engine.mllp.connection import Connection
@@ -94,11 +93,6 @@ class OurLink:
 
     def resume(self) -> None:
         """It was not paused."""
-
-
-def own_destination(channel: Channel, tap: Tap) -> str | None:
-    """Which destination of ours serves a tap's endpoint; None where none does."""
-    return next((d.name for d in channel.destinations if d.endpoint == tap.forward), None)
 
 
 class TapPort:
@@ -255,22 +249,13 @@ class TapPort:
 
         def heard(reply: Reply) -> None:
             self._last = asyncio.get_running_loop().time()
-            came = self._came_of(output, reply)
-            if isinstance(reply, Answered) and came.result is Result.UNKNOWN:
-                job.hang_up()
+            came = mllp.came_of(reply, job, output, endpoint.answers)
             if not ended.cancelled():
                 ended.set_result(came)
 
         job = Job(output.raw, endpoint.ack_timeout, heard, final=final, expects=endpoint.answers.expected)
         self._sender.send(job)
         return await ended
-
-    def _came_of(self, output: Message, reply: Reply) -> Outcome:
-        if isinstance(reply, Answered):
-            return mllp.verdict(reply.payload, output, self.tap.forward.answers)
-        if isinstance(reply, Written):
-            return outcome(End.WRITTEN, mllp.UNANSWERED)
-        return outcome(End.UNSENT if isinstance(reply, NotSent) else End.LOST, reply.reason)
 
     # -- from the ledger
 

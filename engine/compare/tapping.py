@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from engine.config.model import Channel, Tap
 from engine.ledger.course import ChannelBook
 from engine.ledger.routing import LEGACY, Mode
 
@@ -24,6 +25,11 @@ class Fate(Enum):
     FORWARD = "forwarded"  # to its real endpoint, whose answer is relayed
     CAPTURE = "captured"  # kept and acknowledged, not sent: we have sent it, or will
     PARK = "parked"  # kept and acknowledged; whether it may be sent, a person decides
+
+
+def own_destination(channel: Channel, tap: Tap) -> str | None:
+    """Which destination of ours serves a tap's endpoint; None where none does."""
+    return next((d.name for d in channel.destinations if d.endpoint == tap.forward), None)
 
 
 def fate(book: ChannelBook, seq: int | None, destination: str | None) -> Fate:

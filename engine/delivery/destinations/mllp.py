@@ -175,18 +175,23 @@ class MllpDestination:
             said = self._verdict(committed[0], message)
             if said.result is Result.DELIVERED:  # by what it accepts; no more came in its time
                 return said
-        if isinstance(reply, Answered):
-            said = self._verdict(reply.payload, message)
-            if said.result is Result.UNKNOWN:
-                job.hang_up()
-            return said
-        if isinstance(reply, Written):
-            return outcome(End.WRITTEN, UNASKED if self._answers.expected else UNANSWERED)
-        return outcome(End.UNSENT if isinstance(reply, NotSent) else End.LOST, reply.reason)
+        return came_of(reply, job, message, self._answers, transparent=self._transparent)
 
     async def close(self) -> None:
         """The sender is closed by whoever opened it."""
         self.breaker.listeners.remove(self._breaker_changed)
+
+
+def came_of(reply: Reply, job: Job, message: Message, answers: Answers, *, transparent: bool = False) -> Outcome:
+    """What an attempt came to, by what its line replied. An answer to something else costs the line."""
+    if isinstance(reply, Answered):
+        said = verdict(reply.payload, message, answers, transparent=transparent)
+        if said.result is Result.UNKNOWN:
+            job.hang_up()
+        return said
+    if isinstance(reply, Written):
+        return outcome(End.WRITTEN, UNASKED if answers.expected else UNANSWERED)
+    return outcome(End.UNSENT if isinstance(reply, NotSent) else End.LOST, reply.reason)
 
 
 def _as_sent(work: Work, control_id: str | None) -> Message:
