@@ -25,6 +25,9 @@ class Entry:
     role: an `anchor` is shared with other messages, a `fact` is this message's own, a `provenance` tells of both.
     key: business identifiers (system, value), best first; the first is the condition. Never without a system.
     policy: what an update of an existing anchor may change: nothing, empty fields only, or all this message knows.
+    event: when what it says was so, a FHIR dateTime; "" where the message does not tell.
+    clears: elements that the message declares empty (HL7's `""`, 2.5.3), to be removed where the event is not older.
+    drops: elements that a rule removes before what the resource says is put in their place (an unlinked `link`).
     """
 
     name: str
@@ -33,6 +36,9 @@ class Entry:
     role: Role
     key: Key
     policy: Policy
+    event: str = ""
+    clears: frozenset[str] = frozenset()
+    drops: tuple[str, ...] = ()
 
     @property
     def type(self) -> str:

@@ -14,8 +14,8 @@ from engine.mapping.writer import Module
 _RUNTIME = {
     name: getattr(run, name)
     for name in (
-        "clock", "component", "decide", "digits", "encoded", "fields", "first", "head", "header",
-        "identifiers", "joined",
+        "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "gathered",
+        "head", "header", "identifiers", "joined", "kept", "nulls",
         "link", "received", "translated", "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,

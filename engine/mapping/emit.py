@@ -19,6 +19,7 @@ from engine.mapping.model import (
     Constant,
     First,
     Include,
+    Kept,
     Map,
     Nothing,
     Row,
@@ -38,6 +39,8 @@ WHOLE = frozenset({"string", "markdown"})
 
 URIS = frozenset({"authority", "coding_system", "local"})
 """Functions whose result needs no check."""
+KEPT = "https://interlock.example/v2/"
+"""Where the extensions of fields that FHIR has no place for have their names."""
 _FAR = 4  # components; rows behind it are skipped together where a value is shorter
 
 
@@ -46,8 +49,8 @@ class Emitter:
 
     def __init__(self, files: Files, schema: Schema, module: Module, problems: Problems) -> None:
         self.files, self.schema, self.module, self.problems = files, schema, module, problems
-        self.values = Values(module, problems)
         self.used: dict[str, Any] = {}
+        self.values = Values(module, problems, files.options, self.used)
         self.functions = Functions(self)
         self.targets = Targets(files, schema, module, problems, self.used)
 
@@ -86,6 +89,8 @@ class Emitter:
             case Nothing():
                 for value in row.values:
                     self.values.raw(value, scope)
+            case Kept():
+                self._guarded(row, scope, out, lambda inner: self._kept(row, scope, inner))
             case Switch():
                 self._switch(row, scope, out)
             case First():
@@ -97,7 +102,7 @@ class Emitter:
                     self.rows(row.rows, scope, out)
 
     def _guarded(
-        self, row: Assign | Constant | Build, scope: Scope, out: Writer, emit: Callable[[Writer], None]
+        self, row: Assign | Constant | Build | Kept, scope: Scope, out: Writer, emit: Callable[[Writer], None]
     ) -> None:
         out(f"# {row.place.line}: {row.text}")
         if row.when is None:
@@ -142,6 +147,29 @@ class Emitter:
                 self.row(option, scope, out)
                 after |= scope.written
         scope.written |= after
+
+    def _kept(self, row: Kept, scope: Scope, out: Writer) -> None:
+        """Each field in an extension of its own."""
+        if self.schema.element(scope.type, "extension") is None:
+            self.problems.add(row.place, f"kept in a {scope.type}", "a resource or data type that takes extensions")
+            return
+        for path in row.values:
+            raw = self.values.raw(path, scope)
+            name = self.module.temporary()
+            marks = ", ".join(self._kept_marks(raw, scope))
+            place = KEPT + str(path).replace(".", "-", 1) if path.dotted else KEPT + str(path)
+            with out.block(f"if {name} := {raw.code}:"):
+                out(f"kept({scope.target}, X, {place!r}, {name}, {marks})")
+        scope.written.add("extension")
+
+    def _kept_marks(self, raw: Raw, scope: Scope) -> tuple[str, str, str]:
+        """The marks of repetitions, components and subcomponents in a value."""
+        if raw.level == FIELD:
+            every = "X.delimiters" if self.module.full else ""
+            if every:
+                return (f"{every}.repetition or NUL", f"{every}.component", f"{every}.subcomponent or NUL")
+            return '"~"', '"^"', '"&"'
+        return ("NUL", *self._marks(raw, scope))
 
     def _include(self, row: Include, scope: Scope, out: Writer) -> None:
         found = self.map(row.name, row.place)
@@ -213,7 +241,11 @@ class Emitter:
         found = self.targets.resolve(row.target, scope)
         if not found:
             return
-        if link:
+        if scope.nulls and len(row.values) == 1:
+            self._nulled(row.values[0], found, scope, out)
+        if row.use is not None and self._of_segment(row.use):
+            self._party(row, found, scope, out)
+        elif link:
             self._refer(row.values[0], link, found, scope, out)
         elif row.decide:
             self._decide(row, found, scope, out)
@@ -230,6 +262,43 @@ class Emitter:
         if not isinstance(value, Name) or (value.name in scope.names and not value.how):
             return None
         return scope.entry(value.name, value.how)
+
+    def _nulled(self, value: Value, found: Found, scope: Scope, out: Writer) -> None:
+        """A field that is explicitly null declares its element empty (2.5.3)."""
+        if not isinstance(value, Path) or value.component or value.dotted or found[0][2]:
+            return
+        variable = scope.fields(value)
+        if variable is not None:
+            with out.block(f"if {value.field} in nulls({variable}):"):
+                out(f"X.cleared.add({found[0][0]!r})")
+
+    def _of_segment(self, use: Use) -> bool:
+        found = self.files.maps.get(use.name)
+        return found is not None and found.of_segment
+
+    def _party(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
+        """A resource, or an element, that is made of several fields of the segment."""
+        assert row.use is not None
+        one = self.map(row.use.name, row.use.place)
+        assert one is not None
+        variables = [scope.fields(path) for path in row.values if isinstance(path, Path) and path.owner == one.owner]
+        numbers = [path.field for path in row.values if isinstance(path, Path) and not path.component]
+        if len(variables) < len(row.values) or len(numbers) < len(row.values) or None in variables or scope.owner:
+            self.problems.add(row.place, row.text, f"fields of {one.owner} alone before -> for {one.name}")
+            return
+        if not self._fits(one, found[-1][1], row.use.place):
+            return
+        name = self.functions.function(one)
+        unread = sorted(self.functions.reads[one.name] - set(numbers))
+        if unread:
+            fields = ", ".join(f"{one.owner}-{number}" for number in unread)
+            self.problems.add(row.place, f"{one.name}, which reads {fields} too", f"{fields} named before ->")
+        segment, value = variables[0], self.module.temporary()
+        with out.block(f"if {' or '.join(f'{segment}[{number}]' for number in numbers)}:"):
+            key = "|".join(f"{{{segment}[{number}]}}" for number in numbers)
+            out(f'{value} = {name}(f"{key}", X, {segment})')
+            with out.block(f"if {value} is not None:"):
+                self.targets.store(found, scope, value, out)
 
     def _refer(self, value: Value, code: str, found: Found, scope: Scope, out: Writer) -> None:
         assert isinstance(value, Name)
@@ -409,9 +478,9 @@ class Emitter:
         name = {"dateTime": "time", "instant": "instant", "decimal": "number"}.get(type)
         if name is None:
             return ""
-        if name == "number" and scope.owner:
+        if name == "number" and scope.own:
             return f"X.connection.numbers.get({given}) or "
-        return f"X.{name}s.get({given}) or " if scope.owner else f"known_{name}({given}) or "
+        return f"X.{name}s.get({given}) or " if scope.own else f"known_{name}({given}) or "
 
     def _looked_up(self, row: Assign, name: str, found: Found, scope: Scope, out: Writer) -> None:
         element = found[-1][1]
@@ -521,26 +590,17 @@ class Emitter:
         found = self.files.maps.get(use.name)
         if found is None or not found.cached or found.takes or self.schema.is_resource(found.target):
             return False
-        return not scope.owner and one.level == REPETITION and not self.module.full
+        return not scope.own and one.level == REPETITION and not self.module.full
 
     def _called(self, use: Use, one: Raw, element: Element | None, scope: Scope) -> str | None:
         found = self.map(use.name, use.place)
         if found is None:
             return None
         resource = self.schema.is_resource(found.target)
-        if resource and scope.owner and scope.cached:
+        if resource and scope.cached:
             self.problems.add(use.place, f"{use.name}, a resource, inside a cached map", "cached left out there")
-        if element is not None:
-            fits = found.target == element.type or (resource and element.type == "Reference")
-            if not fits:
-                self.problems.add(
-                    use.place, f"{use.name}, which makes {found.target}", f"a map that makes {element.type}"
-                )
-                return None
-            if resource and element.targets and found.target not in element.targets:
-                wanted = " or ".join(element.targets)
-                self.problems.add(use.place, f"{use.name}, a {found.target}", f"a map that makes {wanted}")
-                return None
+        if element is not None and not self._fits(found, element, use.place):
+            return None
         if len(use.arguments) != len(found.takes):
             self.problems.add(
                 use.place,
@@ -551,6 +611,18 @@ class Emitter:
         marks = self._marks(one, scope)
         arguments = [self.values.text(argument, scope) for argument in use.arguments]
         return f"{self.functions.function(found)}({', '.join([one.code, 'X', *marks, *arguments])})"
+
+    def _fits(self, found: Map, element: Element, place: Place) -> bool:
+        """Whether what a map makes may stand in an element."""
+        resource = self.schema.is_resource(found.target)
+        if found.target != element.type and not (resource and element.type == "Reference"):
+            self.problems.add(place, f"{found.name}, which makes {found.target}", f"a map that makes {element.type}")
+            return False
+        if resource and element.targets and found.target not in element.targets:
+            wanted = " or ".join(element.targets)
+            self.problems.add(place, f"{found.name}, a {found.target}", f"a map that makes {wanted}")
+            return False
+        return True
 
     def _marks(self, one: Raw, scope: Scope) -> tuple[str, str]:
         if one.level == COMPONENT:

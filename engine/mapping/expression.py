@@ -115,7 +115,7 @@ Condition = Test | Logic
 _TOKEN = re.compile(
     r"\s*(?:(?P<text>'[^']*'|\"[^\"]*\")"
     r"|(?P<path>[A-Z][A-Z0-9]{2}-\d+(?:\.\d+){0,2}|[A-Z][A-Z0-9]{0,2}\.\d+(?:\.\d+)?)"
-    r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<number>-?\d+(?:\.\d+)?)|(?P<mark>!=|[(),=]))"
+    r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*(?:-[a-z][a-z0-9]*)*)|(?P<number>-?\d+(?:\.\d+)?)|(?P<mark>!=|[(),=]))"
 )
 _PATH = re.compile(r"([A-Z0-9]+)([-.])(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 _HOLE = re.compile(r"\{([^{}]*)\}")

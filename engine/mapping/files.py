@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.hl7.group import Node, Slot
 from engine.mapping.expression import Condition, Value
-from engine.mapping.model import Block, Decision, Key, Map, MessageMap, Table
+from engine.mapping.model import Block, Decision, Key, Map, MessageMap, Option, Table
 from engine.mapping.problems import Problems, guess
 from engine.mapping.rows import RowReader
 from engine.mapping.source import Source, documents, fields, read, texts
@@ -17,9 +17,11 @@ from engine.mapping.source import Source, documents, fields, read, texts
 FOLDERS = ("messages", "segments", "datatypes", "tables")
 _NAME = re.compile(r"([A-Z][A-Z0-9]*)\[([A-Za-z]+(?:\.[A-Za-z]+)*)(?:-[A-Za-z0-9-]+)?\]")
 _SLOT = re.compile(r"([A-Z][A-Z0-9_]*)([?*+]?)(?:\s+after\s+([A-Z_0-9]+))?")
-_KINDS = ("map", "table", "decision", "message", "systems", "extensions")
-_MAP_KEYS = ("map", "takes", "beside", "needs", "rows", "cached", "name", "key", "update", "display", "target")
-_BLOCK_KEYS = ("like", "name", "for", "make", "role", "update", "when", "from", "rows", "key", "keyless", "let")
+_KINDS = ("map", "table", "decision", "message", "systems", "extensions", "options")
+_NAMED = ("name", "key", "update", "keyless", "rows")
+_MAP_KEYS = (*_NAMED, "map", "takes", "beside", "needs", "cached", "display", "target")
+_BLOCK_KEYS = (*_NAMED, "like", "for", "make", "role", "when", "from", "let", "event", "drops")
+_MESSAGE_KEYS = ("message", "title", "use", "accepts", "groups", "resources", "let")
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Files:
     messages: dict[str, MessageMap] = field(default_factory=dict)
     systems: dict[str, str] = field(default_factory=dict)
     extensions: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Option] = field(default_factory=dict)
 
 
 def read_folder(folder: Path, into: Files, problems: Problems) -> None:
@@ -40,6 +43,7 @@ def read_folder(folder: Path, into: Files, problems: Problems) -> None:
     for path in paths(folder):
         for source in read(path, str(path), problems):
             reader.document(source)
+    reader.end()
 
 
 def paths(folder: Path) -> list[Path]:
@@ -54,6 +58,7 @@ def read_texts(texts: Iterable[tuple[str, str]], into: Files, problems: Problems
     for name, text in texts:
         for source in documents(text, name, problems):
             reader.document(source)
+    reader.end()
 
 
 def read_tables(folder: Path, into: Files, problems: Problems) -> None:
@@ -70,13 +75,26 @@ class _Reader:
         self.files, self.problems = files, problems
         self.rows = RowReader(problems)
         self.seen: set[str] = set()
+        self.waiting: dict[str, tuple[dict[str, Source], Source]] = {}
+
+    def end(self) -> None:
+        """Make the messages that use another one, now that all have been read."""
+        while self.waiting:
+            ready = [name for name, (got, _) in self.waiting.items() if got["use"].text not in {*self.waiting} - {name}]
+            for name in ready:
+                self._derived(name, *self.waiting.pop(name))
+            if not ready:
+                for got, _ in self.waiting.values():
+                    use = got["use"]
+                    self.problems.add(use.place, f"use {use.text}", "a message that does not use this one")
+                return
 
     def document(self, source: Source) -> None:
         keys = [key for key, _ in source.pairs() if key.text in _KINDS]
         if not keys:
             first = source.pairs()[0][0] if source.pairs() else source
             found = f"unknown key {first.text}" if first.text else f"a {source.kind}"
-            self.problems.add(first.place, found, "one of map, table, decision, message, systems, extensions")
+            self.problems.add(first.place, found, "one of " + ", ".join(_KINDS))
             return
         getattr(self, f"_{keys[0].text}")(source)
 
@@ -94,6 +112,17 @@ class _Reader:
     def _extensions(self, source: Source) -> None:
         got = fields(source, "extensions", ("extensions",), ("extensions",), self.problems)
         self.files.extensions |= {key.text: value.text for key, value in got["extensions"].pairs()}
+
+    def _options(self, source: Source) -> None:
+        got = fields(source, "options", ("options",), ("options",), self.problems)
+        for key, value in got["options"].pairs():
+            said = fields(value, key.text, ("of", "default", "about"), ("of", "default", "about"), self.problems)
+            if len(said) < 3:
+                continue
+            of, chosen = _words(said["of"]), said["default"].text
+            if chosen not in of:
+                self.problems.add(said["default"].place, f"default {chosen}", "one of " + ", ".join(of))
+            self.files.options[key.text] = Option(key.text, of, chosen, said["about"].text, value)
 
     def _map(self, source: Source) -> None:
         got = fields(source, "map", _MAP_KEYS, ("map", "rows"), self.problems)
@@ -119,10 +148,10 @@ class _Reader:
             got["name"].text if "name" in got else target.lower(),
             self._keys(got.get("key")),
             self._word(got, "update", ("create", "fill", "overwrite"), "fill"),
+            self._word(got, "keyless", ("display", "contain", "drop"), "display"),
             self.rows.value(display) if display else None,
             source,
             name.place,
-            name.place.file,
         )
 
     def _keys(self, source: Source | None) -> tuple[Key, ...]:
@@ -177,12 +206,16 @@ class _Reader:
         )
 
     def _message(self, source: Source) -> None:
-        known = ("message", "title", "accepts", "groups", "resources", "let")
-        got = fields(source, "message", known, ("message", "accepts", "groups", "resources"), self.problems)
-        if len(got) < 4 or not {"groups", "resources", "message", "accepts"} <= got.keys():
+        own = any(key.text == "use" for key, _ in source.pairs())
+        needed = ("message", "use") if own else ("message", "accepts", "groups", "resources")
+        got = fields(source, "message", _MESSAGE_KEYS, needed, self.problems)
+        if not set(needed) <= got.keys():
             return
         self._once("message", got["message"])
         name = got["message"].text
+        if own:
+            self.waiting[name] = (got, source)
+            return
         blocks: dict[str, Block] = {}
         for key, value in got["resources"].pairs():
             block = self._block(key, value, blocks)
@@ -198,6 +231,46 @@ class _Reader:
             got["message"].place,
             self._lets(got["let"]) if "let" in got else (),
         )
+
+    def _derived(self, name: str, got: dict[str, Source], source: Source) -> None:
+        """A message that says only where it differs from another."""
+        base = self.files.messages.get(got["use"].text)
+        if base is None:
+            self.problems.unknown(got["use"].place, "message", got["use"].text, self.files.messages)
+            return
+        blocks = {block.id: block for block in base.blocks}
+        for key, value in got["resources"].pairs() if "resources" in got else ():
+            if value.kind == "scalar":
+                if value.text != "none" or blocks.pop(key.text, None) is None:
+                    known = "none for a resource of " + base.name
+                    self.problems.add(value.place, f"{key.text}: {value.text}", known)
+                continue
+            blocks = self._with(blocks, key, value)
+        self.files.messages[name] = MessageMap(
+            name,
+            _words(got["accepts"]) if "accepts" in got else base.accepts,
+            self._node(name, got["groups"]) if "groups" in got else replace(base.root, name=name),
+            list(blocks.values()),
+            Source(source.place, [(got["message"], source), (got["use"], base.source)], "mapping"),
+            got["message"].place,
+            base.lets + (self._lets(got["let"]) if "let" in got else ()),
+        )
+
+    def _with(self, blocks: dict[str, Block], key: Source, value: Source) -> dict[str, Block]:
+        """The blocks with one more, or with one that says more than before."""
+        before = next((body.text for name, body in value.pairs() if name.text == "before"), "")
+        value = replace(value, value=[(name, body) for name, body in value.pairs() if name.text != "before"])
+        if key.text in blocks:
+            known = fields(value, f"resource {key.text}", _BLOCK_KEYS, (), self.problems)
+            return blocks | {key.text: self._overlay(blocks[key.text], known)}
+        block = self._block(key, value, blocks)
+        if block is None:
+            return blocks
+        if before and before not in blocks:
+            self.problems.unknown(value.place, "resource", before, blocks)
+        at = [*blocks].index(before) if before in blocks else len(blocks)
+        every = [*blocks.values()]
+        return {one.id: one for one in (*every[:at], block, *every[at:])}
 
     def _node(self, name: str, source: Source) -> Node:
         node = Node(name)
@@ -242,6 +315,8 @@ class _Reader:
             (),
             "drop",
             (),
+            None,
+            (),
             key.place,
         )
         return self._overlay(base, got)
@@ -271,6 +346,10 @@ class _Reader:
             changes["keys"] = self._keys(got["key"])
         if "let" in got:
             changes["lets"] = base.lets + self._lets(got["let"])
+        if "event" in got:
+            changes["event"] = self.rows.value(got["event"])
+        if "drops" in got:
+            changes["drops"] = tuple((item.text, item.place) for item in texts(got["drops"]))
         if "when" in got:
             changes["when"] = self._when(got["when"])
         changes["role"] = self._word(got, "role", ("anchor", "fact", "provenance"), base.role)

@@ -77,6 +77,8 @@ class Mapping:
         if not lines or lines[0][:3] != "MSH":
             raise Unmappable("no-header", "the first segment", "MSH")
         state = Run(raw, self._connection(context), context.channel, context.received)
+        state.sequence, state.incarnation = str(context.seq or ""), context.incarnation
+        state.version = self.version
         group, repairs = self._grouper.group(lines)
         full = not _is_plain(raw)
         if full:

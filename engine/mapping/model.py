@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from engine.hl7.group import Node
-from engine.mapping.expression import Condition, Template, Text, Value
+from engine.mapping.expression import Condition, Path, Template, Text, Value
 from engine.mapping.problems import Place
 from engine.mapping.source import Source
 
@@ -82,10 +83,22 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """`PID-1 -> nothing`: read by a person, and deliberately not mapped."""
+    """`PID-1 -> nothing: why`: read by a person, and deliberately not mapped."""
 
     values: tuple[Value, ...]
+    reason: str
     place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """`PV1-20 -> kept`: FHIR has no place for it, so it stays whole in an extension named after the field."""
+
+    values: tuple[Path, ...]
+    when: Condition | None
+    reason: str
+    place: Place
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +136,7 @@ class When:
     place: Place
 
 
-Row = Assign | Constant | Build | Nothing | Switch | First | Include | When
+Row = Assign | Constant | Build | Nothing | Kept | Switch | First | Include | When
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +164,15 @@ class Map:
     entry: str
     keys: tuple[Key, ...]
     update: str
+    keyless: str
     display: Value | None
     source: Source
     place: Place
-    folder: str
+
+    @property
+    def of_segment(self) -> bool:
+        """Whether it reads a segment's fields, not a data type's components."""
+        return "segments" in PurePath(self.place.file).parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +201,17 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Option:
+    """What a channel may choose: one of some words."""
+
+    name: str
+    of: tuple[str, ...]
+    chosen: str
+    about: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """A resource of a message: where it is made from, of what, and what it is known by."""
 
@@ -198,6 +227,8 @@ class Block:
     keys: tuple[Key, ...]
     keyless: str
     lets: tuple[tuple[str, Value], ...]
+    event: Value | None
+    drops: tuple[tuple[str, Place], ...]
     place: Place
 
 

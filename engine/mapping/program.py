@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from engine.hl7.group import Node
+from engine.mapping.convert import CONVERSIONS
 from engine.mapping.emit import Emitter
 from engine.mapping.expression import Path, paths
 from engine.mapping.model import Block, Map, MessageMap
@@ -27,6 +28,9 @@ _AROUND = re.compile(
 """The variables that `run` sets for the resources inside it."""
 _SHARED = re.compile(r"cache\d+|local\d+|known_time|known_instant|known_number")
 """Those of them that are the same for all messages of a connection and zone."""
+
+
+SENT = Path("MSH", 7, 0, 0, Place("", 1, 1))
 
 
 @dataclass(slots=True)
@@ -136,6 +140,8 @@ class Program:
 
     def _area(self, area: Area, blocks: list[Block], variable: str, out: Writer) -> None:
         body = Writer(out.depth)
+        if area.parent is None and "MSH" in area.segments:
+            self._segment(area, SENT, False)
         self._lets(area, body)
         begun: set[int] = set()
         for block in blocks:
@@ -191,12 +197,20 @@ class Program:
             else:
                 out(f"{name} = {'header' if dotted == 'MSH' else 'fields'}(lines, {items}, {tail})")
             if dotted == "MSH":
-                out("X.begin(MSH[7])")
+                out(f"X.begin(MSH[7], {self._sent(area)})")
                 out("known_time, known_instant = X.times.get, X.instants.get")
             for _, place in sorted(key for key in self.emitter.module.hoisted if key[0] == name):
                 out(f"h_{name}_{place} = {name}[{place}]")
                 with out.block(f"if h_{name}_{place} and not h_{name}_{place}.isalnum():"):
                     out(f"h_{name}_{place} = head(h_{name}_{place})")
+
+    def _sent(self, area: Area) -> str:
+        """The text of EVN-2, when what the message tells of happened."""
+        slot = area.slot("EVN")
+        if slot is None:
+            return '""'
+        items = _items("group", slot[1])
+        return f"event_time(lines, {items}, {'X.delimiters.field' if self.emitter.module.full else repr('|')})"
 
     def _tail(self, area: Area, name: str) -> str:
         return self.emitter.module.constant(("",) * (area.widths.get(name, 0) + 1), "W")
@@ -246,6 +260,8 @@ class Program:
         inner(f"e_{block.id} = None")
         inner(f'r = {{"resourceType": {block.make[0]!r}}}')
         scope = self._scope(block, area, bound, None)
+        if scope.nulls:
+            inner("X.cleared.clear()")
         for name, value in block.lets:
             raw = self.emitter.values.raw(value, scope)
             inner(f"l_{name} = {raw.code}")
@@ -255,6 +271,8 @@ class Program:
             if found is not None:
                 self._apply(found, groups, segment, block, area, variable, bound, scope, inner)
         self.emitter.rows(block.rows, scope, inner)
+        with inner.block("if X.loose:"):
+            inner("X.hold(r, 0)")
         needs = {
             need for one in (self.emitter.files.maps.get(name) for _, name, _ in maps) if one for need in one.needs
         }
@@ -413,7 +431,36 @@ class Program:
         names = {name: raw for name, (home, raw) in self.lets.items() if home in area.chain()} if not found else {}
         kind = block.make[0] if block else ""
         there = partial(self._there, area) if found is None else _nowhere
-        return Scope("r", kind, fields, segments, entry, entries, names=names, root="r", there=there)
+        everywhere = partial(self._everywhere, area) if found is None else _nowhere
+        nulls = self.emitter.module.full and block is not None and block.role == "anchor" and block.update != "create"
+        return Scope(
+            "r",
+            kind,
+            fields,
+            segments,
+            entry,
+            entries,
+            names=names,
+            root="r",
+            there=there,
+            everywhere=everywhere,
+            nulls=nulls,
+        )
+
+    def _everywhere(self, area: Area, name: str) -> str | None:
+        """The numbers of all segments of a name in an area and those below it, in the message's order."""
+        found = self._below(area, name, _variable(area))
+        return f"sorted([{', '.join(found)}])" if found else None
+
+    def _below(self, area: Area, name: str, variable: str) -> list[str]:
+        """Starred pieces of a list, one for each slot."""
+        slots = [path for dotted, (path, _) in area.segments.items() if dotted == name or dotted.endswith("." + name)]
+        found = [f"*{_items(variable, path)}" for path in slots]
+        for path, child in area.children.values():
+            inner = self._below(child, name, f"o{child.id}")
+            if inner:
+                found.append(f"*(n for o{child.id} in {_items(variable, path)} for n in [{', '.join(inner)}])")
+        return found
 
     def _there(self, area: Area, name: str) -> str | None:
         """The condition that a segment is in an area, one around it, or one just below it."""
@@ -481,11 +528,32 @@ class Program:
                 out(f"{name} = X.contained({block.entry!r}, r, {block.role!r})")
             else:
                 out(f"{name} = X.keyless({block.entry!r}, r, {block.role!r}, {block.keyless == 'contain'})")
+        self._tell(block, scope, name, out)
         lists = [number for other, number in sorted(self.collected) if other == block.id]
         if lists:
             with out.block(f"if {name} is not None:"):
                 for number in lists:
                     out(f"all_{block.id}_{number}.append({name})")
+
+    def _tell(self, block: Block, scope: Scope, name: str, out: Writer) -> None:
+        """What the delivery is to know of the entry besides the resource."""
+        told = []
+        if block.event is not None:
+            self.emitter.module.namespace["as_dateTime"] = CONVERSIONS["dateTime"][1]
+            event = self.emitter.values.text(block.event, scope)
+            told.append(f"{name}.event = (t := {event}) and as_dateTime(t, X) or X.event")
+        if block.drops:
+            for drop, place in block.drops:
+                if self.schema.element(block.make[0], drop) is None:
+                    known = self.schema.types.get(block.make[0], {})
+                    self.problems.unknown(place, f"element of {block.make[0]}", drop, known)
+            told.append(f"{name}.drops = {tuple(drop for drop, _ in block.drops)!r}")
+        if scope.nulls:
+            told.append(f"{name}.clears = frozenset(X.cleared - r.keys())")
+        if told:
+            with out.block(f"if {name} is not None:"):
+                for line in told:
+                    out(line)
 
     def _required(self, block: Block, scope: Scope) -> None:
         for need in self.schema.required(block.make[0]):

@@ -5,7 +5,9 @@ PID-3 -> identifier as CX[Identifier]('patient')    … through another map, wit
 PID-30 -> deceasedBoolean when PID-29 is not valued
 ORC-5, ORC-1 -> status decide OrderStatus       several values through a decision table
 status = final                                  a constant; codes as SYSTEM#code "display"
-PID-2 -> nothing                                not mapped, on purpose
+PID-2 -> nothing: why                           not mapped, on purpose
+PV1-20, PV1-21 -> kept                          whole, in extensions named after the fields
+OBX-23, OBX-24 -> performer as OBX[Organization]    a resource, or an element, out of several fields
 PV1-7 -> participant:  [rows]                   one element for each repetition, filled by rows
 valueQuantity needs value:  [rows]              an element filled by rows, dropped without `value`
 switch OBX-2:  {NM: row, "CE, CWE": [rows], else: …}
@@ -18,13 +20,14 @@ from __future__ import annotations
 
 import re
 
-from engine.mapping.expression import Condition, Parser, Template, Text, Value
+from engine.mapping.expression import Condition, Parser, Path, Template, Text, Value
 from engine.mapping.model import (
     Assign,
     Build,
     Constant,
     First,
     Include,
+    Kept,
     Key,
     Nothing,
     Row,
@@ -135,9 +138,12 @@ class RowReader:
         if values is None:
             return None
         offset = len(left) + 4
+        reason = body.text if body is not None else ""
         if right.strip() == "nothing":
-            return Nothing(tuple(values), place)
+            return Nothing(tuple(values), reason, place)
         path, clauses = self._clauses(right, place.shifted(offset))
+        if path[0] == "kept":
+            return self._kept(values, clauses, reason, place, text)
         target = self.target(path[0], path[1])
         if target is None:
             return None
@@ -157,6 +163,16 @@ class RowReader:
             place,
             text,
         )
+
+    def _kept(
+        self, values: list[Value], clauses: dict[str, tuple[str, Place]], reason: str, place: Place, text: str
+    ) -> Row | None:
+        when = self.condition(*clauses["when"]) if "when" in clauses else None
+        fields = tuple(value for value in values if isinstance(value, Path))
+        if len(fields) < len(values) or clauses.keys() - {"when"} or ("when" in clauses and when is None):
+            self.problems.add(place, text[:40], "fields alone: PV1-20, PV1-21 -> kept")
+            return None
+        return Kept(fields, when, reason, place, text)
 
     def _constant(self, text: str, place: Place) -> Row | None:
         left, _, right = text.partition(" = ")

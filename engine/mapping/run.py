@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 from engine.fhir.output import Diagnostic, Entry, Policy, Role
 from engine.hl7 import datetime as times
 from engine.hl7.escape import STANDARD, Delimiters, unescape
-from engine.mapping.convert import urn_part
+from engine.mapping.convert import datetime, urn_part
+from engine.mapping.convert import text as clean
 
 CACHE_LIMIT = 4096
 """Entries of each cache; a full one is emptied, as the values in use come back at once."""
@@ -47,19 +48,26 @@ class Run:
     """State of one message: its entries so far, its parties, its zone, what could not be carried over."""
 
     __slots__ = (
+        "alones",
         "channel",
+        "cleared",
         "coded",
         "connection",
         "delimiters",
         "diagnostics",
         "entries",
+        "event",
+        "incarnation",
         "instants",
         "keys",
+        "loose",
         "mark",
         "parties",
         "prefix",
         "received",
+        "sequence",
         "times",
+        "version",
         "zone",
     )
 
@@ -72,6 +80,10 @@ class Run:
         self.diagnostics: list[Diagnostic] = []
         self.parties: dict[tuple[str, str], Any] = {}
         self.keys: dict[tuple[str, str, str], Any] = {}
+        self.loose: list[dict[str, Any]] = []  # contained resources whose holder is not made yet
+        self.alones: dict[tuple[str, str], tuple[dict[str, str], list[dict[str, Any]]]] = {}
+        self.cleared: set[str] = set()
+        self.event = self.sequence = self.incarnation = self.version = ""
         self.delimiters: Delimiters = STANDARD
         self.zone = connection.zone
         digest = blake2b(raw, digest_size=12).hexdigest()
@@ -81,8 +93,13 @@ class Run:
         self.times = connection.times.setdefault("", {})
         self.instants = connection.instants.setdefault("", {})
 
-    def begin(self, sent: str) -> None:
-        """Take the message's zone from MSH-7, if it has one (2.14.9.7)."""
+    def begin(self, sent: str, happened: str) -> None:
+        """Take the message's zone from MSH-7, if it has one (2.14.9.7), and the time of its event: EVN-2 else MSH-7."""
+        self._begin(sent)
+        told = happened or sent
+        self.event = self.times.get(told) or datetime(told, self) or ""
+
+    def _begin(self, sent: str) -> None:
         sign = sent[-5:-4]
         if sign and sign in "+-":
             zones, mark = self.connection.zones, sent[-5:]
@@ -123,9 +140,12 @@ class Run:
     def fields(self, lines: list[Any], index: int, tail: tuple[str, ...]) -> list[str]:
         """A segment's fields, padded; explicit nulls count as not valued."""
         line = lines[index]
-        fields = ["" if field == '""' else field for field in line.split(self.delimiters.field)]
+        fields = Fields(line.split(self.delimiters.field))
         if fields[0] == "MSH":
             fields.insert(1, self.delimiters.field)
+        fields.nulls = frozenset(number for number, field in enumerate(fields) if field == '""')
+        for number in fields.nulls:
+            fields[number] = ""
         fields.extend(tail[len(fields) :])
         return fields
 
@@ -199,19 +219,50 @@ class Run:
         reference = {"reference": f"#{name}-{count}" if count > 1 else f"#{name}"}
         return Entry(name, resource, reference, role, (), "create")
 
+    def alone(self, function: str, value: str, name: str, resource: dict[str, Any]) -> dict[str, str]:
+        """The reference to a party without a key, which is contained in whatever refers to it."""
+        known = self.alones.get((function, value))
+        if known is None:
+            entry = self.contained(name, resource, "anchor")
+            inner = resource.pop("contained", [])
+            known = entry.reference, [*inner, resource | {"id": entry.reference["reference"][1:]}]
+            self.alones[function, value] = known
+        self.loose.extend(known[1])
+        return known[0]
+
+    def hold(self, resource: dict[str, Any], since: int) -> None:
+        """Contain the loose resources from a number on."""
+        kept = resource.setdefault("contained", [])
+        for one in self.loose[since:]:
+            if all(one["id"] != other["id"] for other in kept):
+                kept.append(one)
+        del self.loose[since:]
+
     def _entry(
         self, name: str, resource: dict[str, Any], role: Role, key: tuple[tuple[str, str], ...], update: Policy
     ) -> Entry:
         entries = self.entries
         number = len(entries)
         tail = _NUMBERS[number] if number < 256 else f"{number:06x}"
-        entry = Entry(name, resource, {"reference": self.prefix + tail}, role, key, update)
+        entry = Entry(name, resource, {"reference": self.prefix + tail}, role, key, update, self.event)
         entries.append(entry)
         return entry
 
     def every(self, role: str) -> list[dict[str, str]]:
         """References to all entries of a role."""
         return [entry.reference for entry in self.entries if entry.role == role]
+
+
+class Fields(list[str]):
+    """A segment's fields. nulls: the numbers of those that are explicitly null."""
+
+    __slots__ = ("nulls",)
+    nulls: frozenset[int]
+
+
+def nulls(fields: Any) -> frozenset[int]:
+    """The numbers of the explicitly null fields of a segment; of one that is not there, none."""
+    return fields.nulls if isinstance(fields, Fields) else frozenset()
 
 
 def link(resource: dict[str, Any], entry: Entry) -> dict[str, str]:
@@ -347,6 +398,42 @@ def translated(concept: dict[str, Any] | None, codes: dict[str, Any], code: str)
 def joined(run: Run, value: str) -> str:
     """The repetitions of a text as its lines."""
     return "\n".join(run.text(part) for part in value.split(run.delimiters.repetition or "\0"))
+
+
+def kept(resource: dict[str, Any], run: Run, url: str, value: str, *marks: str) -> None:
+    """Keep a value whole in extensions, one for each repetition. marks: those of its parts, outermost first."""
+    made = [_kept(run, url, part, marks[1:]) for part in value.split(marks[0])]
+    if found := [one for one in made if one is not None]:
+        resource.setdefault("extension", []).extend(found)
+
+
+def _kept(run: Run, url: str, value: str, marks: tuple[str, ...]) -> dict[str, Any] | None:
+    """A value's extension: a string, or an extension for each of its parts, named by its number."""
+    while marks and marks[0] not in value:
+        marks = marks[1:]
+    if not marks:
+        text = clean(run.text(value), run)
+        return {"url": url, "valueString": text} if text else None
+    parts = [_kept(run, str(number), part, marks[1:]) for number, part in enumerate(value.split(marks[0]), 1)]
+    found = [one for one in parts if one is not None]
+    return {"url": url, "extension": found} if found else None
+
+
+def gathered(run: Run, lines: list[Any], items: list[int], field: int) -> str:
+    """The text of a field in some segments, a line for each of its repetitions."""
+    texts = []
+    for item in items:
+        line = lines[item]
+        fields = line.split(run.delimiters.field) if type(line) is str else line
+        texts.append(joined(run, fields[field]) if len(fields) > field else "")
+    return "\n".join(texts).rstrip("\n")
+
+
+def event_time(lines: list[Any], items: Any, mark: str) -> str:
+    """EVN-2, `` where there is none."""
+    line = lines[items[0]] if items else ""
+    fields = line.split(mark, 3) if type(line) is str else line
+    return head(fields[2]) if len(fields) > 2 else ""
 
 
 def received(run: Run) -> str:

@@ -25,8 +25,10 @@ class Scope:
 
     target: the variable of the object being filled; type: its FHIR type. fields: gives the variable of a segment's
     fields, or None. owner: the data type whose components are `c` (empty in a segment's rows). walked: fields that an
-    enclosing row walks over. there: gives the condition that a segment is in the group or just below it. written:
-    elements that earlier rows may have set, which later ones must not overwrite.
+    enclosing row walks over. there: gives the condition that a segment is in the group or just below it;
+    everywhere: the numbers of those in the group, however deep. nulls: whether an explicit null of a field clears the
+    element that it would fill. own: whether the rows become a function of their own, which sees no names around it.
+    written: elements that earlier rows may have set, which later ones must not overwrite.
     """
 
     target: str
@@ -43,6 +45,9 @@ class Scope:
     root: str = ""
     cached: bool = False
     there: Callable[[str], str | None] = lambda name: None
+    everywhere: Callable[[str], str | None] = lambda name: None
+    nulls: bool = False
+    own: bool = False
     marks: tuple[str, str] = ('"^"', '"&"')
 
     def inside(self, target: str, type: str, **changes: object) -> Scope:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from engine.mapping.expression import Call, Condition, Else, Logic, Name, Path, Template, Test, Text, This, Value
+from engine.mapping.model import Option
 from engine.mapping.problems import Problems, guess
 from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Raw, Scope
 from engine.mapping.writer import Module
@@ -20,8 +22,17 @@ FUNCTIONS = {
     "digits": 1,
     "encoded": 1,
     "clock": 1,
+    "option": 1,
+    "all": 1,
 }
-GIVEN = {"channel": "X.channel", "connection": "X.connection.name", "received": "received(X)"}
+GIVEN = {
+    "channel": "X.channel",
+    "connection": "X.connection.name",
+    "received": "received(X)",
+    "sequence": "X.sequence",
+    "incarnation": "X.incarnation",
+    "version": "X.version",
+}
 _FIELD = re.compile(r"([A-Za-z_0-9]+)\[(\d+)\]")
 _FIRST = re.compile(r"\(([A-Za-z_0-9]+)\[(\d+)\] and component\(first\(\1\[\2\]\), 1, \"\^\"\)\)")
 _LEAF = re.compile(r"component\(.*, (?:T|\"&\")\)")
@@ -31,8 +42,8 @@ NONE = Raw('""', TEXT)
 class Values:
     """Compiles values and conditions; what is unknown goes to `problems`."""
 
-    def __init__(self, module: Module, problems: Problems) -> None:
-        self.module, self.problems = module, problems
+    def __init__(self, module: Module, problems: Problems, options: dict[str, Option], used: dict[str, Any]) -> None:
+        self.module, self.problems, self.options, self.used = module, problems, options, used
 
     def raw(self, value: Value, scope: Scope) -> Raw:
         """The value with its parts; its Python truth says whether it is valued."""
@@ -180,6 +191,24 @@ class Values:
         tests = [f"({code} or True)" if optional else code for code, optional in needed]
         return f'({body} if {" and ".join(tests)} else "")' if tests else body
 
+    def _option(self, named: Value) -> str:
+        """What is chosen, known when the mapping is made."""
+        found = self.options.get(named.name) if isinstance(named, Name) else None
+        if found is None:
+            name = named.name if isinstance(named, Name) else "this"
+            self.problems.unknown(named.place, "option", name, self.options)
+            return '""'
+        self.used[f"option {found.name}"] = found.chosen
+        return repr(found.chosen)
+
+    def _all(self, value: Value, scope: Scope) -> str:
+        """The text of a field in all segments of a name, a line each."""
+        items = scope.everywhere(value.owner) if isinstance(value, Path) and not value.component else None
+        if items is None or not isinstance(value, Path):
+            self.problems.add(value.place, "all(…) here", "a field of a segment in the resource's group: all(OBX-5)")
+            return '""'
+        return f"gathered(X, lines, {items}, {value.field})"
+
     def _call(self, call: Call, scope: Scope) -> str:
         count = FUNCTIONS.get(call.function)
         if count is None:
@@ -188,6 +217,10 @@ class Values:
         if count != len(call.arguments):
             self.problems.add(call.place, f"{call.function} with {len(call.arguments)} values", f"{count} values")
             return '""'
+        if call.function == "option":
+            return self._option(call.arguments[0])
+        if call.function == "all":
+            return self._all(call.arguments[0], scope)
         if call.function == "lines":
             raw = self.raw(call.arguments[0], scope).code
             return f"joined(X, {raw})" if self.module.full else f'{raw}.replace("~", "\\n")'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.mapping.library import Unmappable
+from engine.mapping.library import Library, MappingError, Unmappable
 from tests.mapping.folders import CONTEXT, FILES, mapping, patient, rows, run, write
 
 MESSAGE = FILES["messages/ZZZ.yaml"]
@@ -220,3 +220,121 @@ def test_what_cannot_be_mapped_says_why(tmp_path: Path, raw: bytes, code: str) -
 def test_a_displaced_segment_is_told(tmp_path: Path) -> None:
     output = run(write(tmp_path), "PID|||M1", "ZDS|x")
     assert [(d.code, d.where) for d in output.diagnostics] == [("unknown-segment", "ZDS in line 3")]
+
+
+def test_a_field_can_be_kept_whole_in_an_extension(tmp_path: Path) -> None:
+    found = made(tmp_path, "PID-9 -> kept", pid="PID|||M1||||||a^b&c~d")
+    assert found["extension"] == [
+        {
+            "url": "https://interlock.example/v2/PID-9",
+            "extension": [
+                {"url": "1", "valueString": "a"},
+                {"url": "2", "extension": [{"url": "1", "valueString": "b"}, {"url": "2", "valueString": "c"}]},
+            ],
+        },
+        {"url": "https://interlock.example/v2/PID-9", "valueString": "d"},
+    ]
+
+
+@pytest.mark.parametrize(("number", "says"), [("^^^Y", "nothing"), ("", "the name")])
+def test_what_is_not_mapped_may_say_why(tmp_path: Path, number: str, says: str) -> None:
+    found = made(tmp_path, "PID-9 -> nothing: It says nothing")
+    assert "extension" not in found
+
+
+PARTY = (
+    "map: PID[Organization]\nname: clinic\nkeyless: {keyless}\nkey: clinic '{{PID-4}}'\nrows:\n"
+    "  - PID-9 -> name\n  - PID-10 -> contact.name.text\n---\n"
+)
+
+
+def test_a_resource_is_made_of_several_fields(tmp_path: Path) -> None:
+    text = PARTY.format(keyless="contain").replace("PID-4", "PID-10")
+    text += rows(IDENTIFIED, "PID-9, PID-10 -> managingOrganization as PID[Organization]")
+    output = run(write(tmp_path, segments_PID=text), "PID|||M1||||||Clinic|Ada")
+    patient, clinic = sorted(output.entries, key=lambda entry: entry.name, reverse=True)
+    assert clinic.resource["name"] == "Clinic"
+    assert patient.resource["managingOrganization"] is clinic.reference
+
+
+def test_a_party_without_a_key_is_contained_with_all_it_says(tmp_path: Path) -> None:
+    text = PARTY.format(keyless="contain").replace("PID-4", "PID-10")
+    text += rows(IDENTIFIED, "PID-9, PID-10 -> managingOrganization as PID[Organization]")
+    found = patient(write(tmp_path, segments_PID=text), "PID|||M1||||||Clinic")
+    assert found["contained"] == [{"resourceType": "Organization", "name": "Clinic", "id": "clinic"}]
+    assert found["managingOrganization"] == {"reference": "#clinic"}
+
+
+def test_a_map_of_fields_reads_only_those_that_its_row_names(tmp_path: Path) -> None:
+    text = PARTY.format(keyless="drop") + rows(IDENTIFIED, "PID-9 -> managingOrganization as PID[Organization]")
+    with pytest.raises(MappingError, match="PID\\[Organization\\], which reads PID-4, PID-10 too"):
+        run(write(tmp_path, segments_PID=text), "PID|||M1")
+
+
+def test_a_message_may_use_another_and_say_where_it_differs(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    derived = (
+        "message: YYY\nuse: ZZZ\naccepts: [YYY^Y01]\nresources:\n"
+        "  patient: {rows: [active = true]}\n"
+        "  note: {for: NTE, make: Basic, role: fact, before: patient, rows: NTE-3 -> code.text, key: \"note '{NTE-1}'\"}"
+    )
+    (folder / "messages" / "AAA.yaml").write_text(derived, encoding="utf-8")
+    library = Library.load(folder)
+    text = "MSH|^~\\&|LAB|||||x|YYY^Y01|1\rPID|||M1|||||F\rNTE|1||hello"
+    output = library.mapping("YYY").run(text.encode(), CONTEXT)
+    assert [entry.type for entry in output.entries] == ["Patient", "Basic"]
+    assert output.entries[0].resource["active"] is True
+    assert (
+        "active"
+        not in library.mapping("ZZZ").run(text.replace("YYY^Y01", "ZZZ^Z01").encode(), CONTEXT).entries[0].resource
+    )
+
+
+def test_a_message_may_leave_out_a_resource_of_the_one_it_uses(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    derived = "message: YYY\nuse: ZZZ\naccepts: [YYY^Y01]\nresources:\n  patient: none\n"
+    (folder / "messages" / "AAA.yaml").write_text(derived, encoding="utf-8")
+    text = "MSH|^~\\&|LAB|||||x|YYY^Y01|1\rPID|||M1|||||F"
+    assert Library.load(folder).mapping("YYY").run(text.encode(), CONTEXT).entries == []
+
+
+OPTIONS = "options:\n  sex-wanted: {of: ['yes', 'no'], default: 'yes', about: Whether it is.}\n"
+
+
+def test_an_option_decides_when_the_mapping_is_made(tmp_path: Path) -> None:
+    folder = write(tmp_path, segments_PID=rows(IDENTIFIED, "active = true when option(sex-wanted) = 'yes'"))
+    (folder / "tables" / "options.yaml").write_text(OPTIONS, encoding="utf-8")
+    assert patient(folder, "PID|||M1")["active"] is True
+    (folder / "tables" / "options.yaml").write_text(OPTIONS.replace("default: 'yes'", "default: 'no'"))
+    assert "active" not in patient(folder, "PID|||M1")
+
+
+def test_all_lines_of_many_segments_become_one_text(tmp_path: Path) -> None:
+    text = MESSAGE.replace("from: PID[Patient]", "from: PID[Patient]\n    rows: [all(NTE-3) -> maritalStatus.text]")
+    lines = ("PID|||M1", "NTE|1||one~two", "NTE|2||three")
+    assert patient(write(tmp_path, messages_ZZZ=text), *lines)["maritalStatus"] == {"text": "one\ntwo\nthree"}
+
+
+@pytest.mark.parametrize(("evn", "event"), [("EVN|A01|20260102", "2026-01-02"), ("", "2026-05-07T08:00:00-05:00")])
+def test_an_entry_says_when_its_event_was(tmp_path: Path, evn: str, event: str) -> None:
+    text = MESSAGE.replace("  - MSH\n", "  - MSH\n  - EVN?\n")
+    header = "MSH|^~\\&|LAB||||20260507080000||ZZZ^Z01|1"
+    output = run(write(tmp_path, messages_ZZZ=text), *filter(None, (evn, "PID|||M1")), header=header)
+    assert output.entries[0].event == event
+
+
+def test_a_resource_may_know_a_better_time_of_its_event(tmp_path: Path) -> None:
+    text = MESSAGE.replace("from: PID[Patient]", "from: PID[Patient]\n    event: PID-33 else MSH-7")
+    output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1" + "|" * 30 + "20250101")
+    assert output.entries[0].event == "2025-01-01"
+
+
+def test_an_explicit_null_clears_its_element_and_an_absent_field_nothing(tmp_path: Path) -> None:
+    text = rows(IDENTIFIED, "PID-7 -> birthDate", "PID-8 -> gender table Sex", "PID-13 -> telecom.value")
+    message = MESSAGE.replace("    key: identifier\n", "    update: fill\n    key: identifier\n")
+    folder = write(tmp_path, segments_PID=text, messages_ZZZ=message)
+    entry = run(folder, 'PID|||M1||||""|F').entries[0]
+    assert entry.clears == {"birthDate"}
+    assert "birthDate" not in entry.resource
+    assert entry.resource["gender"] == "female"
+    assert run(folder, "PID|||M1").entries[0].clears == frozenset()
