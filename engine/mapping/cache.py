@@ -7,7 +7,6 @@ made by this engine, on this Python, of these very files. Anything else is ignor
 from __future__ import annotations
 
 import contextlib
-import marshal
 import os
 import stat
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import engine
 from engine.files import private
-from engine.mapping.compiled import Compiled
+from engine.mapping.compiled import Shelf
 
 _MARK = b"interlock mappings\n"
 _SIZE = 32  # bytes of a hash
@@ -39,7 +38,7 @@ def key(language: int, shipped: Path, site: Path | None) -> bytes | None:
     return whole.digest()
 
 
-def read(path: Path, wanted: bytes) -> list[Compiled] | None:
+def read(path: Path, wanted: bytes) -> Shelf | None:
     """What is in the file, if it is ours, whole, and of the wanted key."""
     try:
         with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
@@ -52,12 +51,12 @@ def read(path: Path, wanted: bytes) -> list[Compiled] | None:
     payload = found[len(head) + _SIZE :]
     if found[: len(head) + _SIZE] != head + blake2b(payload, digest_size=_SIZE).digest():
         return None
-    return [Compiled.of(data) for data in marshal.loads(payload)]
+    return Shelf.of(payload)
 
 
-def write(path: Path, wanted: bytes, mappings: list[Compiled]) -> None:
+def write(path: Path, wanted: bytes, shelf: Shelf) -> None:
     """Put the mappings into the file, all or nothing, for this user's eyes only."""
-    payload = marshal.dumps([one.data() for one in mappings])
+    payload = shelf.packed()
     with contextlib.suppress(OSError):
         private.put(path, _MARK + wanted + blake2b(payload, digest_size=_SIZE).digest() + payload)
 

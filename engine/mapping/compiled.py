@@ -1,15 +1,16 @@
-"""A compiled mapping as plain bytes and data: what is left to be known at run time, and what a cache can keep."""
+"""Compiled mappings as plain bytes and data: what is left to be known at run time, and what a cache can keep."""
 
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import CodeType, FunctionType
 from typing import Any
 
 from engine.hl7.group import Node, Slot
-from engine.mapping import convert, run
-from engine.mapping.writer import Module
+from engine.mapping import convert, lineage, run
+from engine.mapping.writer import Unit
 
 _RUNTIME = {
     name: getattr(run, name)
@@ -19,55 +20,89 @@ _RUNTIME = {
         "link", "received", "translated", "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,
-     "as_string": convert.text, "NUL": "\0"}  # fmt: skip
+     "as_string": convert.text, "NUL": "\0"} | {
+     name: getattr(lineage, name) for name in ("inside", "leaves", "turn")}  # fmt: skip
 
-
-LANGUAGE = 1
+LANGUAGE = 2
 """Part of every version: goes up when the same files come to mean something else."""
+
+Part = tuple[CodeType, dict[str, Any], list[str], list[str]]
+"""A unit: its code, its constants, the conversions that it uses, the units that it calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One message's mapping.
-
-    coding: names of coding systems, in capitals, and their URIs. bodies: the fast variant (False) and, where it was
-    made, the careful one (True), each as `pack` gives it.
-    """
+    """One message's mapping. coding: names of coding systems, in capitals, and their URIs. run: its unit."""
 
     name: str
     accepts: tuple[str, ...]
     version: str
     coding: dict[str, str]
     root: Node
-    bodies: dict[bool, bytes]
+    run: str
 
     def data(self) -> tuple[Any, ...]:
         """Everything as data that `marshal` takes."""
-        return self.name, self.accepts, self.version, self.coding, _plain(self.root), self.bodies
+        return self.name, self.accepts, self.version, self.coding, _plain(self.root), self.run
 
     @staticmethod
     def of(data: tuple[Any, ...]) -> Compiled:
         """What `data` was made of."""
-        name, accepts, version, coding, root, bodies = data
-        return Compiled(name, accepts, version, coding, _node(root), bodies)
+        name, accepts, version, coding, root, run = data
+        return Compiled(name, accepts, version, coding, _node(root), run)
 
 
-def pack(module: Module, name: str) -> bytes:
-    """A module's code and constants; conversions by their names."""
-    code = compile(module.source(), f"<mapping {name}{' full' if module.full else ''}>", "exec")
-    conversions = [name for name, value in module.namespace.items() if callable(value)]
-    constants = {name: value for name, value in module.namespace.items() if not callable(value)}
-    return marshal.dumps((code, constants, conversions))
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """All that was compiled: the messages, and by variant the units that they share.
+
+    A variant is (full, traced). The fast one (False, False) is always here, the careful one where it was wanted.
+    """
+
+    messages: tuple[Compiled, ...]
+    parts: dict[tuple[bool, bool], dict[str, Part]]
+
+    def packed(self) -> bytes:
+        """Everything, but for what is traced, which names the rows themselves."""
+        parts = {full: self.parts[full, False] for full in (False, True) if (full, False) in self.parts}
+        return marshal.dumps(([one.data() for one in self.messages], parts))
+
+    @staticmethod
+    def of(data: bytes) -> Shelf:
+        """What `data` was made of."""
+        messages, parts = marshal.loads(data)
+        return Shelf(
+            tuple(Compiled.of(each) for each in messages), {(full, False): found for full, found in parts.items()}
+        )
 
 
-def unpack(body: bytes) -> Callable[..., None]:
-    """The function `run` of a packed module."""
-    code, constants, conversions = marshal.loads(body)
-    functions = {name: convert.CONVERSIONS[name.removeprefix("as_")][1] for name in conversions}
-    namespace = {**_RUNTIME, **constants, **functions}
-    exec(code, namespace)
-    found: Callable[..., None] = namespace["run"]
-    return found
+def parts(units: Iterable[Unit]) -> dict[str, Part]:
+    """Units as parts, by name; conversions by their names."""
+    return {unit.name: _part(unit) for unit in units}
+
+
+def _part(unit: Unit) -> Part:
+    code = compile(unit.source, f"<mapping {unit.name}>", "exec").co_consts[0]
+    conversions = [name for name, value in unit.namespace.items() if callable(value)]
+    constants = {name: value for name, value in unit.namespace.items() if not callable(value)}
+    return code, constants, conversions, sorted(unit.calls)
+
+
+def link(found: dict[str, Part], name: str) -> Callable[..., None]:
+    """A unit as a function, with all that it needs."""
+    namespace: dict[str, Any] = dict(_RUNTIME)
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one in namespace:
+            continue
+        code, constants, conversions, calls = found[one]
+        namespace |= constants
+        namespace |= {each: convert.CONVERSIONS[each.removeprefix("as_")][1] for each in conversions}
+        namespace[one] = FunctionType(code, namespace)
+        waiting.extend(calls)
+    whole: Callable[..., None] = namespace[name]
+    return whole
 
 
 def _plain(node: Node) -> tuple[Any, ...]:

@@ -32,7 +32,7 @@ from engine.mapping.schema import Element, Schema
 from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Raw, Scope
 from engine.mapping.targets import Found, Targets
 from engine.mapping.values import Values
-from engine.mapping.writer import Module, Writer
+from engine.mapping.writer import Workshop, Writer
 
 WHOLE = frozenset({"string", "markdown"})
 """Types that take a value as it stands; the others take its first leaf."""
@@ -45,14 +45,13 @@ _FAR = 4  # components; rows behind it are skipped together where a value is sho
 
 
 class Emitter:
-    """Compiles rows and maps of one module. Every map that is used is kept in `used`, for the version."""
+    """Compiles rows and maps into the units of a workshop."""
 
-    def __init__(self, files: Files, schema: Schema, module: Module, problems: Problems) -> None:
-        self.files, self.schema, self.module, self.problems = files, schema, module, problems
-        self.used: dict[str, Any] = {}
-        self.values = Values(module, problems, files.options, self.used)
+    def __init__(self, files: Files, schema: Schema, shop: Workshop, problems: Problems) -> None:
+        self.files, self.schema, self.shop, self.problems = files, schema, shop, problems
+        self.values = Values(shop, problems, files.options)
         self.functions = Functions(self)
-        self.targets = Targets(files, schema, module, problems, self.used)
+        self.targets = Targets(files, schema, shop, problems, self.values)
 
     # -- rows
 
@@ -74,9 +73,11 @@ class Emitter:
 
     def row(self, row: Row, scope: Scope, out: Writer) -> None:
         """One row. Its variables are free again behind it: a function with thousands of them is slow to enter."""
-        mark = self.module.mark()
+        mark, around = self.shop.mark(), self.targets.row
+        self.targets.row = row
         self._row(row, scope, out)
-        self.module.release(mark)
+        self.targets.row = around
+        self.shop.release(mark)
 
     def _row(self, row: Row, scope: Scope, out: Writer) -> None:
         match row:
@@ -112,7 +113,7 @@ class Emitter:
             emit(out)
 
     def _switch(self, row: Switch, scope: Scope, out: Writer) -> None:
-        name = self.module.temporary()
+        name = self.shop.temporary()
         out(f"{name} = {self.values.text(row.value, scope)}")
         word, before, after = "if", set(scope.written), set(scope.written)
         for codes, rows in row.cases:
@@ -134,7 +135,7 @@ class Emitter:
 
     def _first(self, row: First, scope: Scope, out: Writer) -> None:
         """Each option in turn, as long as the object has not grown."""
-        name = self.module.temporary()
+        name = self.shop.temporary()
         before, after = set(scope.written), set(scope.written)
         out(f"{name} = len({scope.target})")
         for index, option in enumerate(row.options):
@@ -155,17 +156,18 @@ class Emitter:
             return
         for path in row.values:
             raw = self.values.raw(path, scope)
-            name = self.module.temporary()
+            name = self.shop.temporary()
             marks = ", ".join(self._kept_marks(raw, scope))
             place = KEPT + str(path).replace(".", "-", 1) if path.dotted else KEPT + str(path)
             with out.block(f"if {name} := {raw.code}:"):
                 out(f"kept({scope.target}, X, {place!r}, {name}, {marks})")
+                self.targets.traced(scope.target, "extension", path, scope, out)
         scope.written.add("extension")
 
     def _kept_marks(self, raw: Raw, scope: Scope) -> tuple[str, str, str]:
         """The marks of repetitions, components and subcomponents in a value."""
         if raw.level == FIELD:
-            every = "X.delimiters" if self.module.full else ""
+            every = "X.delimiters" if self.shop.full else ""
             if every:
                 return (f"{every}.repetition or NUL", f"{every}.component", f"{every}.subcomponent or NUL")
             return '"~"', '"^"', '"&"'
@@ -174,6 +176,7 @@ class Emitter:
     def _include(self, row: Include, scope: Scope, out: Writer) -> None:
         found = self.map(row.name, row.place)
         if found:
+            self.shop.unit.used[f"map {found.name}"] = found.source
             self.rows(found.rows, scope, out)
 
     # -- one row
@@ -189,15 +192,15 @@ class Emitter:
             system = self.files.systems.get(row.system, "")
             if not system:
                 self.problems.unknown(row.place, "system", row.system, self.files.systems)
-            self.used[f"system {row.system}"] = system
+            self.shop.unit.used[f"system {row.system}"] = system
         code = row.code
         if element.codes is not None and code not in element.codes:
             self.problems.unknown(row.place, f"code of {element.name}", code, element.codes)
         coding = {"system": system, "code": code} | ({"display": row.display} if row.display else {})
         if element.type == "CodeableConcept":
-            return self.module.constant({"coding": [coding]} if row.system else {"text": code})
+            return self.shop.constant({"coding": [coding]} if row.system else {"text": code})
         if element.type == "Coding":
-            return self.module.constant(coding)
+            return self.shop.constant(coding)
         if element.type == "boolean":
             return repr(code == "true")
         if element.type in ("integer", "positiveInt", "unsignedInt", "decimal"):
@@ -214,7 +217,7 @@ class Emitter:
             self._object(row.rows, row.needs, found, scope, out)
 
     def _object(self, rows: tuple[Row, ...], needs: tuple[str, ...], found: Found, scope: Scope, out: Writer) -> None:
-        name = self.module.temporary()
+        name = self.shop.temporary()
         out(f"{name} = {{}}")
         inner = scope.inside(name, found[-1][1].type, root="")
         self.rows(rows, inner, out)
@@ -288,12 +291,13 @@ class Emitter:
             return
         if not self._fits(one, found[-1][1], row.use.place):
             return
-        name = self.functions.function(one)
-        unread = sorted(self.functions.reads[one.name] - set(numbers))
+        unit = self.functions.function(one)
+        name = self.shop.call(unit)
+        unread = sorted(unit.reads.get(one.owner, set()) - set(numbers))
         if unread:
             fields = ", ".join(f"{one.owner}-{number}" for number in unread)
             self.problems.add(row.place, f"{one.name}, which reads {fields} too", f"{fields} named before ->")
-        segment, value = variables[0], self.module.temporary()
+        segment, value = variables[0], self.shop.temporary()
         with out.block(f"if {' or '.join(f'{segment}[{number}]' for number in numbers)}:"):
             key = "|".join(f"{{{segment}[{number}]}}" for number in numbers)
             out(f'{value} = {name}(f"{key}", X, {segment})')
@@ -308,7 +312,7 @@ class Emitter:
             return
         top = scope.root or "r"
         if value.how == "every":
-            name = self.module.temporary()
+            name = self.shop.temporary()
             with out.block(f"if {name} := {code}:"):
                 self.targets.store(found, scope, name, out, once=True, extend=True)
         elif value.how == "each":
@@ -341,26 +345,34 @@ class Emitter:
                 row.place, f"{len(row.values)} values", f"{len(decision.inputs)}: {', '.join(decision.inputs)}"
             )
             return
-        self.used[f"decision {name}"] = decision.source
+        self.shop.unit.used[f"decision {name}"] = decision.source
         element = found[-1][1]
         for result, at in [(r, p) for _, r, p in decision.rows] + [(decision.otherwise, decision.place)]:
             if result and element.codes is not None and result not in element.codes:
                 self.problems.unknown(at, f"code of {element.name}", result, element.codes)
-        rows = self.module.constant([(cells, result) for cells, result, _ in decision.rows], "D")
+        rows = self.shop.constant([(cells, result) for cells, result, _ in decision.rows], "D")
         memo = f"M_{rows}"
-        self.module.namespace[memo] = {}
-        cells = self.module.temporary()
-        value = self.module.temporary()
+        self.shop.unit.namespace[memo] = {}
+        cells = self.shop.temporary()
+        value = self.shop.temporary()
         texts = ", ".join(self.values.text(value, scope) for value in row.values)
         out(f"{cells} = ({texts},)")
         out(f"{value} = {memo}.get({cells})")
         with out.block(f"if {value} is None:"):
             out(f"{value} = decide({rows}, {decision.otherwise!r}, {cells}, {memo})")
+        where = self._places(row, scope)
         with out.block(f"if {value}:"):
             if element.type == "boolean":
-                self.targets.store(found, scope, f'{value} == "true"', out)
+                self.targets.store(found, scope, f'{value} == "true"', out, where=where)
             else:
-                self.targets.store(found, scope, value, out)
+                self.targets.store(found, scope, value, out, where=where)
+
+    def _places(self, row: Assign, scope: Scope) -> str:
+        """All that a row's values are from."""
+        if not self.shop.traced:
+            return ""
+        found = [place for value in row.values if (place := self.values.where(value, scope))]
+        return f"[{', '.join(f'*{place}' for place in found)}]"
 
     def _walk(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
         """One element for each repetition, filled by rows."""
@@ -369,74 +381,87 @@ class Emitter:
         many = any(element.many for _, element, _ in found)
 
         def fill(one: Raw) -> None:
-            name = self.module.temporary()
+            name = self.shop.temporary()
             out(f"{name} = {{}}")
             inner = scope.inside(name, found[-1][1].type, this=one, root="")
             if isinstance(walked, Path) and not walked.component:
-                inner.walked = scope.walked | {(walked.owner, walked.field): one.code}
+                inner.walked = scope.walked | {(walked.owner, walked.field): one}
             self.rows(row.rows, inner, out)
             self.needed(row.needs, found[-1][1].type, row.rows)
             with out.block(f"if {self.whole(name, row.needs)}:"):
                 self.targets.store(found, scope, name, out)
 
-        self._each(raw, many, out, fill)
+        self._each(raw, many, out, fill, self._from(row, scope))
 
-    def _each(self, raw: Raw, many: bool, out: Writer, fill: Callable[[Raw], None]) -> None:
+    def _from(self, row: Assign, scope: Scope) -> str:
+        """The whole that a row's one value is from."""
+        return self.values.where(row.values[0], scope, True) if self.shop.traced else ""
+
+    def _each(self, raw: Raw, many: bool, out: Writer, fill: Callable[[Raw], None], where: str) -> None:
         """For all repetitions where the target repeats, else for the first."""
-        name = self.module.temporary()
+        name = self.shop.temporary()
+        first = f"turn({where}, 1)" if where else ""
         if raw.level == FIELD and many:
-            value = self.module.temporary()
+            value = self.shop.temporary()
             with out.block(f"if {value} := {raw.code}:"):
                 loop = (
                     f"X.repetitions({value})"
-                    if self.module.full
+                    if self.shop.full
                     else f'{value}.split("~") if "~" in {value} else ({value},)'
                 )
-                with out.block(f"for {name} in {loop}:"):
-                    if self.module.full:
+                turn = ""
+                if where:
+                    turn, count = self.shop.temporary(), self.shop.temporary()
+                    loop = f"enumerate({loop.replace('X.repetitions', 'X.turns')}, 1)"
+                with out.block(f"for {f'{count}, {name}' if where else name} in {loop}:"):
+                    if where:
+                        out(f"{turn} = turn({where}, {count})")
+                    if self.shop.full and not where:
                         fill(Raw(name, REPETITION))
                     else:
                         with out.block(f"if {name}:"):
-                            fill(Raw(name, REPETITION))
+                            fill(Raw(name, REPETITION, turn))
             return
         one = self.values.repetition(raw)
         if raw.level == FIELD:
             with out.block(f"if {name} := {raw.code}:"):
-                if self.module.full:
+                if self.shop.full:
                     out(f"{name} = X.first({name})")
                 else:
                     with out.block(f'if "~" in {name}:'):
                         out(f"{name} = first({name})")
-                fill(Raw(name, REPETITION))
+                fill(Raw(name, REPETITION, first))
             return
         with out.block(f"if {name} := {one.code}:"):
-            fill(Raw(name, one.level))
+            fill(Raw(name, one.level, where))
 
     def _convert(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
         element = found[-1][1]
         raw = self.values.raw(row.values[0], scope)
         many = any(one.many for _, one, _ in found)
+        where = self._from(row, scope)
         if row.use:
-            self._each(raw, many, out, lambda one: self._mapped(row, one, found, scope, out))
+            self._each(raw, many, out, lambda one: self._mapped(row, one, found, scope, out), where)
         elif row.table and not element.primitive:
-            self._each(raw, many, out, lambda one: self._tabled(row, one, found, scope, out))
+            self._each(raw, many, out, lambda one: self._tabled(row, one, found, scope, out), where)
         elif not element.primitive:
             fitting = [f"as {m.name}" for m in self.files.maps.values() if m.target == element.type]
             wanted = "one of " + ", ".join(sorted(fitting)) if fitting else "rows that fill it"
             self.problems.add(row.place, f"{row.target} of type {element.type} without a map", wanted)
         else:
-            self._each(raw, many, out, lambda one: self._primitive(row, one, found, scope, out))
+            self._each(raw, many, out, lambda one: self._primitive(row, one, found, scope, out), where)
 
     def _primitive(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:
         element = found[-1][1]
-        name = self.module.temporary()
+        name = self.shop.temporary()
+        where = _leaves(one, element.type in WHOLE and not row.table)
         text = self.values.leaf(one, element.type in WHOLE, scope)
         if row.table:
             if text == f"head({one.code})" and one.code.isidentifier():
                 text = f"{one.code} if {one.code}.isalnum() else {text}"
             out(f"{name} = {text}")
             with out.block(f"if {name}:"):
-                self._looked_up(row, name, found, scope, out)
+                self._looked_up(row, name, found, scope, out, where)
             return
         if element.codes is not None:
             self.problems.add(
@@ -445,22 +470,22 @@ class Emitter:
             return
         wanted, function = CONVERSIONS[element.type]
         where = ", ".join(map(_shown, row.values))
-        if element.type in WHOLE and one.level != TEXT and not self.module.full:
+        if element.type in WHOLE and one.level != TEXT and not self.shop.full:
             out(f"{name} = {text}")
             with out.block(f"if not {name}.isprintable():"):
                 out(f"{name} = as_string({name}, X)")
             with out.block(f"if {name}:"):
-                self.targets.store(found, scope, name, out)
+                self.targets.store(found, scope, name, out, where=where)
             return
         if element.type == "uri" and isinstance(row.values[0], Call) and row.values[0].function in URIS:
             with out.block(f"if {name} := {text}:"):
-                self.targets.store(found, scope, name, out)
+                self.targets.store(found, scope, name, out, where=where)
             return
-        self.module.namespace[f"as_{element.type}"] = function
-        given = self.module.temporary()
+        self.shop.unit.namespace[f"as_{element.type}"] = function
+        given = self.shop.temporary()
         if text == f"head({one.code})" and one.code.isidentifier():
             plain = f'"^" not in {one.code} and "&" not in {one.code}'  # a decimal point is no letter
-            if one.level != REPETITION or element.type != "decimal" or self.module.full or scope.owner:
+            if one.level != REPETITION or element.type != "decimal" or self.shop.full or scope.owner:
                 plain = f"{one.code}.isalnum()"
             out(f"{given} = {one.code} if {plain} else head({one.code})")
         else:
@@ -469,7 +494,7 @@ class Emitter:
             cached = self._known(element.type, given, scope)
             out(f"{name} = {cached}as_{element.type}({given}, X)")
             with out.block(f"if {name} is not None:"):
-                self.targets.store(found, scope, name, out)
+                self.targets.store(found, scope, name, out, where=where)
             with out.block("else:"):
                 out(f'X.note("not-{element.type}", {where!r}, {wanted!r})')
 
@@ -478,26 +503,26 @@ class Emitter:
         name = {"dateTime": "time", "instant": "instant", "decimal": "number"}.get(type)
         if name is None:
             return ""
-        if name == "number" and scope.own:
+        if name == "number" and scope.owner:
             return f"X.connection.numbers.get({given}) or "
-        return f"X.{name}s.get({given}) or " if scope.own else f"known_{name}({given}) or "
+        return f"X.{name}s.get({given}) or " if scope.owner else f"known_{name}({given}) or "
 
-    def _looked_up(self, row: Assign, name: str, found: Found, scope: Scope, out: Writer) -> None:
+    def _looked_up(self, row: Assign, name: str, found: Found, scope: Scope, out: Writer, where: str) -> None:
         element = found[-1][1]
         table = self.table(row, element)
         if table is None:
             return
         codes = {code: target for code, (target, _) in table.codes.items()}
         other = table.otherwise[0] if table.otherwise else None
-        const = self.module.constant(codes, "C")
-        value = self.module.temporary()
+        const = self.shop.constant(codes, "C")
+        value = self.shop.temporary()
         out(f"{value} = {const}.get({name})")
         with out.block(f"if {value} is None:"):
             if table.otherwise is None:
                 out(f'X.note("unknown-code", {_shown(row.values[0])!r}, "a code of {table.name}")')
             out(f"{value} = {other!r}")
         with out.block(f"if {value}:"):
-            self.targets.store(found, scope, value, out)
+            self.targets.store(found, scope, value, out, where=where)
 
     def _tabled(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:
         """A Coding or CodeableConcept from a table alone."""
@@ -513,21 +538,22 @@ class Emitter:
             coding = {"system": table.system, "code": target} | ({"display": display} if display else {})
             if target:
                 out_codes[code] = coding if element.type == "Coding" else {"coding": [coding]}
-        const = self.module.constant(out_codes, "C")
-        name = self.module.temporary()
-        value = self.module.temporary()
+        const = self.shop.constant(out_codes, "C")
+        name = self.shop.temporary()
+        where = _leaves(one, False)
+        value = self.shop.temporary()
         out(f"{name} = {self.values.leaf(one, False, scope)}")
         out(f"{value} = {const}.get({name})")
         with out.block(f"if {value} is not None:"):
-            self.targets.store(found, scope, value, out)
+            self.targets.store(found, scope, value, out, where=where)
         if table.otherwise:
             system = {"system": table.system, "code": table.otherwise[0]}
             whole = system if element.type == "Coding" else {"coding": [system]}
             with out.block(f"elif {name}:"):
-                self.targets.store(found, scope, self.module.constant(whole), out)
+                self.targets.store(found, scope, self.shop.constant(whole), out, where=where)
         elif element.type == "CodeableConcept":
             with out.block(f"elif {name}:"):
-                self.targets.store(found, scope, f'{{"text": {name}}}', out)
+                self.targets.store(found, scope, f'{{"text": {name}}}', out, where=where)
 
     def table(self, row: Assign, element: Element) -> Any:
         """The row's table, its codes checked against the element's required ones."""
@@ -537,7 +563,7 @@ class Emitter:
         if table is None:
             self.problems.unknown(place, "table", name, self.files.tables)
             return None
-        self.used[f"table {name}"] = table.source
+        self.shop.unit.used[f"table {name}"] = table.source
         if element.codes is not None:
             for code, (target, _) in table.codes.items():
                 if target and target not in element.codes:
@@ -550,7 +576,7 @@ class Emitter:
         call = self._called(row.use, one, element, scope)
         if call is None:
             return
-        value = self.module.temporary()
+        value = self.shop.temporary()
         if row.table:
             table = self.table(row, element)
             if table is None:
@@ -560,9 +586,10 @@ class Emitter:
                 for code, (t, d) in table.codes.items()
                 if t
             }
-            const = self.module.constant(codes, "C")
-            call = f"translated({call}, {const}, {self.values.leaf(one, False, scope)})"
-            memo = self.module.cache(f"{row.use.name} {const}") if self._shared(row.use, one, scope) else ""
+            const = self.shop.constant(codes, "C")
+            traced = ", X" if self.shop.traced else ""
+            call = f"translated({call}, {const}, {self.values.leaf(one, False, scope)}{traced})"
+            memo = self.shop.cache(f"{row.use.name} {const}") if self._shared(row.use, one, scope) else ""
             if memo:
                 out(f"{value} = {memo}.get({one.code})")
                 with out.block(f"if {value} is None:"):
@@ -573,24 +600,26 @@ class Emitter:
         elif self._is_party(row.use, one, scope):
             call = f"X.parties.get(({call.partition('(')[0]!r}, {one.code})) or {call}"
         elif self._shared(row.use, one, scope):
-            call = f"{self.module.cache(row.use.name)}.get({one.code}) or {call}"
+            call = f"{self.shop.cache(row.use.name)}.get({one.code}) or {call}"
         out(f"{value} = {call}")
         with out.block(f"if {value} is not None:"):
-            self.targets.store(found, scope, value, out)
+            self.targets.store(found, scope, value, out, where=_leaves(one, False) if row.table else "")
 
     def _is_party(self, use: Use, one: Raw, scope: Scope) -> bool:
         """Whether a map makes a party, which the message may have already."""
         found = self.files.maps.get(use.name)
         if found is None or found.takes or not self.schema.is_resource(found.target):
             return False
-        return not scope.owner and one.level == REPETITION and not self.module.full
+        plain = not self.shop.full and not self.shop.traced
+        return not scope.owner and one.level == REPETITION and plain
 
     def _shared(self, use: Use, one: Raw, scope: Scope) -> bool:
         """Whether what the map makes of a value may be looked up in its cache right here."""
         found = self.files.maps.get(use.name)
         if found is None or not found.cached or found.takes or self.schema.is_resource(found.target):
             return False
-        return not scope.own and one.level == REPETITION and not self.module.full
+        plain = not self.shop.full and not self.shop.traced
+        return not scope.owner and one.level == REPETITION and plain
 
     def _called(self, use: Use, one: Raw, element: Element | None, scope: Scope) -> str | None:
         found = self.map(use.name, use.place)
@@ -610,7 +639,9 @@ class Emitter:
             return None
         marks = self._marks(one, scope)
         arguments = [self.values.text(argument, scope) for argument in use.arguments]
-        return f"{self.functions.function(found)}({', '.join([one.code, 'X', *marks, *arguments])})"
+        where = [one.where or "[]"] * self.shop.traced
+        name = self.shop.call(self.functions.function(found))
+        return f"{name}({', '.join([one.code, 'X', *marks, *where, *arguments])})"
 
     def _fits(self, found: Map, element: Element, place: Place) -> bool:
         """Whether what a map makes may stand in an element."""
@@ -628,12 +659,12 @@ class Emitter:
         if one.level == COMPONENT:
             if scope.owner:
                 return "T", "NUL"
-            return ("X.delimiters.subcomponent or NUL", "NUL") if self.module.full else ('"&"', "NUL")
+            return ("X.delimiters.subcomponent or NUL", "NUL") if self.shop.full else ('"&"', "NUL")
         if one.level == TEXT:
             return "NUL", "NUL"
         if scope.owner:
             return "S", "T"
-        if self.module.full:
+        if self.shop.full:
             return "X.delimiters.component", "X.delimiters.subcomponent or NUL"
         return '"^"', '"&"'
 
@@ -643,10 +674,11 @@ class Emitter:
             self.problems.add(row.place, ".", "a FHIR path, or as and a map whose elements are to be taken over")
             return
         used = row.use
-        name, value = self.module.temporary(), self.module.temporary()
+        name, value = self.shop.temporary(), self.shop.temporary()
         raw = self._single(self.values.raw(row.values[0], scope), name, out)
+        where = f"turn({self._from(row, scope)}, 1)" if self.shop.traced else ""
         with out.block(f"if {name}:"):
-            call = self._called(used, Raw(name, raw.level), None, scope)
+            call = self._called(used, Raw(name, raw.level, where), None, scope)
             found = self.files.maps.get(used.name)
             if call is None or found is None:
                 return
@@ -656,14 +688,16 @@ class Emitter:
                 )
                 return
             if self._shared(used, Raw(name, raw.level), scope):
-                call = f"{self.module.cache(used.name)}.get({name}) or {call}"
+                call = f"{self.shop.cache(used.name)}.get({name}) or {call}"
             out(f"{value} = {call}")
             with out.block(f"if {value} is not None:"):
                 out(f"{scope.target}.update({value})")
+                if self.shop.traced:
+                    out(f"X.moved({value}, {scope.target})")
 
     def _single(self, raw: Raw, name: str, out: Writer) -> Raw:
         """The first repetition, in a variable."""
-        if raw.level != FIELD or self.module.full:
+        if raw.level != FIELD or self.shop.full:
             raw = self.values.repetition(raw)
             out(f"{name} = {raw.code}")
             return raw
@@ -678,7 +712,7 @@ class Emitter:
         if found is None:
             self.problems.unknown(place, "map", name, self.files.maps)
             return None
-        self.used[f"map {name}"] = found.source
+        self.shop.unit.used[f"map {name}"] = found.source
         return found
 
 
@@ -696,6 +730,11 @@ def _far(rows: Sequence[Row], scope: Scope) -> list[tuple[int, list[Row]]]:
         else:
             out.append((least, [row]))
     return out
+
+
+def _leaves(one: Raw, whole: bool) -> str:
+    """The places of a value, or of its first leaf."""
+    return one.where if whole or not one.where else f"leaves({one.where})"
 
 
 def _least(row: Row) -> int:

@@ -1,46 +1,86 @@
-"""Data type maps as Python functions: one for each map, written when it is first used.
+"""Maps as Python functions: one for each map, written when it is first used, and shared by all messages that use it.
 
-A map of a resource makes a party: an entry of its own, once for each message, or where nothing identifies it a display.
+A segment's map fills the resource that its caller began. A data type's map makes an element. A map of a resource, of
+either, makes a party: an entry of its own, once for each message, or where nothing identifies it what `keyless` says.
 """
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from engine.mapping.expression import Path
 from engine.mapping.model import Map
-from engine.mapping.scope import REPETITION, TEXT, Raw, Scope
-from engine.mapping.writer import Writer
+from engine.mapping.scope import REPETITION, TEXT, Raw, Scope, every
+from engine.mapping.writer import Unit, Writer
 
 if TYPE_CHECKING:
     from engine.mapping.emit import Emitter
 
 
-_CALL = re.compile(r"(\w+)\(")
-
-
 class Functions:
-    """Writes the functions of an emitter's module."""
+    """Writes the functions of an emitter's workshop."""
 
     def __init__(self, emitter: Emitter) -> None:
         self.emitter = emitter
-        self.reads: dict[str, set[int]] = {}
 
-    def function(self, found: Map) -> str:
-        """The name of the Python function that a map becomes, written on first use."""
-        name = found.name.replace("[", "_").replace("]", "").replace("-", "_").replace(".", "_")
-        if found.name not in self.emitter.module.names:
-            self.emitter.module.names[found.name] = name
-            out = Writer()
-            if found.of_segment:
-                self._of_segment(found, name, out)
-            elif self.emitter.schema.is_resource(found.target):
-                self._party(found, name, out)
-            else:
-                self._plain(found, name, out)
-            self.emitter.module.functions.append("\n".join(out.lines))
-        return name
+    def function(self, found: Map) -> Unit:
+        """The function of a data type's map, or of several fields of a segment."""
+        name = _name(found)
+        known = self.emitter.shop.units.get(name)
+        if known is None:
+            known = self.emitter.shop.write(name, lambda out: self._function(found, name, out), frozenset("f"))
+        return known
+
+    def _function(self, found: Map, name: str, out: Writer) -> None:
+        self.emitter.shop.unit.used[f"map {found.name}"] = found.source
+        if found.of_segment:
+            self._of_fields(found, name, out)
+        elif self.emitter.schema.is_resource(found.target):
+            self._party(found, name, out)
+        else:
+            self._plain(found, name, out)
+
+    def filler(self, found: Map, before: frozenset[str]) -> Unit:
+        """The function of a segment's map, for a resource of which `before` may be set already."""
+        name = f"fill_{_name(found)}"
+        known = self.emitter.shop.units.get(name)
+        if known is None:
+            known = self._filler(found, name, frozenset())
+        rivals = self.emitter.targets.rivals(found.target, known.writes, before)
+        if not rivals:
+            return known
+        name += "_after_" + "_".join(sorted(one.replace(".", "_") for one in rivals))
+        return self.emitter.shop.units.get(name) or self._filler(found, name, rivals)
+
+    def _filler(self, found: Map, name: str, before: frozenset[str]) -> Unit:
+        params = (found.owner, *found.beside)
+
+        def write(out: Writer) -> None:
+            unit = self.emitter.shop.unit
+            unit.used[f"map {found.name}"] = found.source
+
+            def fields(path: Path) -> str | None:
+                if path.owner not in params:
+                    return None
+                unit.reads.setdefault(path.owner, set()).add(path.field)
+                return path.owner
+
+            scope = Scope(
+                "r",
+                found.target,
+                fields,
+                lambda: list(params),
+                every,
+                list,
+                root="r",
+                nulls=self.emitter.shop.full,
+                written=set(before),
+            )
+            with out.block(f"def {name}(X, r, {', '.join(params)}):"):
+                self.emitter.rows(found.rows, scope, out)
+            unit.writes = frozenset(scope.written)
+
+        return self.emitter.shop.write(name, write, frozenset(params))
 
     def _scope(self, found: Map) -> Scope:
         names = {name: Raw(f"p_{name}", TEXT) for name in found.takes}
@@ -53,18 +93,23 @@ class Functions:
             list,
             owner=found.owner + ".",
             cached=found.cached,
-            own=True,
             names=names,
-            this=Raw("v", REPETITION),
+            this=Raw("v", REPETITION, "W" if self.emitter.shop.traced else ""),
         )
 
     def _signature(self, found: Map, name: str) -> str:
-        return f"def {name}({', '.join(['v', 'X', 'S', 'T', *(f'p_{n}' for n in found.takes)])}):"
+        where = ["W"] * self.emitter.shop.traced
+        return f"def {name}({', '.join(['v', 'X', 'S', 'T', *where, *(f'p_{n}' for n in found.takes)])}):"
+
+    def _is_cached(self, found: Map) -> bool:
+        """Nothing is remembered where every value's way is to be told."""
+        return found.cached and not self.emitter.shop.traced
 
     def _plain(self, found: Map, name: str, out: Writer) -> None:
         self.emitter.needed(found.needs, found.target, found.rows)
+        cached = self._is_cached(found)
         with out.block(self._signature(found, name)):
-            if found.cached:
+            if cached:
                 out(f"cache = X.coded[{found.name!r}]")
                 out("key = v if S == '^' and T == '&' else v + S + T")
                 with out.block("if key in cache:"):
@@ -76,21 +121,22 @@ class Functions:
             self.emitter.rows(found.rows, self._scope(found), out)
             whole = self.emitter.whole("r", found.needs)
             out(f"r = r if {whole} else None" if found.needs else "r = r or None")
-            if found.cached:
+            if cached:
                 with out.block("if len(X.diagnostics) == noted:"):
                     out("X.keep(cache, key, r)")
             out("return r")
 
-    def _of_segment(self, found: Map, name: str, out: Writer) -> None:
+    def _of_fields(self, found: Map, name: str, out: Writer) -> None:
         """A map of several fields of a segment. `w` is their text."""
-        reads = self.reads[found.name] = set()
+        unit = self.emitter.shop.unit
 
         def fields(path: Path) -> str | None:
             if path.owner == found.owner:
-                reads.add(path.field)
+                unit.reads.setdefault(path.owner, set()).add(path.field)
             return "f" if path.owner == found.owner else None
 
         resource = self.emitter.schema.is_resource(found.target)
+        root = "r" if resource else ""
         scope = Scope(
             "r",
             found.target,
@@ -98,9 +144,8 @@ class Functions:
             lambda: [found.owner],
             lambda name, how: None,
             list,
-            root="r" if resource else "",
+            root=root,
             cached=found.cached,
-            own=True,
         )
         with out.block(f"def {name}(w, X, f):"):
             if resource:
@@ -127,6 +172,9 @@ class Functions:
 
     def _found_again(self, found: Map, name: str, out: Writer) -> None:
         """What this message, or an earlier one, made of the same value."""
+        self.emitter.shop.unit.party = True
+        if self.emitter.shop.traced:
+            return
         out(f"known = X.parties.get(({name!r}, w))")
         with out.block("if known is not None:"):
             out("return known")
@@ -140,23 +188,24 @@ class Functions:
 
     def _resource(self, found: Map, name: str, scope: Scope, out: Writer) -> None:
         """The resource, its key, and the reference to it."""
+        cached = self._is_cached(found)
         out(f'r = {{"resourceType": {found.target!r}}}')
-        contains = not found.cached
-        if contains:
+        if not cached:
             out("loose = len(X.loose)")
         self.emitter.rows(found.rows, scope, out)
         self.keys(found.keys, scope, out, first=False)
         with out.block("if key:"):
-            if contains:
-                with out.block("if len(X.loose) > loose:"):
-                    out("X.hold(r, loose)")
-            if found.cached:
+            if cached:
                 with out.block("if len(X.diagnostics) == noted:"):
                     out(f"X.keep(X.coded[{found.name!r}], w, (dict(r), key))")
+            else:
+                with out.block("if len(X.loose) > loose:"):
+                    out("X.hold(r, loose)")
             out(f"known = X.anchor({found.entry!r}, r, {found.update!r}, key).reference")
         with out.block("else:"):
             self._keyless(found, name, scope, out)
-        out(f"X.parties[{name!r}, w] = known")
+        if not self.emitter.shop.traced:
+            out(f"X.parties[{name!r}, w] = known")
         out("return known")
 
     def _keyless(self, found: Map, name: str, scope: Scope, out: Writer) -> None:
@@ -171,20 +220,8 @@ class Functions:
             with out.block("if not known:"):
                 out("return None")
             out('known = {"display": known}')
-
-    def made_of_parties(self, lines: list[str]) -> bool:
-        """Whether some lines call, directly or not, for a party: what they make holds references of one message."""
-        texts = {one.partition("(")[0].removeprefix("def "): one for one in self.emitter.module.functions}
-        seen: set[str] = set()
-        waiting = ["\n".join(lines)]
-        while waiting:
-            text = waiting.pop()
-            if "X.parties" in text:
-                return True
-            called = {name for name in _CALL.findall(text) if name in texts} - seen
-            seen |= called
-            waiting.extend(texts[name] for name in called)
-        return False
+            if found.display and self.emitter.shop.traced:
+                self.emitter.targets.traced("known", "display", found.display, scope, out)
 
     def keys(self, keys: tuple[Any, ...], scope: Scope, out: Writer, first: bool) -> None:
         """`key` becomes the resource's identifiers to be found by; the first way that yields one is taken."""
@@ -196,8 +233,7 @@ class Functions:
                     continue
                 out(f"k = {self.emitter.values.text(key.value, scope)}")
                 with out.block("if k:"):
-                    local = f"X.local({key.system!r})" if scope.own else self.emitter.module.local(key.system)
-                    out(f"key = (({local}, k),)")
+                    out(f"key = ((X.local({key.system!r}), k),)")
                     if not first:
                         element = self.emitter.schema.element(scope.type, "identifier")
                         if element is not None:
@@ -206,3 +242,7 @@ class Functions:
                                 out(f'{scope.target}.setdefault("identifier", []).append({one})')
                             else:
                                 out(f'{scope.target}.setdefault("identifier", {one})')
+
+
+def _name(found: Map) -> str:
+    return found.name.replace("[", "_").replace("]", "").replace("-", "_").replace(".", "_")

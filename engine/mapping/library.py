@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from engine.hl7 import charset
 from engine.hl7.group import Grouper
 from engine.hl7.message import delimiters_of, split_segments
 from engine.mapping import cache as compile_cache
-from engine.mapping.compiled import LANGUAGE, Compiled, pack, unpack
+from engine.mapping.compiled import LANGUAGE, Compiled, Shelf, link
 from engine.mapping.problems import MappingError, guess
 from engine.mapping.run import Connection, Run
 
@@ -54,18 +53,18 @@ class Context:
 class Mapping:
     """One message structure's mapping, ready to run. `version` is the hash of everything that it uses."""
 
-    def __init__(self, compiled: Compiled, maker: Callable[[], Maker]) -> None:
+    def __init__(self, compiled: Compiled, shelf: Shelf, maker: Callable[[], Maker]) -> None:
         self.name, self.accepts, self.version = compiled.name, compiled.accepts, compiled.version
-        self._coding, self._bodies = compiled.coding, compiled.bodies
+        self._compiled, self._shelf = compiled, shelf
         self._grouper = Grouper(compiled.root)
         self._maker = maker
-        self._functions: dict[bool, Any] = {}
+        self._functions: dict[tuple[bool, bool], Callable[..., None]] = {}
         self._connections: dict[tuple[str, str], Connection] = {}
 
     @property
     def source(self) -> str:
         """The generated Python."""
-        return self._maker().module(False).source()
+        return self._maker().source(self.name)
 
     def run(self, raw: bytes, context: Context) -> Output:
         """The message's resources. Raises `Unmappable`."""
@@ -83,7 +82,7 @@ class Mapping:
         full = not _is_plain(raw)
         if full:
             state.delimiters = delimiters_of(lines[0])
-        function = self._functions.get(full) or self._function(full)
+        function = self._functions.get((full, False)) or self._function(full)
         names = [lines[repair.segment][:3] for repair in repairs]
         function(state, lines, group)  # cuts the lines into fields as it goes
         for repair, name in zip(repairs, names, strict=True):
@@ -97,45 +96,47 @@ class Mapping:
         if found is None or (found.identity is not context.identity and found.identity != context.identity):
             if len(self._connections) >= _CONNECTIONS:
                 self._connections.clear()
-            found = Connection(context.connection, context.identity, context.timezone, self._coding)
+            found = Connection(context.connection, context.identity, context.timezone, self._compiled.coding)
             self._connections[key] = found
         return found
 
-    def _function(self, full: bool) -> Any:
+    def _function(self, full: bool, traced: bool = False) -> Callable[..., None]:
         """A variant, on first need; the full one is for escapes, nulls, stray blanks, other delimiters."""
-        body = self._bodies.get(full) or pack(self._maker().module(full), self.name)
-        self._functions[full] = unpack(body)
-        return self._functions[full]
+        known = self._functions.get((full, traced))
+        if known is None:
+            parts = self._shelf.parts.get((full, traced)) or self._maker().variant(self.name, full, traced)
+            known = self._functions[full, traced] = link(parts, self._compiled.run)
+        return known
 
 
-class _Makers:
-    """The compilers of all maps, made when one is asked for: a start with a full cache needs none of them."""
+class _Late:
+    """The compiler of all maps, made when it is asked for: a start with a full cache needs none."""
 
     def __init__(self, shipped: Path, site: Path | None) -> None:
         self._folders = [Path(folder) for folder in (shipped, site) if folder is not None]
-        self._makers: dict[str, Maker] = {}
+        self._maker: Maker | None = None
 
-    def compiled(self, full: bool) -> list[Compiled]:
+    def shelf(self, full: bool) -> Shelf:
         """Everything read, checked and compiled. Raises `MappingError`."""
         from engine.mapping import maker  # 50 ms that a start with a full cache is spared
 
-        self._makers, found = maker.make(self._folders, full)
+        self._maker, found = maker.make(self._folders, full)
         return found
 
-    def one(self, name: str) -> Maker:
-        """The compiler of one map."""
-        if not self._makers:
-            self.compiled(False)
-        return self._makers[name]
+    def __call__(self) -> Maker:
+        if self._maker is None:
+            self.shelf(False)
+        assert self._maker is not None
+        return self._maker
 
 
 class Library:
     """All mappings by name."""
 
-    def __init__(self, mappings: dict[str, Mapping], compiled: Sequence[Compiled] = ()) -> None:
-        self._mappings = mappings
-        self._compiled = compiled
-        self._accepts = {kind: one for one in mappings.values() for kind in one.accepts}
+    def __init__(self, shelf: Shelf, maker: Callable[[], Maker]) -> None:
+        self._shelf = shelf
+        self._mappings = {one.name: Mapping(one, shelf, maker) for one in shelf.messages}
+        self._accepts = {kind: one for one in self._mappings.values() for kind in one.accepts}
 
     @staticmethod
     def load(shipped: Path, site: Path | None = None, cache: Path | None = None) -> Library:
@@ -144,22 +145,27 @@ class Library:
         cache: a file to keep what was compiled, for the next start with the same files. It is made if it can be.
         """
         key = compile_cache.key(LANGUAGE, shipped, site) if cache else None
-        kept = compile_cache.read(cache, key) if cache and key else None
-        makers = _Makers(shipped, site)
-        if kept is None:
-            kept = makers.compiled(full=cache is not None)
+        shelf = compile_cache.read(cache, key) if cache and key else None
+        maker = _Late(shipped, site)
+        if shelf is None:
+            shelf = maker.shelf(full=cache is not None)
             if cache and key:
-                compile_cache.write(cache, key, kept)
-        return _library(kept, makers)
-
-    def data(self) -> list[tuple[Any, ...]]:
-        """All that was compiled, as data that `marshal` takes: what another process needs to map as this one does."""
-        return [one.data() for one in self._compiled]
+                compile_cache.write(cache, key, shelf)
+        return Library(shelf, maker)
 
     @staticmethod
-    def of(data: list[tuple[Any, ...]], shipped: Path, site: Path | None = None) -> Library:
+    def empty() -> Library:
+        """Without any mapping, for a service that maps nothing to FHIR."""
+        return Library(Shelf((), {}), lambda: _Late(Path(), None)())
+
+    def data(self) -> bytes:
+        """All that was compiled: what another process needs to map as this one does."""
+        return self._shelf.packed()
+
+    @staticmethod
+    def of(data: bytes, shipped: Path, site: Path | None = None) -> Library:
         """What `data` was made of. The folders are read only where a variant is wanted that was not compiled."""
-        return _library([Compiled.of(each) for each in data], _Makers(shipped, site))
+        return Library(Shelf.of(data), _Late(shipped, site))
 
     @property
     def names(self) -> list[str]:
@@ -176,10 +182,6 @@ class Library:
     def for_message(self, type: str, trigger: str) -> Mapping | None:
         """The mapping that accepts `ORU^R01`."""
         return self._accepts.get(f"{type}^{trigger}")
-
-
-def _library(compiled: Sequence[Compiled], makers: _Makers) -> Library:
-    return Library({one.name: Mapping(one, partial(makers.one, one.name)) for one in compiled}, compiled)
 
 
 _EDGE_BLANK = re.compile(rb" (?:(?=[|^~&\r\n])|(?<=[|^~&\r\n] ))")

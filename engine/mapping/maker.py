@@ -8,77 +8,104 @@ from pathlib import Path
 
 import orjson
 
-from engine.mapping.compiled import LANGUAGE, Compiled, pack
+from engine.mapping.compiled import LANGUAGE, Compiled, Part, Shelf, parts
 from engine.mapping.emit import Emitter
 from engine.mapping.files import Files, read_folder, read_texts
 from engine.mapping.model import MessageMap
 from engine.mapping.problems import Problems
 from engine.mapping.program import Program
 from engine.mapping.schema import r4
-from engine.mapping.writer import Module
+from engine.mapping.writer import Unit, Workshop
 
 CODING_TABLE = "CodingSystem"
 
 
-def make(folders: list[Path], full: bool) -> tuple[dict[str, Maker], list[Compiled]]:
-    """All maps of the folders, a later one's winning by name. Raises `MappingError` with all problems of all files."""
-    problems = Problems()
-    files = Files()
+def read(folders: Iterable[Path]) -> tuple[Files, Problems]:
+    """All that stands in some folders, a later one's winning by name."""
+    problems, files = Problems(), Files()
     for folder in folders:
         read_folder(folder, files, problems)
-    makers = {name: Maker(message, files) for name, message in sorted(files.messages.items())}
-    compiled = [maker.compiled(problems, full) for maker in makers.values()]
-    _check_unused(files, problems)
-    problems.check()
-    return makers, compiled
+    return files, problems
 
 
-def make_again(folders: Iterable[Iterable[tuple[str, str]]], names: Collection[str]) -> list[tuple[Maker, Compiled]]:
+def make(folders: Iterable[Path], full: bool) -> tuple[Maker, Shelf]:
+    """All maps of the folders. Raises `MappingError` with all problems of all files."""
+    files, problems = read(folders)
+    maker = Maker(files)
+    return maker, maker.shelf(problems, full, maker.names)
+
+
+def make_again(folders: Iterable[Iterable[tuple[str, str]]], names: Collection[str]) -> tuple[Maker, Shelf]:
     """The maps of these names, from the files of folders that were right once, each by name and text. Raises
     `MappingError` where this release does not understand them any more."""
     problems, files = Problems(), Files()
     for folder in folders:
         read_texts(folder, files, problems)
-    makers = [Maker(message, files) for name, message in sorted(files.messages.items()) if name in names]
-    found = [(maker, maker.compiled(problems, False)) for maker in makers]
-    problems.check()
-    return found
+    maker = Maker(files)
+    return maker, maker.shelf(problems, False, sorted(maker.names & set(names)))
 
 
 class Maker:
-    """Compiles one message map."""
+    """Compiles message maps; what they share is compiled once."""
 
-    def __init__(self, message: MessageMap, files: Files) -> None:
-        self._message, self._files = message, files
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._emitters: dict[tuple[bool, bool], Emitter] = {}
 
-    def module(self, full: bool) -> Module:
-        """A variant of a map that is known to have no mistakes."""
-        return self._emitted(full, Problems()).module
+    @property
+    def names(self) -> set[str]:
+        """Of the messages."""
+        return set(self._files.messages)
 
-    def compiled(self, problems: Problems, full: bool) -> Compiled:
-        """The fast variant, and the `full` one too if it is wanted."""
-        message, table = self._message, self._files.tables.get(CODING_TABLE)
+    def shelf(self, problems: Problems, full: bool, names: Collection[str]) -> Shelf:
+        """The fast variant of all, and the `full` one too if it is wanted."""
+        plain = self._emitter(False, False, problems)
+        messages = [self._compiled(self._files.messages[name], plain, problems) for name in sorted(names)]
+        self._check_unused(plain)
+        problems.check()
+        found = {(False, False): parts(plain.shop.units.values())}
+        if full:
+            careful = self._emitter(True, False, Problems())
+            for name in sorted(names):
+                self._unit(self._files.messages[name], careful)
+            found[True, False] = parts(careful.shop.units.values())
+        return Shelf(tuple(messages), found)
+
+    def variant(self, name: str, full: bool, traced: bool) -> dict[str, Part]:
+        """A variant of one message that is known to have no mistakes."""
+        emitter = self._emitter(full, traced, Problems())
+        unit = self._unit(self._files.messages[name], emitter)
+        return parts(emitter.shop.closure(unit.name).values())
+
+    def source(self, name: str) -> str:
+        """The generated Python of one message."""
+        emitter = self._emitter(False, False, Problems())
+        units = emitter.shop.closure(self._unit(self._files.messages[name], emitter).name)
+        return "\n\n".join(unit.source for unit in units.values())
+
+    def _compiled(self, message: MessageMap, emitter: Emitter, problems: Problems) -> Compiled:
+        table = self._files.tables.get(CODING_TABLE)
         coding = {code.upper(): uri for code, (uri, _) in table.codes.items()} if table else {}
-        emitter = self._emitted(False, problems)
-        used = emitter.used | ({f"table {CODING_TABLE}": table.source} if table else {})
+        unit = self._unit(message, emitter)
+        used = unit.used | ({f"table {CODING_TABLE}": table.source} if table else {})
         content = {name: getattr(part, "content", lambda part=part: part)() for name, part in sorted(used.items())}
         whole = orjson.dumps([LANGUAGE, message.source.content(), content], option=orjson.OPT_SORT_KEYS)
-        bodies: dict[bool, bytes] = {}
-        if not problems.found:
-            bodies[False] = pack(emitter.module, message.name)
-            if full:
-                bodies[True] = pack(self.module(True), message.name)
-        return Compiled(message.name, message.accepts, sha256(whole).hexdigest(), coding, message.root, bodies)
+        return Compiled(message.name, message.accepts, sha256(whole).hexdigest(), coding, message.root, unit.name)
 
-    def _emitted(self, full: bool, problems: Problems) -> Emitter:
-        emitter = Emitter(self._files, r4(), Module(full), problems)
-        Program(self._message, emitter, r4(), problems).emit()
-        return emitter
+    def _emitter(self, full: bool, traced: bool, problems: Problems) -> Emitter:
+        found = self._emitters.get((full, traced))
+        if found is None:
+            found = self._emitters[full, traced] = Emitter(self._files, r4(), Workshop(full, traced), problems)
+        return found
 
+    def _unit(self, message: MessageMap, emitter: Emitter) -> Unit:
+        known = emitter.shop.units.get(f"run_{message.name}")
+        return known or Program(message, emitter, r4(), emitter.problems).emit()
 
-def _check_unused(files: Files, problems: Problems) -> None:
-    """Compile the data type maps that no message uses, for the mistakes in them."""
-    emitter = Emitter(files, r4(), Module(False), problems)
-    for found in files.maps.values():
-        if len(found.owner) < 3 or found.target in ("Identifier", "CodeableConcept"):
-            emitter.functions.function(found)
+    def _check_unused(self, emitter: Emitter) -> None:
+        """Compile the maps that no message uses, for the mistakes in them."""
+        for found in self._files.maps.values():
+            if found.of_segment and not found.keys:
+                emitter.functions.filler(found, frozenset())
+            elif not found.of_segment:
+                emitter.functions.function(found)

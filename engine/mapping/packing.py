@@ -18,10 +18,8 @@ import orjson
 from engine.config.filtering import Emit
 from engine.ledger.sqlite.mappings import KeptMapping, part_hash
 from engine.mapping import effective, files
-from engine.mapping.compiled import Compiled
 from engine.mapping.effective import Effective, Reading, ToFhir, made, rules_of
 from engine.mapping.library import Library
-from engine.mapping.library import Mapping as FhirMapping
 from engine.mapping.problems import MappingError, Place
 from engine.mapping.source import as_json, of_json
 from engine.mapping.v2.library import V2Mapping, mapping_of
@@ -109,11 +107,8 @@ def _library(files: bytes, names: tuple[str, ...]) -> Library:
     """Compiled once for all channels that were mapped by it."""
     from engine.mapping import maker  # as in the library: a start with a full cache needs no compiler
 
-    def ready(one: maker.Maker, compiled: Compiled) -> FhirMapping:
-        return FhirMapping(compiled, lambda: one)
-
-    found = maker.make_again(orjson.loads(files), names)
-    return Library({compiled.name: ready(one, compiled) for one, compiled in found})
+    one, shelf = maker.make_again(orjson.loads(files), names)
+    return Library(shelf, lambda: one)
 
 
 def _v2(head: dict[str, Any], kept: KeptMapping) -> V2Mapping:

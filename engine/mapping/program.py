@@ -19,15 +19,11 @@ from engine.mapping.expression import Path, paths
 from engine.mapping.model import Block, Map, MessageMap
 from engine.mapping.problems import Place, Problems, guess
 from engine.mapping.schema import Schema
-from engine.mapping.scope import Raw, Scope
-from engine.mapping.writer import Writer
+from engine.mapping.scope import Raw, Scope, every
+from engine.mapping.writer import Unit, Writer
 
-_AROUND = re.compile(
-    r"(?:e|h|n|all)_\w+|cache\d+|local\d+|known_time|known_instant|known_number|lines|[gh]\d+|group|i|MSH|[A-Z][A-Z0-9_]*_\d+[xy]?"
-)
+_AROUND = re.compile(r"(?:e|n|all)_\w+|lines|[gh]\d+|group|i|MSH|[A-Z][A-Z0-9_]*_\d+[xy]?")
 """The variables that `run` sets for the resources inside it."""
-_SHARED = re.compile(r"cache\d+|local\d+|known_time|known_instant|known_number")
-"""Those of them that are the same for all messages of a connection and zone."""
 
 
 SENT = Path("MSH", 7, 0, 0, Place("", 1, 1))
@@ -91,33 +87,24 @@ class Program:
         self.done: set[str] = set()
         self.closed: dict[str, Area] = {}
         self.reach: dict[str, int] = {}
-        self.functions: dict[str, str] = {}
         self.lets: dict[str, tuple[Area, Raw]] = {}
         self.seen_blocks = [block for block in message.blocks if self._home(block)]
 
-    def emit(self) -> None:
-        """Write the function `run`. Twice, as the first pass finds out what is collected for whom."""
-        module = self.emitter.module
+    def emit(self) -> Unit:
+        """Write the message's function. Twice, as the first pass finds out what is collected for whom."""
+        name = f"run_{self.message.name}"
         for _ in range(2):
-            fetched = {name for area in self.areas for name in area.fetched.values()}
-            module.hoisted = frozenset(key for key, count in module.heads.items() if count > 1 and key[0] in fetched)
             self.done.clear()
             self.closed.clear()
             for area in self.areas:
                 area.widths.clear()
                 area.fetched.clear()
-            out = Writer()
-            with out.block("def run(X, lines, group):"):
-                body = Writer(out.depth)
-                self._area(self.areas[0], self.seen_blocks, "group", body)
-                for name, variable in self.emitter.module.caches.items():
-                    out(f"{variable} = X.coded[{name!r}]")
-                out("known_number = X.connection.numbers.get")
-                out("known_time, known_instant = X.times.get, X.instants.get")
-                for name, variable in self.emitter.module.locals.items():
-                    out(f"{variable} = X.local({name!r})")
-                out.lines.extend(body.lines)
-        self.emitter.module.functions.extend([*self.functions.values(), "\n".join(out.lines)])
+            unit = self.emitter.shop.write(name, lambda out: self._run(name, out))
+        return unit
+
+    def _run(self, name: str, out: Writer) -> None:
+        with out.block(f"def {name}(X, lines, group):"):
+            self._area(self.areas[0], self.seen_blocks, "group", out)
 
     # -- where things are
 
@@ -177,7 +164,7 @@ class Program:
             homes = [next((a for a in reversed(self.areas) if a.slot(o)), self.areas[0]) for o in sorted(owners)]
             home = max(homes, key=lambda one: len(one.chain()), default=self.areas[0])
             if home is area:
-                raw = self.emitter.values.raw(value, self._scope(None, area, {}, None))
+                raw = self.emitter.values.raw(value, self._scope(None, area, {}))
                 out(f"n_{name} = {raw.code}")
                 self.lets[name] = (area, Raw(f"n_{name}", raw.level))
 
@@ -191,18 +178,16 @@ class Program:
         for dotted, name in area.fetched.items():
             tail = self._tail(area, name)
             items = _items(variable, area.segments[dotted][0])
-            if self.emitter.module.full:
+            if self.emitter.shop.full:
                 out(f"t = {items}")
                 out(f"{name} = X.fields(lines, t[0], {tail}) if t else {tail}")
             else:
                 out(f"{name} = {'header' if dotted == 'MSH' else 'fields'}(lines, {items}, {tail})")
             if dotted == "MSH":
                 out(f"X.begin(MSH[7], {self._sent(area)})")
-                out("known_time, known_instant = X.times.get, X.instants.get")
-            for _, place in sorted(key for key in self.emitter.module.hoisted if key[0] == name):
-                out(f"h_{name}_{place} = {name}[{place}]")
-                with out.block(f"if h_{name}_{place} and not h_{name}_{place}.isalnum():"):
-                    out(f"h_{name}_{place} = head(h_{name}_{place})")
+            if self.emitter.shop.traced:
+                with out.block(f"if {items}:"):
+                    out(f"X.places[id({name})] = {items}[0]")
 
     def _sent(self, area: Area) -> str:
         """The text of EVN-2, when what the message tells of happened."""
@@ -210,10 +195,10 @@ class Program:
         if slot is None:
             return '""'
         items = _items("group", slot[1])
-        return f"event_time(lines, {items}, {'X.delimiters.field' if self.emitter.module.full else repr('|')})"
+        return f"event_time(lines, {items}, {'X.delimiters.field' if self.emitter.shop.full else repr('|')})"
 
     def _tail(self, area: Area, name: str) -> str:
-        return self.emitter.module.constant(("",) * (area.widths.get(name, 0) + 1), "W")
+        return self.emitter.shop.constant(("",) * (area.widths.get(name, 0) + 1), "W")
 
     def _fetch(self, area: Area, dotted: str) -> str:
         """The variable with the fields of a segment that occurs once in an area."""
@@ -246,20 +231,45 @@ class Program:
     def _bind(self, area: Area, name: str, out: Writer) -> None:
         area.widths[name] = self.reach.get(name, 48)  # known from the first pass on
         tail = self._tail(area, name)
-        if self.emitter.module.full:
+        if self.emitter.shop.full:
             out(f"{name} = X.fields(lines, i, {tail})")
-            return
-        out(f"{name} = lines[i]")
-        with out.block(f"if type({name}) is str or len({name}) <= {area.widths[name]}:"):
-            out(f"{name} = fields(lines, (i,), {tail})")
+        else:
+            out(f"{name} = lines[i]")
+            with out.block(f"if type({name}) is str or len({name}) <= {area.widths[name]}:"):
+                out(f"{name} = fields(lines, (i,), {tail})")
+        if self.emitter.shop.traced:
+            out(f"X.places[id({name})] = i")
 
     def _make(self, block: Block, area: Area, variable: str, bound: dict[str, str], out: Writer) -> None:
+        """A resource as a function of its own, called with what it reads from around it.
+
+        In one piece, a message's code has so many constants and such long jumps that every instruction gets slower.
+        """
+        shop, name = self.emitter.shop, f"{self.message.name}__{block.id}"
+        scope = self._scope(block, area, bound)
+
+        def write(inner: Writer) -> None:
+            inner("def")  # its parameters are known when it is written
+            inner.depth = 1
+            self._body(block, area, variable, bound, scope, inner)
+
+        unit = shop.write(name, write)
+        self._required(block, scope)
+        free = self._around(unit)
+        unit.lines = [f"def {name}({', '.join(['X', *free])}):", *self._remembered(block, unit, free)]
         maps = [(self._split(name, place), name, place) for name, place in block.maps]
         present = self._present(maps, area, bound, block)
-        inner = Writer(1)
+        condition = self.emitter.values.condition(block.when, scope) if block.when else ""
+        made = f"{shop.call(unit)}({', '.join(['X', *free])})"
+        tests = [f"({test})" for test in (present, condition) if test]
+        out(f"e_{block.id} = {made}" + (f" if {' and '.join(tests)} else None" if tests else ""))
+
+    def _body(
+        self, block: Block, area: Area, variable: str, bound: dict[str, str], scope: Scope, inner: Writer
+    ) -> None:
+        maps = [(self._split(name, place), name, place) for name, place in block.maps]
         inner(f"e_{block.id} = None")
         inner(f'r = {{"resourceType": {block.make[0]!r}}}')
-        scope = self._scope(block, area, bound, None)
         if scope.nulls:
             inner("X.cleared.clear()")
         for name, value in block.lets:
@@ -281,57 +291,45 @@ class Program:
                 self._identify(block, area, scope, inner)
         else:
             self._identify(block, area, scope, inner)
-        self._required(block, scope)
-        condition = self.emitter.values.condition(block.when, scope) if block.when else ""
         inner(f"return e_{block.id}")
-        made = self._function(f"make_{block.id}", self._remembered(block, inner.lines))
-        tests = [f"({test})" for test in (present, condition) if test]
-        out(f"e_{block.id} = {made}" + (f" if {' and '.join(tests)} else None" if tests else ""))
 
-    def _remembered(self, block: Block, lines: list[str]) -> list[str]:
-        """An anchor made of some fields of one segment and of nothing else is made once for the same fields."""
-        text = "\n".join(lines)
-        around = {one for one in self._around(text) if not _SHARED.fullmatch(one)}
-        owners = {name[2:].rpartition("_")[0] if name.startswith("h_") else name for name in around}
-        if self.emitter.module.full or block.role != "anchor" or len(owners) != 1 or block.keyless == "contain":
-            return lines
-        owner = owners.pop()
-        found = re.findall(rf"\b(?:{owner}\[|h_{owner}_)(\d+)", text)
-        numbers = sorted({int(number) for number in found})
-        if not re.search(r"_\d+[xy]?$", owner) or not numbers or self.emitter.functions.made_of_parties(lines):
-            return lines
-        head, *body = lines
+    def _remembered(self, block: Block, unit: Unit, free: list[str]) -> list[str]:
+        """The body; an anchor made of some fields of one segment and of nothing else is made once for the same
+        fields."""
+        shop, body = self.emitter.shop, unit.lines[1:]
+        if shop.full or shop.traced or unit.party or block.role != "anchor" or block.keyless == "contain":
+            return body
+        text = "\n".join(body)
+        if len(free) != 1 or not re.search(r"_\d+[xy]?$", free[0]):
+            return body
+        callees = [shop.units[name] for name in unit.calls]
+        numbers = {int(number) for number in re.findall(rf"\b{free[0]}\[(\d+)\]", text)}
+        numbers |= {number for one in callees for fields in one.reads.values() for number in fields}
+        if not numbers:
+            return body
         out = Writer(1)
-        out(f'f = f"{"|".join(f"{{{owner}[{number}]}}" for number in numbers)}|{{X.mark}}"')
-        out(f"known = X.parties.get(({block.id!r}, f))")
+        out(f'f = f"{"|".join(f"{{{free[0]}[{number}]}}" for number in sorted(numbers))}|{{X.mark}}"')
+        out(f"known = X.parties.get(({unit.name!r}, f))")
         with out.block("if known is not None:"):
             out("return known")
         out(f"made = X.coded['block {block.id}'].get(f)")
         with out.block("if made is not None:"):
-            out(f"known = X.parties[{block.id!r}, f] = X.again({block.entry!r}, {block.update!r}, made)")
+            out(f"known = X.parties[{unit.name!r}, f] = X.again({block.entry!r}, {block.update!r}, made)")
             out("return known")
         out("noted = len(X.diagnostics)")
         keep = Writer(2)
         with keep.block("if len(X.diagnostics) == noted:"):
             keep(f"X.keep(X.coded['block {block.id}'], f, (dict(r), key))")
         made = next(index for index, line in enumerate(body) if f"e_{block.id} = X.anchor(" in line)
-        keep(f"X.parties[{block.id!r}, f] = {body[made].strip()}")
-        return [*out.lines, head, *body[:made], *keep.lines, *body[made + 1 :]]
+        keep(f"X.parties[{unit.name!r}, f] = {body[made].strip()}")
+        return [*out.lines, *body[:made], *keep.lines, *body[made + 1 :]]
 
-    def _around(self, text: str) -> list[str]:
-        """What some lines read from around them."""
+    def _around(self, unit: Unit) -> list[str]:
+        """What a resource's function reads from around it."""
+        text = "\n".join(unit.lines[1:])
         code = compile(f"def made():\n{text}", "made", "exec").co_consts[0]
-        return [one for one in code.co_names if _AROUND.fullmatch(one) and one not in self.emitter.module.namespace]
-
-    def _function(self, name: str, lines: list[str]) -> str:
-        """A resource as a function of its own, called with what it reads from around it.
-
-        In one piece, a message's code has so many constants and such long jumps that every instruction gets slower.
-        """
-        text = "\n".join(lines)
-        free = self._around(text)
-        self.functions[name] = f"def {name}({', '.join(['X', *free])}):\n{text}"
-        return f"{name}({', '.join(['X', *free])})"
+        own = unit.namespace.keys() | unit.calls
+        return [one for one in code.co_names if _AROUND.fullmatch(one) and one not in own]
 
     def _split(self, name: str, place: Place) -> tuple[str, str]:
         head, _, _ = name.partition("[")
@@ -395,31 +393,32 @@ class Program:
         name = f"{segment}_{here.id}y"
         with out.block(f"for i in {_items(holder, slot[1])}:"):
             self._bind(here, name, out)
-            inside = bound | {segment: name}
-            self._mapped(found, block, area, inside, scope, Writer(out.depth))  # to learn what the loop writes
-            self._mapped(found, block, area, inside, scope, out)
+            scope.written |= self.emitter.functions.filler(found, frozenset(scope.written)).writes  # by a turn before
+            self._mapped(found, block, area, bound | {segment: name}, scope, out)
         out.depth = depth
 
-    def _mapped(self, found: Map, block: Block, area: Area, bound: dict[str, str], outer: Scope, out: Writer) -> None:
-        scope = self._scope(block, area, bound, found)
-        scope.written = outer.written
-        self.emitter.rows(found.rows, scope, out)
+    def _mapped(self, found: Map, block: Block, area: Area, bound: dict[str, str], scope: Scope, out: Writer) -> None:
+        """Call a segment map's function."""
+        unit = self.emitter.functions.filler(found, frozenset(scope.written))
+        scope.written |= unit.writes
+        place = Place("", 1, 1)
+        given = []
+        for owner in (found.owner, *found.beside):
+            most = max(unit.reads.get(owner, {1}))
+            if owner in bound:
+                self.reach[bound[owner]] = max(self.reach.get(bound[owner], 0), most)
+            given.append(bound.get(owner) or self._segment(area, Path(owner, most, 0, 0, place), True) or "")
+        out(f"{self.emitter.shop.call(unit)}(X, r, {', '.join(given)})")
 
-    def _scope(self, block: Block | None, area: Area, bound: dict[str, str], found: Map | None) -> Scope:
-        allowed = None if found is None else (found.owner, *found.beside)
-
+    def _scope(self, block: Block | None, area: Area, bound: dict[str, str]) -> Scope:
         def fields(path: Path) -> str | None:
-            if allowed is not None and path.owner not in allowed:
-                return None
             if path.owner in bound:
                 name = bound[path.owner]
                 self.reach[name] = max(self.reach.get(name, 0), path.field)
                 return name
-            return self._segment(area, path, allowed is not None)
+            return self._segment(area, path, False)
 
         def segments() -> list[str]:
-            if allowed is not None:
-                return list(allowed)
             return [name.rpartition(".")[2] for one in area.chain() for name in one.segments]
 
         def entries() -> list[str]:
@@ -428,11 +427,9 @@ class Program:
         def entry(name: str, how: str) -> str | None:
             return self._entry(block, area, name, how) if block else None
 
-        names = {name: raw for name, (home, raw) in self.lets.items() if home in area.chain()} if not found else {}
+        names = {name: raw for name, (home, raw) in self.lets.items() if home in area.chain()}
         kind = block.make[0] if block else ""
-        there = partial(self._there, area) if found is None else _nowhere
-        everywhere = partial(self._everywhere, area) if found is None else _nowhere
-        nulls = self.emitter.module.full and block is not None and block.role == "anchor" and block.update != "create"
+        nulls = self.emitter.shop.full and block is not None and block.role == "anchor" and block.update != "create"
         return Scope(
             "r",
             kind,
@@ -442,8 +439,8 @@ class Program:
             entries,
             names=names,
             root="r",
-            there=there,
-            everywhere=everywhere,
+            there=partial(self._there, area),
+            everywhere=partial(self._everywhere, area),
             nulls=nulls,
         )
 
@@ -481,11 +478,11 @@ class Program:
                 name = self._fetch(one, slot[0])
                 one.widths[name] = max(one.widths.get(name, 0), path.field)
                 return name
-        return self.emitter.module.constant(("",) * 64, "W") if beside else None
+        return self.emitter.shop.constant(("",) * 64, "W") if beside else None
 
     def _entry(self, block: Block, area: Area, name: str, how: str) -> str | None:
         if how == "every":
-            return f"X.every({name!r})" if name in ("fact", "anchor") else None
+            return every(name, how)
         home = self.homes.get(name)
         if home is None:
             return None
@@ -539,7 +536,7 @@ class Program:
         """What the delivery is to know of the entry besides the resource."""
         told = []
         if block.event is not None:
-            self.emitter.module.namespace["as_dateTime"] = CONVERSIONS["dateTime"][1]
+            self.emitter.shop.unit.namespace["as_dateTime"] = CONVERSIONS["dateTime"][1]
             event = self.emitter.values.text(block.event, scope)
             told.append(f"{name}.event = (t := {event}) and as_dateTime(t, X) or X.event")
         if block.drops:
@@ -561,10 +558,6 @@ class Program:
                 self.problems.add(
                     block.place, f"{block.id}: no row sets {need}", f"{need}, which {block.make[0]} must have"
                 )
-
-
-def _nowhere(name: str) -> None:
-    return None
 
 
 def _variable(area: Area) -> str:

@@ -62,11 +62,14 @@ class Run:
         "keys",
         "loose",
         "mark",
+        "moves",
         "parties",
+        "places",
         "prefix",
         "received",
         "sequence",
         "times",
+        "trace",
         "version",
         "zone",
     )
@@ -83,6 +86,9 @@ class Run:
         self.loose: list[dict[str, Any]] = []  # contained resources whose holder is not made yet
         self.alones: dict[tuple[str, str], tuple[dict[str, str], list[dict[str, Any]]]] = {}
         self.cleared: set[str] = set()
+        self.trace: list[tuple[Any, str, Any, Any]] = []  # object, element, row, lineage.Where; while traced
+        self.moves: list[tuple[Any, Any]] = []  # what became part of what
+        self.places: dict[int, int] = {}  # id of a segment's fields → its number
         self.event = self.sequence = self.incarnation = self.version = ""
         self.delimiters: Delimiters = STANDARD
         self.zone = connection.zone
@@ -120,6 +126,15 @@ class Run:
         """A leaf as it was meant."""
         value = unescape(value, self.delimiters).strip()
         return "" if value == '""' else value
+
+    def turns(self, value: str) -> list[str]:
+        """The repetitions, an empty text for a null."""
+        mark = self.delimiters.repetition
+        return ["" if part == '""' else part for part in (value.split(mark) if mark else [value])]
+
+    def moved(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        """What `old` says stands in `new` from now on."""
+        self.moves.append((old, new))
 
     def first(self, value: str) -> str:
         """The first repetition."""
@@ -178,6 +193,8 @@ class Run:
             known = keys.get((kind, system, value))
             if known is not None:
                 _fill(known.resource, resource)
+                if self.trace:
+                    self.moved(resource, known.resource)
                 return known  # type: ignore[no-any-return]
         entry = self._entry(name, resource, "anchor", key, update)
         for system, value in key:
@@ -225,7 +242,8 @@ class Run:
         if known is None:
             entry = self.contained(name, resource, "anchor")
             inner = resource.pop("contained", [])
-            known = entry.reference, [*inner, resource | {"id": entry.reference["reference"][1:]}]
+            resource["id"] = entry.reference["reference"][1:]
+            known = entry.reference, [*inner, resource]
             self.alones[function, value] = known
         self.loose.extend(known[1])
         return known[0]
@@ -384,7 +402,9 @@ def walk(group: Any, path: tuple[int, ...]) -> Any:
     return group.items[path[-1]]
 
 
-def translated(concept: dict[str, Any] | None, codes: dict[str, Any], code: str) -> dict[str, Any] | None:
+def translated(
+    concept: dict[str, Any] | None, codes: dict[str, Any], code: str, tracer: Run | None = None
+) -> dict[str, Any] | None:
     """A CodeableConcept with the code's translation in front; as it was where the table has none."""
     coding = codes.get(code)
     if coding is None:
@@ -392,7 +412,10 @@ def translated(concept: dict[str, Any] | None, codes: dict[str, Any], code: str)
     if concept is None:
         return {"coding": [coding]}
     others = [one for one in concept.get("coding", ()) if one.get("system") != coding["system"]]
-    return {**concept, "coding": [coding, *others]}
+    made = {**concept, "coding": [coding, *others]}
+    if tracer is not None:
+        tracer.moved(concept, made)
+    return made
 
 
 def joined(run: Run, value: str) -> str:

@@ -13,10 +13,19 @@ FIELD, REPETITION, COMPONENT, TEXT = "field", "repetition", "component", "text"
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A Python expression for a raw value, and how far it still has parts."""
+    """A Python expression for a raw value, and how far it still has parts.
+
+    where: one for the places that it is from, as `lineage.Where`; only where values are traced.
+    """
 
     code: str
     level: str
+    where: str = ""
+
+
+def every(name: str, how: str) -> str | None:
+    """`every fact`, `every anchor`: what can be named from anywhere."""
+    return f"X.every({name!r})" if how == "every" and name in ("fact", "anchor") else None
 
 
 @dataclass(slots=True)
@@ -27,8 +36,7 @@ class Scope:
     fields, or None. owner: the data type whose components are `c` (empty in a segment's rows). walked: fields that an
     enclosing row walks over. there: gives the condition that a segment is in the group or just below it;
     everywhere: the numbers of those in the group, however deep. nulls: whether an explicit null of a field clears the
-    element that it would fill. own: whether the rows become a function of their own, which sees no names around it.
-    written: elements that earlier rows may have set, which later ones must not overwrite.
+    element that it would fill. written: elements that earlier rows may have set, which later ones must not overwrite.
     """
 
     target: str
@@ -39,7 +47,7 @@ class Scope:
     entries: Callable[[], list[str]]
     owner: str = ""
     names: dict[str, Raw] = field(default_factory=dict)
-    walked: dict[tuple[str, int], str] = field(default_factory=dict)
+    walked: dict[tuple[str, int], Raw] = field(default_factory=dict)
     this: Raw | None = None
     written: set[str] = field(default_factory=set)
     root: str = ""
@@ -47,7 +55,6 @@ class Scope:
     there: Callable[[str], str | None] = lambda name: None
     everywhere: Callable[[str], str | None] = lambda name: None
     nulls: bool = False
-    own: bool = False
     marks: tuple[str, str] = ('"^"', '"&"')
 
     def inside(self, target: str, type: str, **changes: object) -> Scope:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from engine.mapping.expression import Value
 from engine.mapping.files import Files
-from engine.mapping.model import Step, Target
+from engine.mapping.model import Row, Step, Target
 from engine.mapping.problems import Problems
 from engine.mapping.schema import Element, Schema
 from engine.mapping.scope import Scope
-from engine.mapping.writer import Module, Writer
+from engine.mapping.values import Values
+from engine.mapping.writer import Workshop, Writer
 
 Found = list[tuple[str, Element, str]]
 """The steps of a path: the JSON key, the element, and for extensions the url."""
 
 
 class Targets:
-    """Resolves paths and writes the lines that set them. The extensions that were named are kept in `used`."""
+    """Resolves paths and writes the lines that set them. row: the one that is being written, for traces."""
 
-    def __init__(self, files: Files, schema: Schema, module: Module, problems: Problems, used: dict[str, Any]) -> None:
-        self.files, self.schema, self.module, self.problems, self.used = files, schema, module, problems, used
+    def __init__(self, files: Files, schema: Schema, shop: Workshop, problems: Problems, values: Values) -> None:
+        self.files, self.schema, self.shop, self.problems, self.values = files, schema, shop, problems, values
+        self.row: Row | None = None
 
     def resolve(self, target: Target, scope: Scope) -> Found:
         """The elements along a path, each with the JSON key and, for extensions, the url; empty after a problem."""
@@ -44,11 +45,18 @@ class Targets:
         url = self.files.extensions.get(step.url, "")
         if not url:
             self.problems.unknown(step.place, "extension", step.url, self.files.extensions)
-        self.used[f"extension {step.url}"] = url
+        self.shop.unit.used[f"extension {step.url}"] = url
         return url
 
     def store(
-        self, found: Found, scope: Scope, value: str, out: Writer, once: bool = False, extend: bool = False
+        self,
+        found: Found,
+        scope: Scope,
+        value: str,
+        out: Writer,
+        once: bool = False,
+        extend: bool = False,
+        where: str = "",
     ) -> None:
         """Set an element, wrapping it as its path says; a repeating one gets one more. `once`: in no loop."""
         split = len(found) - 1
@@ -70,10 +78,23 @@ class Targets:
             if once and holder == scope.target and path not in scope.written:
                 out(f"{holder}[{key!r}] = {value if extend else f'[{value}]'}")
                 scope.written.add(path)
+                self._trace(holder, key, where, out)
                 return
             self._append(holder, key, path, value, scope, out, extend)
+            self._trace(holder, key, where, out)
         else:
-            self._set(holder, key, path, element, value, scope, out)
+            self._set(holder, key, path, element, value, scope, out, where)
+
+    def _trace(self, holder: str, key: str, where: str, out: Writer) -> None:
+        """Note what an element that has just been set was made of."""
+        if where and self.shop.traced and self.row is not None:
+            rule = f"R_{self.row.place.line}_{self.row.place.column}_{id(self.row)}"
+            self.shop.unit.namespace[rule] = self.row
+            out(f"X.trace.append(({holder}, {key!r}, {rule}, {where}))")
+
+    def traced(self, holder: str, key: str, value: Value, scope: Scope, out: Writer) -> None:
+        """As `_trace`, of an element that no row set."""
+        self._trace(holder, key, self.values.where(value, scope, True), out)
 
     def _wrapped(self, key: str, element: Element, url: str, value: str, extend: bool) -> str:
         if url:
@@ -90,7 +111,7 @@ class Targets:
                 if extend:
                     out(f"{holder}[{key!r}].extend({value})")
                 else:
-                    name = self.module.temporary()
+                    name = self.shop.temporary()
                     out(f"{name} = {value}")
                     with out.block(f"if {name} not in {holder}[{key!r}]:"):
                         out(f"{holder}[{key!r}].append({name})")
@@ -98,7 +119,26 @@ class Targets:
                 out(f"{holder}[{key!r}] = {value if extend else f'[{value}]'}")
         scope.written.add(path)
 
-    def _set(self, holder: str, key: str, path: str, element: Element, value: str, scope: Scope, out: Writer) -> None:
+    def rivals(self, type: str, writes: frozenset[str], before: frozenset[str]) -> frozenset[str]:
+        """Those of the elements `before` that would be in the way of `writes`: the same, or another of a choice."""
+        found = set(writes & before)
+        for path in before - found:
+            element = self.schema.element(type, path)
+            if element is not None and element.choice and any(_choice(one, element.choice) for one in writes):
+                found.add(path)
+        return frozenset(found)
+
+    def _set(
+        self,
+        holder: str,
+        key: str,
+        path: str,
+        element: Element,
+        value: str,
+        scope: Scope,
+        out: Writer,
+        where: str = "",
+    ) -> None:
         rivals = {path}
         if element.choice:
             rivals = {one for one in scope.written if _choice(one, element.choice)} | {path}
@@ -106,12 +146,14 @@ class Targets:
         scope.written.add(path)
         if not before:
             out(f"{holder}[{key!r}] = {value}")
-        elif holder != scope.target:
+            self._trace(holder, key, where, out)
+        elif holder != scope.target and not self.shop.traced:
             out(f"{holder}.setdefault({key!r}, {value})")
         else:
             tests = " and ".join(f"{one.rpartition('.')[2]!r} not in {holder}" for one in before)
             with out.block(f"if {tests}:"):
                 out(f"{holder}[{key!r}] = {value}")
+                self._trace(holder, key, where, out)
 
 
 def _choice(path: str, choice: str) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterable
 
 from engine.mapping.expression import Call, Condition, Else, Logic, Name, Path, Template, Test, Text, This, Value
 from engine.mapping.model import Option
 from engine.mapping.problems import Problems, guess
 from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Raw, Scope
-from engine.mapping.writer import Module
+from engine.mapping.writer import Workshop
 
 FUNCTIONS = {
     "authority": 3,
@@ -42,8 +42,8 @@ NONE = Raw('""', TEXT)
 class Values:
     """Compiles values and conditions; what is unknown goes to `problems`."""
 
-    def __init__(self, module: Module, problems: Problems, options: dict[str, Option], used: dict[str, Any]) -> None:
-        self.module, self.problems, self.options, self.used = module, problems, options, used
+    def __init__(self, shop: Workshop, problems: Problems, options: dict[str, Option]) -> None:
+        self.shop, self.problems, self.options = shop, problems, options
 
     def raw(self, value: Value, scope: Scope) -> Raw:
         """The value with its parts; its Python truth says whether it is valued."""
@@ -80,13 +80,13 @@ class Values:
 
     def leaf(self, raw: Raw, whole: bool, scope: Scope) -> str:
         """As `text`, of what is already compiled."""
-        if not whole and not self.module.full and not scope.owner:
+        if not whole and not self.shop.full and not scope.owner:
             field = _FIELD.fullmatch(raw.code) or _FIRST.fullmatch(raw.code)
             if field:  # the first component of a field is its head
-                return self.module.head(field[1], field[2])
-        if raw.level == TEXT or (not self.module.full and not whole and _LEAF.fullmatch(raw.code)):
+                return self.shop.head(field[1], field[2])
+        if raw.level == TEXT or (not self.shop.full and not whole and _LEAF.fullmatch(raw.code)):
             return raw.code
-        if self.module.full:
+        if self.shop.full:
             cut = "X.first" if whole else "X.head"
             if whole and raw.level != FIELD:
                 return f"X.text({raw.code})"
@@ -101,7 +101,7 @@ class Values:
         """The first repetition of a field."""
         if raw.level != FIELD:
             return raw
-        return Raw(f"{'X.' if self.module.full else ''}first({raw.code})", REPETITION)
+        return Raw(f"{'X.' if self.shop.full else ''}first({raw.code})", REPETITION)
 
     def condition(self, condition: Condition, scope: Scope) -> str:
         """A Python condition."""
@@ -117,11 +117,11 @@ class Values:
             return f"not {there}" if test.negated else there
         if test.kind == "valued":
             raw = self.raw(test.value, scope)
-            found = raw.code if raw.level in (TEXT, FIELD) or not self.module.full else f"X.text({raw.code})"
+            found = raw.code if raw.level in (TEXT, FIELD) or not self.shop.full else f"X.text({raw.code})"
             return f"not {found}" if test.negated else found
         if test.kind == "repeats":
             raw = self.raw(test.value, scope)
-            if self.module.full:
+            if self.shop.full:
                 return f"len(X.repetitions({raw.code})) > 1"
             return f'"~" in {raw.code}' if raw.level == FIELD else "False"
         value = self.text(test.value, scope)
@@ -132,6 +132,43 @@ class Values:
 
     def _path(self, path: Path, scope: Scope) -> Raw:
         return self._component(path, scope) if path.dotted else self._field(path, scope)
+
+    def where(self, value: Value, scope: Scope, whole: bool = False) -> str:
+        """The places that a value is from; `whole`: all of its repetitions and parts, else its first leaf."""
+        match value:
+            case Path():
+                found = self._where(value, scope)
+            case This():
+                found = scope.this.where if scope.this else ""
+            case Else():
+                first, *others = value.options
+                rest = self.where(Else(tuple(others), value.place), scope, whole) if others else "[]"
+                return f"({self.where(first, scope, whole) or '[]'} if {self.raw(first, scope).code} else {rest})"
+            case Template():
+                return self._places([part[0] for part in value.parts if not isinstance(part, str)], scope, False)
+            case Call():
+                return self._places(value.arguments, scope, value.function in ("lines", "all"))
+            case _:
+                return ""
+        return found if whole or not found else f"leaves({found})"
+
+    def _places(self, values: Iterable[Value], scope: Scope, whole: bool) -> str:
+        found = [place for value in values if (place := self.where(value, scope, whole))]
+        return f"[{', '.join(f'*{place}' for place in found)}]" if found else ""
+
+    def _where(self, path: Path, scope: Scope) -> str:
+        if path.dotted:
+            inside = f"inside({scope.this.where}, {path.field})" if scope.this and scope.this.where else ""
+            return f"inside({inside}, {path.component})" if inside and path.component else inside
+        walked = scope.walked.get((path.owner, path.field))
+        if walked is None:
+            variable = scope.fields(path)
+            place = f"[({variable}, {path.field}, {1 if path.component else 0}, 0, 0)]" if variable else ""
+        else:
+            place = walked.where
+        for part in (path.component, path.sub):
+            place = f"inside({place}, {part})" if place and part else place
+        return place
 
     def _component(self, path: Path, scope: Scope) -> Raw:
         if path.owner != scope.owner:
@@ -147,7 +184,7 @@ class Values:
     def _field(self, path: Path, scope: Scope) -> Raw:
         walked = scope.walked.get((path.owner, path.field))
         if walked is not None:
-            base = Raw(walked, REPETITION)
+            base = walked
         else:
             variable = None if scope.owner else scope.fields(path)
             if variable is None:
@@ -159,12 +196,12 @@ class Values:
         whole = self.repetition(base).code
         component, sub = self._marks()
         code = f"component({whole}, {path.component}, {component})"
-        if base.level == FIELD and not self.module.full:
+        if base.level == FIELD and not self.shop.full:
             code = f"({base.code} and {code})"
         return Raw(f"component({code}, {path.sub}, {sub})" if path.sub else code, COMPONENT)
 
     def _marks(self) -> tuple[str, str]:
-        if self.module.full:
+        if self.shop.full:
             return "X.delimiters.component", "(X.delimiters.subcomponent or NUL)"
         return '"^"', '"&"'
 
@@ -184,7 +221,7 @@ class Values:
                 pieces.append(part.replace("{", "{{").replace("}", "}}").replace("\\", "\\\\").replace('"', '\\"'))
                 continue
             value, optional = part
-            name = self.module.temporary()
+            name = self.shop.temporary()
             needed.append((f"({name} := {self.text(value, scope)})", optional))
             pieces.append("{" + name + "}")
         body = 'f"' + "".join(pieces) + '"'
@@ -198,7 +235,7 @@ class Values:
             name = named.name if isinstance(named, Name) else "this"
             self.problems.unknown(named.place, "option", name, self.options)
             return '""'
-        self.used[f"option {found.name}"] = found.chosen
+        self.shop.unit.used[f"option {found.name}"] = found.chosen
         return repr(found.chosen)
 
     def _all(self, value: Value, scope: Scope) -> str:
@@ -223,7 +260,7 @@ class Values:
             return self._all(call.arguments[0], scope)
         if call.function == "lines":
             raw = self.raw(call.arguments[0], scope).code
-            return f"joined(X, {raw})" if self.module.full else f'{raw}.replace("~", "\\n")'
+            return f"joined(X, {raw})" if self.shop.full else f'{raw}.replace("~", "\\n")'
         arguments = [self.text(argument, scope) for argument in call.arguments]
         if call.function == "local":
             return f"X.local({arguments[0]})"

@@ -1,10 +1,16 @@
-"""Python source, line by line."""
+"""Python source, line by line, and the functions that a mapping is made of.
+
+Each map becomes one function (a unit), written once however many messages use it. Units find each other by their names;
+constants have names made of their content. So units written at different times fit together.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 
@@ -33,57 +39,137 @@ class Writer:
             self.depth -= 1
 
 
-class Module:
-    """The source of one mapping: functions, and constants that are made once and shared."""
+@dataclass(slots=True)
+class Unit:
+    """A function, and what is to be known of it.
 
-    def __init__(self, full: bool) -> None:
-        self.full = full
-        self.functions: list[str] = []
-        self.names: dict[str, str] = {}
-        self.namespace: dict[str, Any] = {}
-        self._constants: dict[str, str] = {}
-        self.caches: dict[str, str] = {}
-        self.locals: dict[str, str] = {}
-        self.heads: Counter[tuple[str, str]] = Counter()
-        self.hoisted: frozenset[tuple[str, str]] = frozenset()
-        self._count = 0
+    lines: its source. namespace: the constants in it. calls: the units it needs. used: the content it was made of, its
+    callees' too. reads: by segment, the fields it reads. writes: the elements it may set. party: whether it, or what it
+    calls, makes entries of the message.
+    """
+
+    name: str
+    lines: list[str] = field(default_factory=list)
+    namespace: dict[str, Any] = field(default_factory=dict)
+    calls: set[str] = field(default_factory=set)
+    used: dict[str, Any] = field(default_factory=dict)
+    reads: dict[str, set[int]] = field(default_factory=dict)
+    writes: frozenset[str] = frozenset()
+    party: bool = False
+    heads: Counter[tuple[str, str]] = field(default_factory=Counter)
+    hoisted: frozenset[tuple[str, str]] = frozenset()
+    caches: dict[str, str] = field(default_factory=dict)
+    count: int = 0
+
+    @property
+    def source(self) -> str:
+        """Its Python."""
+        return "\n".join(self.lines) + "\n"
+
+
+class Workshop:
+    """Where units are written, one inside another.
+
+    full: for messages with escapes, nulls, stray blanks, other delimiters. traced: with notes of what came from where.
+    """
+
+    def __init__(self, full: bool, traced: bool = False) -> None:
+        self.full, self.traced = full, traced
+        self.units: dict[str, Unit] = {}
+        self._open: list[Unit] = []
+
+    @property
+    def unit(self) -> Unit:
+        """The one being written."""
+        return self._open[-1]
+
+    def write(self, name: str, write: Callable[[Writer], None], heads: frozenset[str] = frozenset()) -> Unit:
+        """A unit by what `write` writes. heads: parameters of whose fields the first leaves may be had once, in front.
+
+        Where such leaves are asked for twice, it is written a second time, as only the first tells.
+        """
+        unit = self._written(name, write, frozenset())
+        hoisted = frozenset(key for key, count in unit.heads.items() if count > 1 and key[0] in heads)
+        if hoisted:
+            unit = self._written(name, write, hoisted)
+        self.units[name] = unit
+        return unit
+
+    def _written(self, name: str, write: Callable[[Writer], None], hoisted: frozenset[tuple[str, str]]) -> Unit:
+        unit = Unit(name, hoisted=hoisted)
+        out = Writer()
+        self._open.append(unit)
+        try:
+            write(out)
+        finally:
+            self._open.pop()
+        head, body = out.lines[0], out.lines[1:]
+        unit.lines = [head, *self._front(unit, body), *body]
+        return unit
+
+    def _front(self, unit: Unit, body: list[str]) -> list[str]:
+        """What is looked up once."""
+        out = Writer(1)
+        text = "\n".join(body)
+        for name, variable in unit.caches.items():
+            out(f"{variable} = X.coded[{name!r}]")
+        if "known_time(" in text:
+            out("known_time = X.times.get")
+        if "known_instant(" in text:
+            out("known_instant = X.instants.get")
+        if "known_number(" in text:
+            out("known_number = X.connection.numbers.get")
+        for variable, number in sorted(unit.hoisted):
+            name = f"h_{variable}_{number}"
+            out(f"{name} = {variable}[{number}]")
+            with out.block(f"if {name} and not {name}.isalnum():"):
+                out(f"{name} = head({name})")
+        return out.lines
+
+    def call(self, unit: Unit) -> str:
+        """The name of a unit, which the one being written calls."""
+        self.unit.calls.add(unit.name)
+        self.unit.used |= unit.used
+        self.unit.party |= unit.party
+        return unit.name
 
     def constant(self, value: Any, prefix: str = "K") -> str:
         """The name of a constant; equal ones share it. They are never changed at run time."""
-        key = prefix + repr(value)
-        if key not in self._constants:
-            self._constants[key] = f"{prefix}{len(self._constants)}"
-            self.namespace[self._constants[key]] = value
-        return self._constants[key]
+        name = f"{prefix}_{blake2b(repr(value).encode(), digest_size=6).hexdigest()}"
+        self.unit.namespace[name] = value
+        return name
 
     def cache(self, name: str) -> str:
-        """The variable, in `run`, of the connection's cache of that name."""
-        return self.caches.setdefault(name, f"cache{len(self.caches)}")
+        """The variable of the connection's cache of that name."""
+        return self.unit.caches.setdefault(name, f"cache{len(self.unit.caches)}")
 
     def head(self, variable: str, number: str) -> str:
         """The first leaf of a field of a segment; a variable of its own where it is asked for often."""
-        self.heads[variable, number] += 1
-        if (variable, number) in self.hoisted:
+        self.unit.heads[variable, number] += 1
+        if (variable, number) in self.unit.hoisted:
             return f"h_{variable}_{number}"
         return f"({variable}[{number}] and head({variable}[{number}]))"
 
-    def local(self, name: str) -> str:
-        """The variable, in `run`, of a system of the connection's own."""
-        return self.locals.setdefault(name, f"local{len(self.locals)}")
-
     def temporary(self) -> str:
         """A variable name not used yet."""
-        self._count += 1
-        return f"t{self._count}"
+        self.unit.count += 1
+        return f"t{self.unit.count}"
 
     def mark(self) -> int:
         """How many variables are in use."""
-        return self._count
+        return self.unit.count
 
     def release(self, mark: int) -> None:
         """Make the names of those after `mark` free."""
-        self._count = mark
+        self.unit.count = mark
 
-    def source(self) -> str:
-        """All functions."""
-        return "\n\n".join(self.functions) + "\n"
+    def closure(self, name: str) -> dict[str, Unit]:
+        """A unit and all that it needs, by name."""
+        found: dict[str, Unit] = {}
+        waiting = [name]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found[name] = self.units[name]
+                waiting.extend(found[name].calls)
+        return found

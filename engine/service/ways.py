@@ -163,7 +163,7 @@ class Ways:
             cache = settings.ledger.with_suffix(".mappings")  # beside the ledger, like the token: this user's alone
             self.library = Library.load(shipped_mappings(), settings.mappings, cache)
         else:
-            self.library = Library({})
+            self.library = Library.empty()
         if any(each.mapping for channel in self._configuration.channels for each in channel.destinations):
             self.v2 = V2Library.load(shipped_mappings(), settings.mappings, settings.ledger.with_suffix(".tables"))
             self._tell(self.v2.news)

@@ -27,7 +27,7 @@ ENVELOPE = b"FHS|^~\\&|LAB\rBHS|^~\\&|LAB\r", b"BTS|2\rFTS|1\r"
 
 def made(raw: bytes) -> tuple[Work, Outcome | None]:
     to = replace(emr(1), name="emr", emit=Emit(ours=True))
-    by = Effective.of(channel("acme", destinations=(to,)), to, Library({}), V2Library({}, {}))
+    by = Effective.of(channel("acme", destinations=(to,)), to, Library.empty(), V2Library({}, {}))
     versions = Versions(lambda version: None)
     versions.use([by])
     routing = Routing((Route("emr", "mllp", Mode.SEND, "channel", by.version),))

@@ -276,7 +276,8 @@ def test_a_message_may_use_another_and_say_where_it_differs(tmp_path: Path) -> N
     derived = (
         "message: YYY\nuse: ZZZ\naccepts: [YYY^Y01]\nresources:\n"
         "  patient: {rows: [active = true]}\n"
-        "  note: {for: NTE, make: Basic, role: fact, before: patient, rows: NTE-3 -> code.text, key: \"note '{NTE-1}'\"}"
+        "  note: {for: NTE, make: Basic, role: fact, before: patient, rows: NTE-3 -> code.text, "
+        "key: \"note '{NTE-1}'\"}\n"
     )
     (folder / "messages" / "AAA.yaml").write_text(derived, encoding="utf-8")
     library = Library.load(folder)

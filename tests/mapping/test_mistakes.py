@@ -22,7 +22,7 @@ ROW_MISTAKES = [
     ("PDI-3 -> birthDate", "3:5: found PDI-3; expected PID"),
     ("CX.3 -> birthDate", "3:5: found CX.3; expected a segment's path such as PID-3.1"),
     ("this -> birthDate", "3:5: found this; expected a path; `this` stands only under a row that walks over repetitions"),  # noqa: E501
-    ("patinet -> birthDate", "3:5: found unknown name patinet; expected patient"),
+    ("patinet -> birthDate", "3:5: found unknown name patinet; expected one of channel, connection, incarnation, received, sequence, version"),  # noqa: E501
     ("uper(PID-8) -> birthDate", "3:5: found unknown function uper; expected upper"),
     ("upper(PID-8, PID-9) -> birthDate", "3:5: found upper with 2 values; expected 1 values"),
     ("PID-7 -> birthDate when PID-8 is valud", "3:38: found valud; expected valued"),

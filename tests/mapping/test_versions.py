@@ -73,7 +73,7 @@ class Site:
 
     def effective(self, change: Change | None = None) -> Effective:
         acme, to = change(self.channel, self.to) if change else (self.channel, self.to)
-        return Effective.of(acme, to, Library({}), V2Library.load(self.mappings))
+        return Effective.of(acme, to, Library.empty(), V2Library.load(self.mappings))
 
 
 @pytest.fixture
