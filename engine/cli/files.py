@@ -28,7 +28,9 @@ def map_files(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="HL7 v2 messages; - is standard input.")],
     channel: Annotated[str | None, typer.Option(help="Map as this channel does.", metavar="ID")] = None,
     mapping: Annotated[str | None, typer.Option(help="Use this mapping.", metavar="NAME")] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Tell on standard error what the mapping left out.")] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Tell on standard error what is from where, and what went nowhere.")
+    ] = False,
     config: Config = SETTINGS_FILE,
     json: Annotated[bool, typer.Option("--json", help="Always so: the output is JSON.")] = False,
 ) -> None:
@@ -130,6 +132,7 @@ class _Mapper:
         return not failed
 
     def _bundle(self, file: str, number: int, raw: bytes, received: int) -> bool:
+        from engine.cli.traces import traced
         from engine.fhir.single import single
         from engine.hl7.peek import peek
 
@@ -138,11 +141,13 @@ class _Mapper:
         if mapping is None:
             wanted = "ORU^R01, ORM^O01, OML^O21 or a mapping of your own; or say --mapping NAME"
             return self._fail(file, number, f"no mapping for {header.type}^{header.trigger}", "MSH-9", wanted)
-        output = mapping.run(raw, self._context(received))
-        out_json(single(output))
         if self._trace:
-            for diagnostic in output.diagnostics:
-                err(f"{file}: message {number}: {diagnostic}")
+            output, lineage = mapping.trace(raw, self._context(received))
+            out_json(single(output))
+            for line in traced(output, lineage, mapping.reasons()):
+                err(f"{file}: message {number}: {line}")
+        else:
+            out_json(single(mapping.run(raw, self._context(received))))
         return True
 
     def _context(self, received: int) -> Context:

@@ -2,7 +2,8 @@
 
 Plain creates and updates of known versions only, with concrete references to the anchors: so Medplum's limit of
 eight entries with conditions does not count, and no reference is resolved outside the transaction. The patients are
-read in it (one point each): should one have been deleted since it was cached, nothing is written.
+read in it (one point each): should one have been deleted since it was cached, nothing is written; and one that was
+merged into another meanwhile is noticed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from engine.fhir.client import FhirClient, Spent, bundle_bytes, entry_trouble
 from engine.fhir.facts import Write
 from engine.fhir.quota import READ, WRITE
+from engine.fhir.survivors import Patients, Replaced
 from engine.fhir.transaction import Limits, chunks, concrete, entry_for, fits, place_of
 
 
@@ -25,38 +27,45 @@ class Anchored:
         self._client = client
         self._limits = limits
 
-    async def write(self, writes: Sequence[Write], patients: Sequence[str], spent: Spent) -> None:
-        """Write all. patients: `Patient/<id>` that must be there.
+    async def write(self, writes: Sequence[Write], patients: Patients, spent: Spent) -> None:
+        """Write all. patients: that must be there.
 
-        Raises Trouble; UNKNOWN when a transaction had no answer. Raises NotAtomic when entries failed one by one.
+        Raises Trouble; UNKNOWN when a transaction had no answer. Raises NotAtomic when entries failed one by one, and
+        Replaced when all is written.
         """
         entries = [entry_for(write) for write in writes]
-        entries += [{"request": {"method": "GET", "url": patient}} for patient in patients]
-        body = bundle_bytes("transaction", entries)
+        read = patients.entries()
+        body = bundle_bytes("transaction", entries + read)
         if fits(writes, len(body), self._limits):
-            spent.points += WRITE * len(writes) + READ * len(patients)
-            if not await self._client.succeeds(body, len(entries)):
+            spent.points += WRITE * len(writes) + READ * len(read)
+            answer = await self._client.succeeds(body, len(entries) + len(read))
+            if answer is None:
                 raise NotAtomic
+            if patients.changed(answer):
+                raise Replaced
             return
-        places: dict[str, str] = {}
-        for chunk in chunks(writes, self._limits):
-            entries = [entry_for(write) for write in chunk]
-            body = concrete(bundle_bytes("transaction", entries), places)
-            _keep_places(chunk, await self._send(chunk, body, spent))
-            places |= {write.urn: write.entry.reference["reference"] for write in chunk if write.urn}
+        await self._write_in_chunks(writes, patients, spent)
 
-    async def _send(self, writes: Sequence[Write], body: bytes, spent: Spent) -> list[dict[str, Any]]:
-        spent.points += WRITE * len(writes)
-        answers = await self._client.send_bundle(body, len(writes), repeatable=False)
-        for answer in answers:
-            if entry_trouble(answer["response"], repeatable=True) is not None:
+    async def _write_in_chunks(self, writes: Sequence[Write], patients: Patients, spent: Spent) -> None:
+        places: dict[str, str] = {}
+        parts = chunks(writes, self._limits)
+        for chunk in parts:
+            read = patients.entries() if chunk is parts[-1] else []
+            entries = [entry_for(write) for write in chunk] + read
+            spent.points += WRITE * len(chunk) + READ * len(read)
+            body = concrete(bundle_bytes("transaction", entries), places)
+            answers = await self._client.send_bundle(body, len(entries), repeatable=False)
+            if any(entry_trouble(answer["response"], repeatable=True) is not None for answer in answers):
                 raise NotAtomic
-        return answers
+            _keep_places(chunk, answers)
+            places |= {write.urn: write.entry.reference["reference"] for write in chunk if write.urn}
+        if patients.differ(answer.get("resource") or {} for answer in answers[len(parts[-1]) :]):
+            raise Replaced
 
 
 def _keep_places(writes: Sequence[Write], answers: Sequence[dict[str, Any]]) -> None:
     """Point the references at what a chunk stored, for the chunks that follow."""
-    for write, answer in zip(writes, answers, strict=True):
+    for write, answer in zip(writes, answers, strict=False):
         place = place_of(answer["response"])
         if place is not None:
             write.stored_at(place)

@@ -3,6 +3,9 @@
 Each is known by its best business identifier. It is created by a single If-None-Exist request and changed by a PUT
 with If-Match, and only where something changes; so it may be asked for at any time, by anybody, in any order, and
 every request here can be repeated. The cache saves requests and is never needed for being right.
+
+The number of a patient who was merged into another leads to the survivor (`survivors.py`), except in messages that
+merge, link or unlink (`patients.py`): they are about the record itself.
 """
 
 from __future__ import annotations
@@ -11,40 +14,50 @@ import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from engine.fhir import tags
+from engine.fhir import event_time, tags
 from engine.fhir.client import FhirClient, Query, Spent
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import LOCAL, Trouble
-from engine.fhir.merge import contradicts, merge_anchor
+from engine.fhir.merge import agrees, cleared, contradicts, merge_anchor, same
 from engine.fhir.output import Entry, Resource
+from engine.fhir.patients import Party, is_linking, relinked, without_links
+from engine.fhir.survivors import holders, leads_to, numbers, place_of, record, successor, survivor
 from engine.fhir.turns import Turns
 from engine.ledger.outcome import Result
 
 CAPACITY = 10_000  # anchors, about 2 KB each
 LIFE_S = 900.0  # then it is searched again: somebody else may have changed it
 ATTEMPTS = 4
+SEVERAL = "multiple-matches"
 OPEN_REFERENCE = b'"urn:uuid:'
 # Made for one visit or order: usually new, so that searching first would only cost points.
 OFTEN_NEW = frozenset(("Encounter", "ServiceRequest"))
 CONTENTS_KEPT = 4
+TIMES_KEPT = 100_000  # about 200 bytes each
 
-Key = tuple[str, str, str]
+Key = tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Known:
-    """An anchor as it was last seen. stored: its JSON. settled: JSON of contents that would change nothing."""
+    """An anchor as it was last seen. stored: its JSON. settled: contents that would change nothing.
+
+    merged: of a survivor the JSON of the record that has the number itself; way: the places of the merged records, from
+    that one on.
+    """
 
     id: str
     stored: bytes
     mark: str
     until: float
+    merged: bytes = b""
+    way: tuple[str, ...] = ()
     settled: tuple[bytes, ...] = ()
 
 
@@ -75,9 +88,10 @@ class Cache:
         known = self._known.get(key)
         return None if known is None else known.mark
 
-    def put(self, key: Key, resource: Resource) -> Known:
+    def put(self, key: Key, resource: Resource, merged: bytes = b"", way: tuple[str, ...] = ()) -> Known:
         marks = tags.marks(resource)
-        known = Known(resource["id"], orjson.dumps(resource), marks[-1] if marks else "", self._clock() + self._life)
+        mark, until = marks[-1] if marks else "", self._clock() + self._life
+        known = Known(resource["id"], orjson.dumps(resource), mark, until, merged, way)
         self._known[key] = known
         self._known.move_to_end(key)
         while len(self._known) > self._capacity:
@@ -86,6 +100,31 @@ class Cache:
 
     def forget(self, key: Key) -> None:
         self._known.pop(key, None)
+
+    def forget_survivors(self) -> None:
+        """What any number of a merged patient leads to."""
+        for key in [key for key, known in self._known.items() if known.merged]:
+            del self._known[key]
+
+
+class Heard:
+    """When the anchors were last spoken of by somebody who may overwrite them, though nothing changed by that: so that
+    no write is needed for it. Lasts as long as the process; what was written says it for itself."""
+
+    def __init__(self, capacity: int = TIMES_KEPT) -> None:
+        self._capacity = capacity
+        self._times: OrderedDict[str, str] = OrderedDict()
+
+    def latest(self, anchor: Resource) -> str:
+        """The last event that anybody knows of."""
+        return event_time.latest(self._times.get(_place(anchor), ""), event_time.event_of(anchor))
+
+    def note(self, place: str, event: str) -> None:
+        if event:
+            self._times[place] = event_time.latest(event, self._times.get(place, ""))
+            self._times.move_to_end(place)
+            while len(self._times) > self._capacity:
+                self._times.popitem(last=False)
 
 
 class Anchors:
@@ -96,6 +135,7 @@ class Anchors:
         self._client = client
         self._incarnations = incarnations
         self._cache = Cache() if cache is None else cache
+        self._heard = Heard()
         self._turns = Turns()
 
     def recall(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -105,74 +145,168 @@ class Anchors:
             key = key_of(entry)
             known = self._cache.get(key)
             if known is not None:
-                entry.reference["reference"] = f"{key[0]}/{known.id}"
+                _point(entry, known)
             elif key[0] not in OFTEN_NEW:
                 unknown.append(entry)
         return unknown
 
-    def learn(self, entry: Entry, found: Sequence[Resource]) -> None:
+    async def learn(self, entry: Entry, found: Sequence[Resource], spent: Spent) -> None:
         """Take in what the search for an anchor found."""
-        if len(found) > 1:
+        if not found:
+            return
+        if entry.type == "Patient" and (len(found) > 1 or successor(found[0])):
+            await self._learn_patient(entry, found, spent)
+        elif len(found) > 1:
             raise several(entry)
-        if found:
+        else:
             self._keep(entry, found[0])
+
+    async def _learn_patient(self, entry: Entry, found: Sequence[Resource], spent: Spent) -> None:
+        """Find out which record is meant: the one that has the number, or the one that this was merged into."""
+        if is_linking(entry):
+            meant = record(found, entry.key[0])
+            if meant is None:
+                raise several(entry)
+            self._keep(entry, meant)
+            return
+        read = self._reader(found, spent)
+        ways = [(one, *await survivor(one, read)) for one in holders(found, entry.key[0])]
+        if len({last["id"] for _, last, _ in ways}) > 1:
+            raise several(entry)
+        first, last, way = max(ways, key=lambda found: len(found[2]))
+        self._keep(entry, last, orjson.dumps(first) if way else b"", way)
+
+    def _reader(self, found: Sequence[Resource], spent: Spent) -> Callable[[str], Awaitable[Resource]]:
+        """Reads patients, those that are at hand without a request."""
+        known = {place_of(one): one for one in found}
+
+        async def read(place: str) -> Resource:
+            return known.get(place) or await self._client.read("Patient", place.partition("/")[2], spent)
+
+        return read
 
     def forget(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             self._cache.forget(key_of(entry))
+            self._cache.forget(plain_key(entry))
+            if is_linking(entry):
+                self._cache.forget_survivors()
 
     async def settle(self, entries: Iterable[Entry], code: str, spent: Spent) -> list[Entry]:
         """Make each anchor exist and say at least what its entry says, those first that others refer to.
 
-        Returns the anchors that refer to facts: these exist now, but without the references that are still open.
+        Returns the anchors that are left for `closing`: those that refer to facts, which exist now, but without the
+        references that are still open; and the patients that the message merges, links or unlinks.
         """
-        waiting = list(entries)
+        waiting: list[Entry] = []
         late: list[Entry] = []
+        for entry in entries:
+            if is_linking(entry):
+                await self._make_exist(entry, code, spent)
+                late.append(entry)
+            else:
+                waiting.append(entry)
         while waiting:
             still: list[Entry] = []
             for entry in waiting:
                 data = orjson.dumps(entry.resource)
                 if OPEN_REFERENCE in data:
                     still.append(entry)
-                elif not self._settled(entry, data):
-                    await self._settle(entry, entry.resource, data, code, spent)
+                elif not self._settled(entry, _content(entry, data)):
+                    await self._settle(entry, entry.resource, _content(entry, data), code, spent)
             if len(still) == len(waiting):  # a circle, or a reference to a fact
                 late.append(await self._settle_partly(still, code, spent))
                 still.remove(late[-1])
             waiting = still
         return late
 
+    async def closing(self, late: Sequence[Entry], code: str, spent: Spent) -> list[tuple[Entry, Resource]]:
+        """What `settle` left, as it is to be written together with the message's facts."""
+        parties = [Party(entry, self.current(entry)) for entry in late if is_linking(entry)]
+        changes = []
+        for entry in late:
+            existing = self.current(entry)
+            if is_linking(entry):
+                changed = await self._linked(Party(entry, existing), parties, code, spent)
+            else:
+                changed = self._merged(entry, existing, entry.resource, code)
+            if changed is not None:
+                changes.append((entry, changed))
+        return changes
+
+    async def _linked(self, own: Party, parties: Sequence[Party], code: str, spent: Spent) -> Resource | None:
+        """The patient's record as a message that merges, links or unlinks it wants it; None: as it is."""
+        same_record = [one for one in parties if one.place == own.place and one.entry is not own.entry]
+        if same_record and own.unlinks:
+            raise Trouble(Result.NEVER, "patient: what is to be unlinked is one record", code="identity")
+        if same_record and any(kind == "replaced-by" for _, kind in own.links()):
+            return None  # both numbers are this record's: what the survivor's entry says is all
+        existing, event = own.record, own.entry.event
+        ours = without_links(own.entry.resource)
+        said = self._merged(own.entry, existing, ours, code)
+        if self._is_late(event, event_time.linked_of(existing), existing, code):
+            return said
+        into = {one.place for one in parties if any(link == (own.place, "replaced-by") for link in one.links())}
+        circular = False
+        if successor(existing) and into:
+            read = self._reader([one.record for one in parties], spent)
+            circular = any([await leads_to(existing, place, read) for place in into])
+        linked = relinked(existing if said is None else said, own, parties, circular=circular)
+        before, known = said or existing, event_time.linked_of(existing)
+        if same(linked, existing) and event_time.latest(known, event) == known:
+            return None  # the time is noted though nothing else changes: a merge that comes late must not undo this
+        meta = {**tags.merged(existing, ours, code, history=False), "versionId": existing["meta"]["versionId"]}
+        linked["meta"] = event_time.noted(
+            meta,
+            event=event_time.event_of(before),
+            linked=event_time.latest(event, known),
+            cleared=event_time.cleared_of(before),
+        )
+        return linked
+
+    def merged_into(self, entries: Iterable[Entry]) -> set[str]:
+        """The merged records by which the patients of these entries were found."""
+        known = [self._cache.get(key_of(entry)) for entry in entries if entry.type == "Patient"]
+        return {place for one in known if one is not None for place in one.way}
+
     def wrote(self, entries: Iterable[Entry], code: str) -> bool:
         """Whether the message was the last to write one of these anchors."""
         return code in map(self._cache.mark, map(key_of, entries))
 
     def current(self, entry: Entry) -> Resource:
-        """The anchor as it was last seen. KeyError before it was settled."""
+        """The anchor as it was last seen. Trouble before it was settled."""
+        resource: Resource = orjson.loads(self._known(entry).stored)
+        return resource
+
+    def _known(self, entry: Entry) -> Known:
         known = self._cache.get(key_of(entry))
         if known is None:
             raise Trouble(Result.NOT_TAKEN, "an anchor went out of the cache in the middle of a delivery", code=LOCAL)
-        resource: Resource = orjson.loads(known.stored)
-        return resource
+        return known
 
-    def _settled(self, entry: Entry, data: bytes) -> bool:
+    def _settled(self, entry: Entry, content: bytes) -> bool:
         """Whether the anchor is known to say what this message says. Another message may have seen to that only just
         now: the references to it are pointed at it here too."""
-        key = key_of(entry)
-        known = self._cache.get(key)
-        if known is None or data not in known.settled:
+        known = self._cache.get(key_of(entry))
+        if known is None or content not in known.settled:
             return False
-        entry.reference["reference"] = f"{key[0]}/{known.id}"
+        _point(entry, known)
         return True
 
     async def _settle_partly(self, waiting: list[Entry], code: str, spent: Spent) -> Entry:
         entry = waiting[0]
         part = without_open_references(entry.resource)
-        await self._settle(entry, part, orjson.dumps(part), code, spent)
+        await self._settle(entry, part, _content(entry, orjson.dumps(part)), code, spent)
         return entry
 
-    async def _settle(self, entry: Entry, ours: Resource, data: bytes, code: str, spent: Spent) -> None:
+    async def _make_exist(self, entry: Entry, code: str, spent: Spent) -> None:
         async with self._turns.take([key_of(entry)]):
-            if self._settled(entry, data):
+            if self._cache.get(key_of(entry)) is None:
+                await self._create(entry, without_open_references(without_links(entry.resource)), code, spent)
+
+    async def _settle(self, entry: Entry, ours: Resource, content: bytes, code: str, spent: Spent) -> None:
+        async with self._turns.take([key_of(entry)]):
+            if self._settled(entry, content):
                 return
             for attempt in range(ATTEMPTS):
                 try:
@@ -187,63 +321,144 @@ class Anchors:
                     await pause(attempt)
             known = self._cache.get(key_of(entry))
             if known is not None:
-                known.settled = (*known.settled, data)[-CONTENTS_KEPT:]
+                known.settled = (*known.settled, content)[-CONTENTS_KEPT:]
 
     async def _write(self, entry: Entry, ours: Resource, code: str, spent: Spent) -> None:
-        known = self._cache.get(key_of(entry))
-        if known is None:
-            marked = tags.stamped(ours, code)
-            existing, new = await self._client.create_once(marked, identifiers(entry.key[:1]), spent)
-            self._keep(entry, existing)
-            if new:
-                return
-        else:
-            existing = orjson.loads(known.stored)
-            entry.reference["reference"] = f"{entry.type}/{known.id}"
-        changed = merged(entry, existing, ours, code, self._incarnations)
+        if self._cache.get(key_of(entry)) is None and await self._create(entry, ours, code, spent):
+            return
+        known = self._known(entry)
+        _point(entry, known)
+        changed = self._merged(entry, orjson.loads(known.stored), ours, code, known.merged)
         if changed is not None:
-            self._keep(entry, await self._client.update(changed, spent))
+            self._keep(entry, await self._client.update(changed, spent), known.merged, known.way)
+        if entry.policy == "overwrite" and not known.merged:
+            self._heard.note(f"{entry.type}/{known.id}", entry.event)
+
+    async def _create(self, entry: Entry, ours: Resource, code: str, spent: Spent) -> bool:
+        """Create the anchor unless it is there: whether it is new."""
+        told = event_time.timed(ours, entry.event) if entry.policy == "overwrite" else ours
+        try:
+            resource, new = await self._client.create_once(tags.stamped(told, code), identifiers(entry.key[:1]), spent)
+        except Trouble as problem:
+            if problem.code != SEVERAL:
+                raise
+            [found] = await self._client.search([query_for(entry)], spent)
+            if not found:
+                raise
+            await self.learn(entry, found, spent)
+            return False
+        await self.learn(entry, [resource], spent)
+        return new
+
+    def _merged(
+        self, entry: Entry, existing: Resource, ours: Resource, code: str, merged: bytes = b""
+    ) -> Resource | None:
+        """The existing anchor as the message wants it, ready for a PUT (its version still in meta); None: as it is.
+        merged: the record by whose number the message calls a patient, where that was merged into the existing one."""
+        if entry.type == "Patient":
+            _check_identity(ours, existing, merged)
+        policy, event = entry.policy, event_time.event_of(existing)
+        last = self._heard.latest(existing)
+        clears = entry.clears | (frozenset(entry.drops) - {"link"})
+        late = (policy == "overwrite" or bool(clears)) and self._is_late(entry.event, last, existing, code)
+        if late or merged:
+            clears = frozenset()
+        if merged:
+            ours = _less_numbers(ours, orjson.loads(merged))
+        if policy == "overwrite" and (late or merged):
+            policy = "fill"
+        empty = event_time.cleared_of(existing)
+        if empty and event_time.older(entry.event, last):
+            ours = {name: value for name, value in ours.items() if name not in empty}
+        result = merge_anchor(existing, ours, policy, clears)
+        if result is None:
+            return None
+        if policy == "overwrite" or (clears and cleared(existing, clears) != existing):
+            event = event_time.latest(entry.event, event)
+        empty = (empty | (clears & existing.keys())) - result.keys()
+        meta = event_time.noted(
+            tags.merged(existing, ours, code, history=False),
+            event=event, linked=event_time.linked_of(existing), cleared=empty,
+        )  # fmt: skip
+        result["meta"] = {**meta, "versionId": existing["meta"]["versionId"]}
+        return result
+
+    def _is_late(self, event: str, last: str, existing: Resource, code: str) -> bool:
+        """Whether the event was before the last one, or where nobody knows, a later message of the channel has written
+        the resource."""
+        verdict = event_time.older(event, last)
+        return tags.overtaken(existing, code, self._incarnations) if verdict is None else verdict
 
     async def _look_again(self, entry: Entry, problem: Trouble, spent: Spent) -> None:
         known = self._cache.get(key_of(entry))
         self._cache.forget(key_of(entry))
-        if known is not None and not problem.gone:
-            self._keep(entry, await self._client.read(entry.type, known.id, spent))
+        if known is None or problem.gone:
+            return
+        if known.merged:  # by its number, as the links may be others now
+            [found] = await self._client.search([query_for(entry)], spent)
+            await self.learn(entry, found, spent)
+        else:
+            await self.learn(entry, [await self._client.read(entry.type, known.id, spent)], spent)
 
-    def _keep(self, entry: Entry, resource: Resource) -> None:
-        self._cache.put(key_of(entry), resource)
-        entry.reference["reference"] = f"{entry.type}/{resource['id']}"
+    def _keep(self, entry: Entry, resource: Resource, merged: bytes = b"", way: tuple[str, ...] = ()) -> None:
+        _point(entry, self._cache.put(key_of(entry), resource, merged, way))
 
 
-def key_of(entry: Entry) -> Key:
+def _point(entry: Entry, known: Known) -> None:
+    """Point the references to the anchor at its id. One to a survivor tells the number by which the message called it,
+    so that an unlinked patient's results can be told from the others."""
+    entry.reference["reference"] = f"{entry.type}/{known.id}"
+    if known.merged:
+        system, value = entry.key[0]
+        entry.reference["identifier"] = {"system": system, "value": value}  # type: ignore[assignment]
+    else:
+        entry.reference.pop("identifier", None)
+
+
+def plain_key(entry: Entry) -> Key:
+    """Type and identifier."""
     if not entry.key:
         raise Trouble(Result.NEVER, f"{entry.type} without an identifier")
     return (entry.resource["resourceType"], *entry.key[0])
+
+
+def key_of(entry: Entry) -> Key:
+    """Under which the anchor is cached. The record that a merge speaks of is another than where its number leads."""
+    return (*plain_key(entry), "record") if is_linking(entry) else plain_key(entry)
 
 
 def query_for(entry: Entry) -> Query:
     return Query(entry.type, identifiers(entry.key[:1]))
 
 
-def merged(
-    entry: Entry, existing: Resource, ours: Resource, code: str, incarnations: Sequence[str] = ()
-) -> Resource | None:
-    """The existing anchor as the message wants it, ready for a PUT (its version still in meta); None: as it is."""
-    if entry.type == "Patient" and contradicts(ours, existing):
+def _content(entry: Entry, data: bytes) -> bytes:
+    """What decides whether the message changes the anchor: its JSON, and how much it is allowed to change and when."""
+    if entry.policy != "overwrite" and not entry.clears and not entry.drops:
+        return data
+    less = (*sorted(entry.clears), *entry.drops)
+    return b"\n".join((data, entry.policy.encode(), entry.event.encode(), *map(str.encode, less)))
+
+
+def _check_identity(ours: Resource, existing: Resource, merged: bytes) -> None:
+    """Who was merged may be called by the old name and birth date."""
+    if contradicts(ours, existing) and not (merged and agrees(ours, orjson.loads(merged))):
         raise Trouble(Result.NEVER, "patient: the identifier matches, birth date and name contradict", code="identity")
-    policy = entry.policy
-    if policy == "overwrite" and tags.overtaken(existing, code, incarnations):
-        policy = "fill"
-    result = merge_anchor(existing, ours, policy)
-    if result is None:
-        return None
-    version = existing["meta"]["versionId"]
-    result["meta"] = {**tags.merged(existing, ours, code, history=False), "versionId": version}
-    return result
+
+
+def _less_numbers(ours: Resource, merged: Resource) -> Resource:
+    """What a message says of a merged patient, less the numbers of the old record: the survivor has them as former."""
+    old = numbers(merged)
+    left = [one for one in ours.get("identifier") or () if (one.get("system", ""), one.get("value", "")) not in old]
+    rest = {name: value for name, value in ours.items() if name != "identifier"}
+    return {**rest, "identifier": left} if left else rest
+
+
+def _place(resource: Resource) -> str:
+    return f"{resource['resourceType']}/{resource['id']}"
 
 
 def several(entry: Entry) -> Trouble:
-    return Trouble(Result.NEVER, f"several {entry.type} match one identifier", code="multiple-matches")
+    return Trouble(Result.NEVER, f"several {entry.type} match one identifier", code=SEVERAL)
 
 
 async def pause(attempt: int) -> None:

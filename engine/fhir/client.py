@@ -201,14 +201,15 @@ class FhirClient:
         answer = await self._send("POST", "", body, {}, repeatable=repeatable)
         return _answered(answer, entries, repeatable=repeatable)
 
-    async def succeeds(self, body: bytes, entries: int) -> bool:
-        """Send a transaction: whether each of its entries succeeded. The answer, which has all the resources in it, is
+    async def succeeds(self, body: bytes, entries: int) -> bytes | None:
+        """Send a transaction: its answer, where each of its entries succeeded. It has all the resources in it, and is
         parsed only where its bytes do not say so."""
         answer = await self._send("POST", "", body, {}, repeatable=False)
         if _plainly_succeeded(answer.body, entries):
-            return True
+            return answer.body
         answers = _answered(answer, entries, repeatable=False)
-        return all(entry_trouble(one["response"], repeatable=True) is None for one in answers)
+        succeeded = all(entry_trouble(one["response"], repeatable=True) is None for one in answers)
+        return answer.body if succeeded else None
 
     # --- One request
 

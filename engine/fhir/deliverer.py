@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from engine.fhir import binary
 from engine.fhir.anchored import Anchored, NotAtomic
-from engine.fhir.anchors import Anchors, key_of, merged, pause, query_for
+from engine.fhir.anchors import Anchors, pause, plain_key, query_for
 from engine.fhir.client import FhirClient, Query, Spent
 from engine.fhir.condition import tagged
 from engine.fhir.events import RequestFailed
@@ -23,9 +23,11 @@ from engine.fhir.facts import Write, distinct, lookup, plan, point_at
 from engine.fhir.failure import LOCAL, Trouble
 from engine.fhir.merge import same
 from engine.fhir.output import Entry, Output, Resource
+from engine.fhir.patients import is_linking
 from engine.fhir.probe import Reachability, probe
 from engine.fhir.quota import SEARCH, WRITE
 from engine.fhir.stepwise import Stepwise
+from engine.fhir.survivors import Patients, Replaced
 from engine.fhir.tags import marks, provenance_code, provenance_name, stamped_provenance
 from engine.fhir.transaction import Limits
 from engine.fhir.turns import Turns
@@ -110,8 +112,7 @@ class Deliverer:
             return self._outcome(trouble, spent)
         finally:
             binary.put_back(bodies)
-            for entry in output.entries:
-                entry.reference["reference"] = urns[id(entry)]
+            _open_references(output, urns)
 
     def _outcome(self, trouble: Trouble, spent: Spent) -> Outcome:
         if trouble.request_id:
@@ -134,7 +135,7 @@ class Deliverer:
     ) -> None:
         await self._probe_when_due()
         points = estimate(output)
-        patients = [("Patient", *key_of(entry)[1:]) for entry in output.entries if entry.type == "Patient"]
+        patients = [plain_key(entry) for entry in output.entries if entry.type == "Patient"]
         async with self._turns.take(patients):
             self._client.quota.reserve(points)
             try:
@@ -146,7 +147,7 @@ class Deliverer:
         self, output: Output, urns: dict[int, str], bodies: list[binary.Body], tag: str, unknown: bool, spent: Spent
     ) -> None:
         """Plan and write; plan anew where that failed because the world had changed since."""
-        forgot = False
+        forgot = moved = False
         for attempt in range(ROUNDS):
             try:
                 await self._once(output, urns, bodies, tag, unknown, spent)
@@ -154,6 +155,11 @@ class Deliverer:
             except NotAtomic:
                 self._learn(False)
                 self._anchors.forget(_anchors(output))
+            except Replaced:  # what was written refers to a record that was merged into another: once more, to that
+                self._anchors.forget(_anchors(output))
+                if moved:
+                    return
+                moved = True
             except Trouble as trouble:
                 # The server refused what is cached: an anchor was deleted. Once more, with nothing taken from memory.
                 outdated = trouble.gone and not forgot
@@ -164,8 +170,7 @@ class Deliverer:
                     self._anchors.forget(_anchors(output))
                 else:
                     await pause(attempt)
-            for entry in output.entries:
-                entry.reference["reference"] = urns[id(entry)]
+            _open_references(output, urns)
         raise Trouble(Result.NOT_TAKEN, "somebody else writes the same resources", code=LOCAL)
 
     async def _once(
@@ -179,7 +184,8 @@ class Deliverer:
         late = await self._anchors.settle(anchors, tag, spent)
         try:
             writes = plan(facts, existing, urns, twins, tag, self._incarnations)
-            writes += self._late(late, tag)
+            closing = await self._anchors.closing(late, tag, spent)
+            writes += [Write(entry, resource) for entry, resource in closing]
             await self._store(bodies, writes, spent)
             if writes or unknown or self._anchors.wrote(anchors, tag) or begun:
                 writes += await self._provenance(output, urns, tag, begun or unknown, spent)
@@ -222,22 +228,18 @@ class Deliverer:
         wanted = lookup(facts)
         answers = await self._client.search([*map(query_for, unknown), *wanted.queries], spent)
         for entry, found in zip(unknown, answers, strict=False):
-            self._anchors.learn(entry, found)
+            await self._anchors.learn(entry, found, spent)
         return wanted.found(answers[len(unknown) :])
 
-    def _late(self, entries: Sequence[Entry], tag: str) -> list[Write]:
-        """Updates of anchors that refer to facts of this message."""
-        known, order = self._anchors.current, self._incarnations
-        changes = [(entry, merged(entry, known(entry), entry.resource, tag, order)) for entry in entries]
-        return [Write(entry, resource) for entry, resource in changes if resource is not None]
-
     async def _write(self, writes: Sequence[Write], anchors: Sequence[Entry], tag: str, spent: Spent) -> None:
-        if self._atomic:
-            patients = [entry.reference["reference"] for entry in anchors if entry.type == "Patient"]
-            touched = {f"Patient/{write.resource.get('id')}" for write in writes if write.is_update}
-            await self._anchored.write(writes, sorted(set(patients) - touched), spent)
-        else:
-            await self._stepwise.write(writes, spent)
+        strategy = self._anchored if self._atomic else self._stepwise
+        if any(map(is_linking, anchors)):
+            await strategy.write(writes, Patients(), spent)  # it writes the patients themselves
+            return
+        touched = {f"Patient/{write.resource.get('id')}" for write in writes if write.is_update}
+        own = {entry.reference["reference"] for entry in anchors if entry.type == "Patient"}
+        patients = Patients(tuple(sorted(own - touched)), tuple(sorted(self._anchors.merged_into(anchors))))
+        await strategy.write(writes, patients, spent)
 
     async def _probe_when_due(self) -> None:
         if self._clock() < self._probe_at:
@@ -259,6 +261,13 @@ def estimate(output: Output) -> int:
     """Quota points that the delivery may need at most when its anchors are known: for pacing."""
     own = [entry for entry in output.entries if entry.role != "anchor"]
     return WRITE * len(own) + SEARCH * len({entry.type for entry in own})
+
+
+def _open_references(output: Output, urns: dict[int, str]) -> None:
+    """The references as the mapping left them."""
+    for entry in output.entries:
+        entry.reference["reference"] = urns[id(entry)]
+        entry.reference.pop("identifier", None)
 
 
 def _anchors(output: Output) -> list[Entry]:

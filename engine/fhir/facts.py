@@ -13,12 +13,12 @@ from typing import Any
 
 import orjson
 
-from engine.fhir import binary, tags
+from engine.fhir import binary, event_time, tags
 from engine.fhir.anchors import several
 from engine.fhir.client import Query
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import Trouble
-from engine.fhir.merge import older, replace_fact, same
+from engine.fhir.merge import add_parts, older, replace_fact, same
 from engine.fhir.output import Entry, Resource
 from engine.ledger.outcome import Result
 
@@ -123,7 +123,7 @@ def plan(
     for entry in entries:
         found = existing.get(id(entry))
         if found is None:
-            resource = tags.stamped(entry.resource, code)
+            resource = tags.stamped(event_time.timed(entry.resource, entry.event), code)
             writes.append(Write(entry, resource, urns[id(entry)], twins.get(id(entry), [])))
             continue
         changed = _changed(entry, found, code, late or tags.overtaken(found, code, incarnations))
@@ -135,25 +135,30 @@ def plan(
 def _changed(entry: Entry, existing: Resource, code: str, late: bool) -> Resource | None:
     binary.adopt(existing, entry.resource)
     ours: Resource = orjson.loads(orjson.dumps(entry.resource))  # as a server would read it: plain JSON values only
-    result = replace_fact(existing, ours, unite=tags.marks(existing) != [code])
-    if same(result, existing) or _is_old(ours, existing, late):
+    only_ours = tags.marks(existing) == [code]
+    result = replace_fact(existing, ours, unite=not only_ours, clears=entry.clears)
+    event = event_time.latest(entry.event, event_time.event_of(existing))
+    if same(result, existing):
         return None
-    result["meta"] = {
-        **tags.merged(existing, ours, code, history=True),
-        "versionId": existing["meta"]["versionId"],
-    }
+    if _is_old(entry, existing, late):
+        result, event = add_parts(existing, ours), event_time.event_of(existing)
+        if only_ours or same(result, existing):
+            return None
+    meta = event_time.noted(tags.merged(existing, ours, code, history=True), event=event)
+    result["meta"] = {**meta, "versionId": existing["meta"]["versionId"]}
     return result
 
 
-def _is_old(ours: Resource, existing: Resource, late: bool) -> bool:
-    """Never an older event over a newer: by the time it was issued, else by the channel's order, else as its report."""
-    verdict = older(ours, existing)
+def _is_old(entry: Entry, existing: Resource, late: bool) -> bool:
+    """Never an older event over a newer: by the time it was issued, else by that of its event, else by the channel's
+    order, else as its report."""
+    verdict = older(entry.resource, existing, entry.event)
     return late if verdict is None else verdict
 
 
 def _reports_are_old(entries: Sequence[Entry], existing: dict[int, Resource]) -> bool:
     verdicts = [
-        older(entry.resource, existing[id(entry)])
+        older(entry.resource, existing[id(entry)], entry.event)
         for entry in entries
         if entry.type == "DiagnosticReport" and id(entry) in existing
     ]

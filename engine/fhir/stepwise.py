@@ -15,7 +15,8 @@ from engine.fhir.client import FhirClient, Spent, bundle_bytes, entry_trouble
 from engine.fhir.condition import identifiers, tagged
 from engine.fhir.facts import Write
 from engine.fhir.failure import Trouble
-from engine.fhir.quota import SEARCH, WRITE
+from engine.fhir.quota import READ, SEARCH, WRITE
+from engine.fhir.survivors import Patients, Replaced
 from engine.fhir.tags import PART_TAG, provenance_name
 from engine.fhir.transaction import Limits, Room, concrete, entry_for, ordered, place_of, references
 from engine.ledger.outcome import Result
@@ -26,23 +27,33 @@ class Stepwise:
         self._client = client
         self._limits = limits
 
-    async def write(self, writes: Sequence[Write], spent: Spent) -> None:
-        """Write all. Raises Trouble; what was written before it stays, and is found by its identifier next time."""
+    async def write(self, writes: Sequence[Write], patients: Patients, spent: Spent) -> None:
+        """Write all. patients: that must be there, looked at with the last batch.
+
+        Raises Trouble; what was written before it stays, and is found by its identifier next time. Raises Replaced when
+        all is written.
+        """
         places: dict[str, str] = {}
-        for batch in steps(writes, self._limits):
-            await self._send(batch, places, spent)
+        batches = steps(writes, self._limits)
+        for batch in batches:
+            await self._send(batch, patients if batch is batches[-1] else Patients(), places, spent)
             places |= {write.urn: write.entry.reference["reference"] for write in batch if write.urn}
 
-    async def _send(self, batch: Sequence[Write], places: dict[str, str], spent: Spent) -> None:
+    async def _send(self, batch: Sequence[Write], patients: Patients, places: dict[str, str], spent: Spent) -> None:
         entries = [entry_for(write, None if write.is_update else condition(write)) for write in batch]
-        spent.points += sum(WRITE if write.is_update else SEARCH for write in batch)
+        read = patients.entries()
+        entries += read
+        spent.points += sum(WRITE if write.is_update else SEARCH for write in batch) + READ * len(read)
         body = concrete(bundle_bytes("batch", entries), places)
         answers = await self._client.send_bundle(body, len(entries), repeatable=False)
-        responses = [answer["response"] for answer in answers]
-        troubles = [self._settle(write, response, spent) for write, response in zip(batch, responses, strict=True)]
+        troubles = [self._settle(write, one["response"], spent) for write, one in zip(batch, answers, strict=False)]
+        seen = answers[len(batch) :]
+        troubles += [entry_trouble(one["response"], repeatable=False) for one in seen]
         worst = worst_of([trouble for trouble in troubles if trouble is not None])
         if worst is not None:
             raise worst
+        if patients.differ(one.get("resource") or {} for one in seen):
+            raise Replaced
 
     def _settle(self, write: Write, response: dict[str, Any], spent: Spent) -> Trouble | None:
         trouble = entry_trouble(response, repeatable=False)

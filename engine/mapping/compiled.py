@@ -9,7 +9,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from engine.hl7.group import Node, Slot
-from engine.mapping import convert, lineage, run
+from engine.mapping import convert, run
 from engine.mapping.writer import Unit
 
 _RUNTIME = {
@@ -20,8 +20,7 @@ _RUNTIME = {
         "link", "received", "translated", "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,
-     "as_string": convert.text, "NUL": "\0"} | {
-     name: getattr(lineage, name) for name in ("inside", "leaves", "turn")}  # fmt: skip
+     "as_string": convert.text, "NUL": "\0"}  # fmt: skip
 
 LANGUAGE = 2
 """Part of every version: goes up when the same files come to mean something else."""

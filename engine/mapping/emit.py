@@ -29,7 +29,7 @@ from engine.mapping.model import (
 )
 from engine.mapping.problems import Place, Problems
 from engine.mapping.schema import Element, Schema
-from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Raw, Scope
+from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Note, Raw, Scope
 from engine.mapping.targets import Found, Targets
 from engine.mapping.values import Values
 from engine.mapping.writer import Workshop, Writer
@@ -302,6 +302,7 @@ class Emitter:
             key = "|".join(f"{{{segment}[{number}]}}" for number in numbers)
             out(f'{value} = {name}(f"{key}", X, {segment})')
             with out.block(f"if {value} is not None:"):
+                self.targets.passed(self.values.note(row.values, scope, True), scope, out)
                 self.targets.store(found, scope, value, out)
 
     def _refer(self, value: Value, code: str, found: Found, scope: Scope, out: Writer) -> None:
@@ -360,19 +361,12 @@ class Emitter:
         out(f"{value} = {memo}.get({cells})")
         with out.block(f"if {value} is None:"):
             out(f"{value} = decide({rows}, {decision.otherwise!r}, {cells}, {memo})")
-        where = self._places(row, scope)
+        note = self.values.note(row.values, scope)
         with out.block(f"if {value}:"):
             if element.type == "boolean":
-                self.targets.store(found, scope, f'{value} == "true"', out, where=where)
+                self.targets.store(found, scope, f'{value} == "true"', out, note=note)
             else:
-                self.targets.store(found, scope, value, out, where=where)
-
-    def _places(self, row: Assign, scope: Scope) -> str:
-        """All that a row's values are from."""
-        if not self.shop.traced:
-            return ""
-        found = [place for value in row.values if (place := self.values.where(value, scope))]
-        return f"[{', '.join(f'*{place}' for place in found)}]"
+                self.targets.store(found, scope, value, out, note=note)
 
     def _walk(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
         """One element for each repetition, filled by rows."""
@@ -393,14 +387,14 @@ class Emitter:
 
         self._each(raw, many, out, fill, self._from(row, scope))
 
-    def _from(self, row: Assign, scope: Scope) -> str:
+    def _from(self, row: Assign, scope: Scope) -> Note | None:
         """The whole that a row's one value is from."""
-        return self.values.where(row.values[0], scope, True) if self.shop.traced else ""
+        return self.values.note(row.values[:1], scope, True)
 
-    def _each(self, raw: Raw, many: bool, out: Writer, fill: Callable[[Raw], None], where: str) -> None:
+    def _each(self, raw: Raw, many: bool, out: Writer, fill: Callable[[Raw], None], note: Note | None) -> None:
         """For all repetitions where the target repeats, else for the first."""
         name = self.shop.temporary()
-        first = f"turn({where}, 1)" if where else ""
+        first = note.turned("1") if note else None
         if raw.level == FIELD and many:
             value = self.shop.temporary()
             with out.block(f"if {value} := {raw.code}:"):
@@ -409,18 +403,15 @@ class Emitter:
                     if self.shop.full
                     else f'{value}.split("~") if "~" in {value} else ({value},)'
                 )
-                turn = ""
-                if where:
-                    turn, count = self.shop.temporary(), self.shop.temporary()
+                count = self.shop.temporary() if note else ""
+                if note:
                     loop = f"enumerate({loop.replace('X.repetitions', 'X.turns')}, 1)"
-                with out.block(f"for {f'{count}, {name}' if where else name} in {loop}:"):
-                    if where:
-                        out(f"{turn} = turn({where}, {count})")
-                    if self.shop.full and not where:
+                with out.block(f"for {f'{count}, {name}' if note else name} in {loop}:"):
+                    if self.shop.full and not note:
                         fill(Raw(name, REPETITION))
                     else:
                         with out.block(f"if {name}:"):
-                            fill(Raw(name, REPETITION, turn))
+                            fill(Raw(name, REPETITION, note.turned(count) if note else None))
             return
         one = self.values.repetition(raw)
         if raw.level == FIELD:
@@ -433,35 +424,35 @@ class Emitter:
                 fill(Raw(name, REPETITION, first))
             return
         with out.block(f"if {name} := {one.code}:"):
-            fill(Raw(name, one.level, where))
+            fill(Raw(name, one.level, note))
 
     def _convert(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
         element = found[-1][1]
         raw = self.values.raw(row.values[0], scope)
         many = any(one.many for _, one, _ in found)
-        where = self._from(row, scope)
+        note = self._from(row, scope)
         if row.use:
-            self._each(raw, many, out, lambda one: self._mapped(row, one, found, scope, out), where)
+            self._each(raw, many, out, lambda one: self._mapped(row, one, found, scope, out), note)
         elif row.table and not element.primitive:
-            self._each(raw, many, out, lambda one: self._tabled(row, one, found, scope, out), where)
+            self._each(raw, many, out, lambda one: self._tabled(row, one, found, scope, out), note)
         elif not element.primitive:
             fitting = [f"as {m.name}" for m in self.files.maps.values() if m.target == element.type]
             wanted = "one of " + ", ".join(sorted(fitting)) if fitting else "rows that fill it"
             self.problems.add(row.place, f"{row.target} of type {element.type} without a map", wanted)
         else:
-            self._each(raw, many, out, lambda one: self._primitive(row, one, found, scope, out), where)
+            self._each(raw, many, out, lambda one: self._primitive(row, one, found, scope, out), note)
 
     def _primitive(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:
         element = found[-1][1]
         name = self.shop.temporary()
-        where = _leaves(one, element.type in WHOLE and not row.table)
+        note = _leaves(one, element.type in WHOLE and not row.table)
         text = self.values.leaf(one, element.type in WHOLE, scope)
         if row.table:
             if text == f"head({one.code})" and one.code.isidentifier():
                 text = f"{one.code} if {one.code}.isalnum() else {text}"
             out(f"{name} = {text}")
             with out.block(f"if {name}:"):
-                self._looked_up(row, name, found, scope, out, where)
+                self._looked_up(row, name, found, scope, out, note)
             return
         if element.codes is not None:
             self.problems.add(
@@ -469,17 +460,17 @@ class Emitter:
             )
             return
         wanted, function = CONVERSIONS[element.type]
-        where = ", ".join(map(_shown, row.values))
+        told = ", ".join(map(_shown, row.values))
         if element.type in WHOLE and one.level != TEXT and not self.shop.full:
             out(f"{name} = {text}")
             with out.block(f"if not {name}.isprintable():"):
                 out(f"{name} = as_string({name}, X)")
             with out.block(f"if {name}:"):
-                self.targets.store(found, scope, name, out, where=where)
+                self.targets.store(found, scope, name, out, note=note)
             return
         if element.type == "uri" and isinstance(row.values[0], Call) and row.values[0].function in URIS:
             with out.block(f"if {name} := {text}:"):
-                self.targets.store(found, scope, name, out, where=where)
+                self.targets.store(found, scope, name, out, note=note)
             return
         self.shop.unit.namespace[f"as_{element.type}"] = function
         given = self.shop.temporary()
@@ -494,9 +485,9 @@ class Emitter:
             cached = self._known(element.type, given, scope)
             out(f"{name} = {cached}as_{element.type}({given}, X)")
             with out.block(f"if {name} is not None:"):
-                self.targets.store(found, scope, name, out, where=where)
+                self.targets.store(found, scope, name, out, note=note)
             with out.block("else:"):
-                out(f'X.note("not-{element.type}", {where!r}, {wanted!r})')
+                out(f'X.note("not-{element.type}", {told!r}, {wanted!r})')
 
     def _known(self, type: str, given: str, scope: Scope) -> str:
         """A look at the times and numbers that the connection has seen before."""
@@ -507,7 +498,7 @@ class Emitter:
             return f"X.connection.numbers.get({given}) or "
         return f"X.{name}s.get({given}) or " if scope.owner else f"known_{name}({given}) or "
 
-    def _looked_up(self, row: Assign, name: str, found: Found, scope: Scope, out: Writer, where: str) -> None:
+    def _looked_up(self, row: Assign, name: str, found: Found, scope: Scope, out: Writer, note: Note | None) -> None:
         element = found[-1][1]
         table = self.table(row, element)
         if table is None:
@@ -522,7 +513,7 @@ class Emitter:
                 out(f'X.note("unknown-code", {_shown(row.values[0])!r}, "a code of {table.name}")')
             out(f"{value} = {other!r}")
         with out.block(f"if {value}:"):
-            self.targets.store(found, scope, value, out, where=where)
+            self.targets.store(found, scope, value, out, note=note)
 
     def _tabled(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:
         """A Coding or CodeableConcept from a table alone."""
@@ -540,20 +531,20 @@ class Emitter:
                 out_codes[code] = coding if element.type == "Coding" else {"coding": [coding]}
         const = self.shop.constant(out_codes, "C")
         name = self.shop.temporary()
-        where = _leaves(one, False)
+        note = _leaves(one, False)
         value = self.shop.temporary()
         out(f"{name} = {self.values.leaf(one, False, scope)}")
         out(f"{value} = {const}.get({name})")
         with out.block(f"if {value} is not None:"):
-            self.targets.store(found, scope, value, out, where=where)
+            self.targets.store(found, scope, value, out, note=note)
         if table.otherwise:
             system = {"system": table.system, "code": table.otherwise[0]}
             whole = system if element.type == "Coding" else {"coding": [system]}
             with out.block(f"elif {name}:"):
-                self.targets.store(found, scope, self.shop.constant(whole), out, where=where)
+                self.targets.store(found, scope, self.shop.constant(whole), out, note=note)
         elif element.type == "CodeableConcept":
             with out.block(f"elif {name}:"):
-                self.targets.store(found, scope, f'{{"text": {name}}}', out, where=where)
+                self.targets.store(found, scope, f'{{"text": {name}}}', out, note=note)
 
     def table(self, row: Assign, element: Element) -> Any:
         """The row's table, its codes checked against the element's required ones."""
@@ -603,7 +594,8 @@ class Emitter:
             call = f"{self.shop.cache(row.use.name)}.get({one.code}) or {call}"
         out(f"{value} = {call}")
         with out.block(f"if {value} is not None:"):
-            self.targets.store(found, scope, value, out, where=_leaves(one, False) if row.table else "")
+            self.targets.passed(one.note, scope, out)
+            self.targets.store(found, scope, value, out, note=_leaves(one, False) if row.table else None)
 
     def _is_party(self, use: Use, one: Raw, scope: Scope) -> bool:
         """Whether a map makes a party, which the message may have already."""
@@ -639,9 +631,8 @@ class Emitter:
             return None
         marks = self._marks(one, scope)
         arguments = [self.values.text(argument, scope) for argument in use.arguments]
-        where = [one.where or "[]"] * self.shop.traced
         name = self.shop.call(self.functions.function(found))
-        return f"{name}({', '.join([one.code, 'X', *marks, *where, *arguments])})"
+        return f"{name}({', '.join([one.code, 'X', *marks, *arguments])})"
 
     def _fits(self, found: Map, element: Element, place: Place) -> bool:
         """Whether what a map makes may stand in an element."""
@@ -676,9 +667,9 @@ class Emitter:
         used = row.use
         name, value = self.shop.temporary(), self.shop.temporary()
         raw = self._single(self.values.raw(row.values[0], scope), name, out)
-        where = f"turn({self._from(row, scope)}, 1)" if self.shop.traced else ""
+        note = self._from(row, scope)
         with out.block(f"if {name}:"):
-            call = self._called(used, Raw(name, raw.level, where), None, scope)
+            call = self._called(used, Raw(name, raw.level), None, scope)
             found = self.files.maps.get(used.name)
             if call is None or found is None:
                 return
@@ -691,6 +682,7 @@ class Emitter:
                 call = f"{self.shop.cache(used.name)}.get({name}) or {call}"
             out(f"{value} = {call}")
             with out.block(f"if {value} is not None:"):
+                self.targets.passed(note.turned("1") if note else None, scope, out)
                 out(f"{scope.target}.update({value})")
                 if self.shop.traced:
                     out(f"X.moved({value}, {scope.target})")
@@ -732,9 +724,9 @@ def _far(rows: Sequence[Row], scope: Scope) -> list[tuple[int, list[Row]]]:
     return out
 
 
-def _leaves(one: Raw, whole: bool) -> str:
-    """The places of a value, or of its first leaf."""
-    return one.where if whole or not one.where else f"leaves({one.where})"
+def _leaves(one: Raw, whole: bool) -> Note | None:
+    """What a value is from, or its first leaf."""
+    return one.note if whole or one.note is None else one.note.leaf()
 
 
 def _least(row: Row) -> int:

@@ -14,7 +14,6 @@ from engine.mapping.problems import Problems, guess
 from engine.mapping.rows import RowReader
 from engine.mapping.source import Source, documents, fields, read, texts
 
-FOLDERS = ("messages", "segments", "datatypes", "tables")
 _NAME = re.compile(r"([A-Z][A-Z0-9]*)\[([A-Za-z]+(?:\.[A-Za-z]+)*)(?:-[A-Za-z0-9-]+)?\]")
 _SLOT = re.compile(r"([A-Z][A-Z0-9_]*)([?*+]?)(?:\s+after\s+([A-Z_0-9]+))?")
 _KINDS = ("map", "table", "decision", "message", "systems", "extensions", "options")

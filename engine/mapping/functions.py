@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.mapping.expression import Path
+from engine.mapping.lineage import Place
 from engine.mapping.model import Map
-from engine.mapping.scope import REPETITION, TEXT, Raw, Scope, every
+from engine.mapping.scope import REPETITION, TEXT, Note, Raw, Scope, every
 from engine.mapping.writer import Unit, Writer
 
 if TYPE_CHECKING:
@@ -94,37 +95,50 @@ class Functions:
             owner=found.owner + ".",
             cached=found.cached,
             names=names,
-            this=Raw("v", REPETITION, "W" if self.emitter.shop.traced else ""),
+            this=Raw("v", REPETITION, Note(Place(-1, (), False)) if self.emitter.shop.traced else None),
+            notes="l",
         )
 
     def _signature(self, found: Map, name: str) -> str:
-        where = ["W"] * self.emitter.shop.traced
-        return f"def {name}({', '.join(['v', 'X', 'S', 'T', *where, *(f'p_{n}' for n in found.takes)])}):"
-
-    def _is_cached(self, found: Map) -> bool:
-        """Nothing is remembered where every value's way is to be told."""
-        return found.cached and not self.emitter.shop.traced
+        return f"def {name}({', '.join(['v', 'X', 'S', 'T', *(f'p_{n}' for n in found.takes)])}):"
 
     def _plain(self, found: Map, name: str, out: Writer) -> None:
         self.emitter.needed(found.needs, found.target, found.rows)
-        cached = self._is_cached(found)
+        traced = self.emitter.shop.traced
         with out.block(self._signature(found, name)):
-            if cached:
-                out(f"cache = X.coded[{found.name!r}]")
+            if found.cached:
+                out(f"cache = X.coded[{self._cache(found)!r}]")
                 out("key = v if S == '^' and T == '&' else v + S + T")
                 with out.block("if key in cache:"):
-                    out("return cache[key]")
+                    if traced:
+                        out("r, X.l = cache[key]")
+                    out("return r" if traced else "return cache[key]")
                 out("noted = len(X.diagnostics)")
             out("c = v.split(S)")
             out("n = len(c)")
+            self._noting(out)
             out("r = {}")
             self.emitter.rows(found.rows, self._scope(found), out)
             whole = self.emitter.whole("r", found.needs)
             out(f"r = r if {whole} else None" if found.needs else "r = r or None")
-            if cached:
+            if found.cached:
                 with out.block("if len(X.diagnostics) == noted:"):
-                    out("X.keep(cache, key, r)")
+                    out(f"X.keep(cache, key, {'(r, l)' if traced else 'r'})")
+            self._noted(out)
             out("return r")
+
+    def _cache(self, found: Map) -> str:
+        """Its name; where values are traced, it holds the notes as well."""
+        return f"traced {found.name}" if self.emitter.shop.traced else found.name
+
+    def _noting(self, out: Writer) -> None:
+        if self.emitter.shop.traced:
+            out("l = []")
+
+    def _noted(self, out: Writer) -> None:
+        """Leave the notes where the caller finds them."""
+        if self.emitter.shop.traced:
+            out("X.l = l")
 
     def _of_fields(self, found: Map, name: str, out: Writer) -> None:
         """A map of several fields of a segment. `w` is their text."""
@@ -146,6 +160,7 @@ class Functions:
             list,
             root=root,
             cached=found.cached,
+            notes="l",
         )
         with out.block(f"def {name}(w, X, f):"):
             if resource:
@@ -155,8 +170,10 @@ class Functions:
                 self._resource(found, name, scope, out)
             else:
                 self.emitter.needed(found.needs, found.target, found.rows)
+                self._noting(out)
                 out("r = {}")
                 self.emitter.rows(found.rows, scope, out)
+                self._noted(out)
                 out(f"return r if {self.emitter.whole('r', found.needs)} else None")
 
     def _party(self, found: Map, name: str, out: Writer) -> None:
@@ -173,45 +190,62 @@ class Functions:
     def _found_again(self, found: Map, name: str, out: Writer) -> None:
         """What this message, or an earlier one, made of the same value."""
         self.emitter.shop.unit.party = True
-        if self.emitter.shop.traced:
-            return
+        traced = self.emitter.shop.traced
         out(f"known = X.parties.get(({name!r}, w))")
         with out.block("if known is not None:"):
+            if traced:
+                out("known, X.l = known")
             out("return known")
         if found.cached:
-            out(f"made = X.coded[{found.name!r}].get(w)")
+            out(f"made = X.coded[{self._cache(found)!r}].get(w)")
             with out.block("if made is not None:"):
-                out(f"known = X.again({found.entry!r}, {found.update!r}, made).reference")
-                out(f"X.parties[{name!r}, w] = known")
+                if traced:
+                    out("*made, X.l = made")
+                out(f"one = X.again({found.entry!r}, {found.update!r}, made)")
+                if traced:
+                    out("X.moved(made[0], one.resource)")
+                out("known = one.reference")
+                out(f"X.parties[{name!r}, w] = {'known, X.l' if traced else 'known'}")
                 out("return known")
             out("noted = len(X.diagnostics)")
 
     def _resource(self, found: Map, name: str, scope: Scope, out: Writer) -> None:
         """The resource, its key, and the reference to it."""
-        cached = self._is_cached(found)
+        traced = self.emitter.shop.traced
         out(f'r = {{"resourceType": {found.target!r}}}')
-        if not cached:
+        self._noting(out)
+        if not found.cached:
             out("loose = len(X.loose)")
         self.emitter.rows(found.rows, scope, out)
         self.keys(found.keys, scope, out, first=False)
         with out.block("if key:"):
-            if cached:
+            if found.cached:
                 with out.block("if len(X.diagnostics) == noted:"):
-                    out(f"X.keep(X.coded[{found.name!r}], w, (dict(r), key))")
+                    if traced:
+                        out(f"X.keep(X.coded[{self._cache(found)!r}], w, (r, key, l))")
+                    else:
+                        out(f"X.keep(X.coded[{self._cache(found)!r}], w, (dict(r), key))")
+                if traced:
+                    out("kept, r = r, dict(r)")
             else:
                 with out.block("if len(X.loose) > loose:"):
                     out("X.hold(r, loose)")
-            out(f"known = X.anchor({found.entry!r}, r, {found.update!r}, key).reference")
+            out(f"one = X.anchor({found.entry!r}, r, {found.update!r}, key)")
+            if found.cached and traced:
+                out("X.moved(kept, one.resource)")
+            out("known = one.reference")
         with out.block("else:"):
             self._keyless(found, name, scope, out)
-        if not self.emitter.shop.traced:
-            out(f"X.parties[{name!r}, w] = known")
+        out(f"X.parties[{name!r}, w] = {'known, l' if traced else 'known'}")
+        self._noted(out)
         out("return known")
 
     def _keyless(self, found: Map, name: str, scope: Scope, out: Writer) -> None:
         """What nothing identifies: contained where it is referred to, a display, or nothing."""
+        traced = self.emitter.shop.traced
         if found.keyless == "contain":
-            out(f"return X.alone({name!r}, w, {found.entry!r}, r) if len(r) > 1 else None")
+            notes = ", l" if traced else ""
+            out(f"return X.alone({name!r}, w, {found.entry!r}, r{notes}) if len(r) > 1 else None")
         elif found.keyless == "drop":
             out("return None")
         else:
@@ -220,7 +254,7 @@ class Functions:
             with out.block("if not known:"):
                 out("return None")
             out('known = {"display": known}')
-            if found.display and self.emitter.shop.traced:
+            if found.display and traced:
                 self.emitter.targets.traced("known", "display", found.display, scope, out)
 
     def keys(self, keys: tuple[Any, ...], scope: Scope, out: Writer, first: bool) -> None:

@@ -15,11 +15,13 @@ from engine.hl7.group import Grouper
 from engine.hl7.message import delimiters_of, split_segments
 from engine.mapping import cache as compile_cache
 from engine.mapping.compiled import LANGUAGE, Compiled, Shelf, link
+from engine.mapping.lineage import Lineage, lineage
 from engine.mapping.problems import MappingError, guess
 from engine.mapping.run import Connection, Run
 
 if TYPE_CHECKING:
     from engine.mapping.maker import Maker
+    from engine.mapping.reasons import Reasons
 
 _CONNECTIONS = 512
 
@@ -68,6 +70,18 @@ class Mapping:
 
     def run(self, raw: bytes, context: Context) -> Output:
         """The message's resources. Raises `Unmappable`."""
+        return self._run(raw, context, False)[0]
+
+    def trace(self, raw: bytes, context: Context) -> tuple[Output, Lineage]:
+        """As `run`, and what came from where, and what went nowhere. Raises `Unmappable`."""
+        output, state, lines = self._run(raw, context, True)
+        return output, lineage(state, output, lines)
+
+    def reasons(self) -> Reasons:
+        """Why values are lost."""
+        return self._maker().reasons(self.name)
+
+    def _run(self, raw: bytes, context: Context, traced: bool) -> tuple[Output, Run, list[str]]:
         try:
             text = charset.decode(raw, context.encoding, context.undeclared)
         except charset.Undecodable as error:
@@ -82,13 +96,14 @@ class Mapping:
         full = not _is_plain(raw)
         if full:
             state.delimiters = delimiters_of(lines[0])
-        function = self._functions.get((full, False)) or self._function(full)
+        came = list(lines) if traced else lines
+        function = self._functions.get((full, traced)) or self._function(full, traced)
         names = [lines[repair.segment][:3] for repair in repairs]
         function(state, lines, group)  # cuts the lines into fields as it goes
         for repair, name in zip(repairs, names, strict=True):
             shown = name if name.isalnum() and name.isascii() else "segment"
             state.note(repair.code, f"{shown} in line {repair.segment + 1}", repair.wanted)
-        return Output(_ordered(state.entries), state.diagnostics)
+        return Output(_ordered(state.entries), state.diagnostics), state, came
 
     def _connection(self, context: Context) -> Connection:
         key = (context.connection, context.timezone)

@@ -14,6 +14,7 @@ from engine.mapping.files import Files, read_folder, read_texts
 from engine.mapping.model import MessageMap
 from engine.mapping.problems import Problems
 from engine.mapping.program import Program
+from engine.mapping.reasons import Reasons
 from engine.mapping.schema import r4
 from engine.mapping.writer import Unit, Workshop
 
@@ -82,6 +83,14 @@ class Maker:
         emitter = self._emitter(False, False, Problems())
         units = emitter.shop.closure(self._unit(self._files.messages[name], emitter).name)
         return "\n\n".join(unit.source for unit in units.values())
+
+    def reasons(self, name: str) -> Reasons:
+        """Why values of one message's are lost."""
+        message = self._files.messages[name]
+        emitter = self._emitter(False, False, Problems())
+        used = {one.removeprefix("map ") for one in self._unit(message, emitter).used if one.startswith("map ")}
+        rows = tuple(row for block in message.blocks for row in block.rows)
+        return Reasons(self._files, used, rows, message.root.names())
 
     def _compiled(self, message: MessageMap, emitter: Emitter, problems: Problems) -> Compiled:
         table = self._files.tables.get(CODING_TABLE)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import PurePath
 
 from engine.config.problem import Problem
+
+FOLDERS = ("messages", "segments", "datatypes", "tables")
 
 
 class MappingError(Exception):
@@ -24,6 +27,12 @@ class Place:
     file: str
     line: int
     column: int
+
+    def __str__(self) -> str:
+        """`segments/PID.yaml:12`: as seen from the folder of mappings."""
+        parts = PurePath(self.file).parts
+        known = [number for number, part in enumerate(parts[:-1]) if part in FOLDERS]
+        return f"{'/'.join(parts[known[-1] :] if known else parts[-1:])}:{self.line}"
 
     def shifted(self, columns: int) -> Place:
         """Further right on the same line."""

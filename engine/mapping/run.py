@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from engine.fhir.output import Diagnostic, Entry, Policy, Role
 from engine.hl7 import datetime as times
 from engine.hl7.escape import STANDARD, Delimiters, unescape
+from engine.mapping import lineage
 from engine.mapping.convert import datetime, urn_part
 from engine.mapping.convert import text as clean
 
@@ -60,6 +61,7 @@ class Run:
         "incarnation",
         "instants",
         "keys",
+        "l",
         "loose",
         "mark",
         "moves",
@@ -84,9 +86,10 @@ class Run:
         self.parties: dict[tuple[str, str], Any] = {}
         self.keys: dict[tuple[str, str, str], Any] = {}
         self.loose: list[dict[str, Any]] = []  # contained resources whose holder is not made yet
-        self.alones: dict[tuple[str, str], tuple[dict[str, str], list[dict[str, Any]]]] = {}
+        self.alones: dict[tuple[str, str], tuple[dict[str, str], list[dict[str, Any]], list[Any] | None]] = {}
+        self.l: list[Any] | None = None  # while traced: what the function that returned last has noted
         self.cleared: set[str] = set()
-        self.trace: list[tuple[Any, str, Any, Any]] = []  # object, element, row, lineage.Where; while traced
+        self.trace: list[lineage.Taken] = []
         self.moves: list[tuple[Any, Any]] = []  # what became part of what
         self.places: dict[int, int] = {}  # id of a segment's fields → its number
         self.event = self.sequence = self.incarnation = self.version = ""
@@ -236,16 +239,19 @@ class Run:
         reference = {"reference": f"#{name}-{count}" if count > 1 else f"#{name}"}
         return Entry(name, resource, reference, role, (), "create")
 
-    def alone(self, function: str, value: str, name: str, resource: dict[str, Any]) -> dict[str, str]:
+    def alone(
+        self, function: str, value: str, name: str, resource: dict[str, Any], notes: list[Any] | None = None
+    ) -> dict[str, str]:
         """The reference to a party without a key, which is contained in whatever refers to it."""
         known = self.alones.get((function, value))
         if known is None:
             entry = self.contained(name, resource, "anchor")
             inner = resource.pop("contained", [])
             resource["id"] = entry.reference["reference"][1:]
-            known = entry.reference, [*inner, resource]
+            known = entry.reference, [*inner, resource], notes
             self.alones[function, value] = known
         self.loose.extend(known[1])
+        self.l = known[2]
         return known[0]
 
     def hold(self, resource: dict[str, Any], since: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.mapping.expression import Path
+from engine.mapping.lineage import Tree, turned
 
 FIELD, REPETITION, COMPONENT, TEXT = "field", "repetition", "component", "text"
 """How far a raw value still has parts: repetitions, components, subcomponents, none."""
@@ -13,14 +14,29 @@ FIELD, REPETITION, COMPONENT, TEXT = "field", "repetition", "component", "text"
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A Python expression for a raw value, and how far it still has parts.
-
-    where: one for the places that it is from, as `lineage.Where`; only where values are traced.
-    """
+    """A Python expression for a raw value, how far it still has parts, and what it is from where that is traced."""
 
     code: str
     level: str
-    where: str = ""
+    note: Note | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a value is from. owners: the variables that the tree's slots stand for. turn: that of the repetition."""
+
+    tree: Tree
+    owners: tuple[str, ...] = ()
+    turn: str = "0"
+    whole: bool = True
+
+    def turned(self, turn: str) -> Note:
+        """Of one repetition of each field."""
+        return Note(turned(self.tree), self.owners, turn, self.whole)
+
+    def leaf(self) -> Note:
+        """Of the first leaf alone."""
+        return Note(self.tree, self.owners, self.turn, False)
 
 
 def every(name: str, how: str) -> str | None:
@@ -36,7 +52,8 @@ class Scope:
     fields, or None. owner: the data type whose components are `c` (empty in a segment's rows). walked: fields that an
     enclosing row walks over. there: gives the condition that a segment is in the group or just below it;
     everywhere: the numbers of those in the group, however deep. nulls: whether an explicit null of a field clears the
-    element that it would fill. written: elements that earlier rows may have set, which later ones must not overwrite.
+    element that it would fill. notes: the list that what is traced goes to. written: elements that earlier rows may
+    have set, which later ones must not overwrite.
     """
 
     target: str
@@ -54,6 +71,7 @@ class Scope:
     cached: bool = False
     there: Callable[[str], str | None] = lambda name: None
     everywhere: Callable[[str], str | None] = lambda name: None
+    notes: str = "X.trace"
     nulls: bool = False
     marks: tuple[str, str] = ('"^"', '"&"')
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from engine.mapping.expression import Value
 from engine.mapping.files import Files
+from engine.mapping.lineage import Rule
 from engine.mapping.model import Row, Step, Target
 from engine.mapping.problems import Problems
 from engine.mapping.schema import Element, Schema
-from engine.mapping.scope import Scope
+from engine.mapping.scope import Note, Scope
 from engine.mapping.values import Values
 from engine.mapping.writer import Workshop, Writer
 
@@ -56,7 +57,7 @@ class Targets:
         out: Writer,
         once: bool = False,
         extend: bool = False,
-        where: str = "",
+        note: Note | None = None,
     ) -> None:
         """Set an element, wrapping it as its path says; a repeating one gets one more. `once`: in no loop."""
         split = len(found) - 1
@@ -78,23 +79,34 @@ class Targets:
             if once and holder == scope.target and path not in scope.written:
                 out(f"{holder}[{key!r}] = {value if extend else f'[{value}]'}")
                 scope.written.add(path)
-                self._trace(holder, key, where, out)
+                self._trace(holder, key, note, scope, out)
                 return
-            self._append(holder, key, path, value, scope, out, extend)
-            self._trace(holder, key, where, out)
+            self._append(holder, key, path, element, value, scope, out, extend)
+            self._trace(holder, key, note, scope, out)
         else:
-            self._set(holder, key, path, element, value, scope, out, where)
+            self._set(holder, key, path, element, value, scope, out, note)
 
-    def _trace(self, holder: str, key: str, where: str, out: Writer) -> None:
+    def _trace(self, holder: str, key: str, note: Note | None, scope: Scope, out: Writer) -> None:
         """Note what an element that has just been set was made of."""
-        if where and self.shop.traced and self.row is not None:
-            rule = f"R_{self.row.place.line}_{self.row.place.column}_{id(self.row)}"
-            self.shop.unit.namespace[rule] = self.row
-            out(f"X.trace.append(({holder}, {key!r}, {rule}, {where}))")
+        if note is not None:
+            self._noted(f"{holder}, {key!r}", note, scope, out)
 
     def traced(self, holder: str, key: str, value: Value, scope: Scope, out: Writer) -> None:
         """As `_trace`, of an element that no row set."""
-        self._trace(holder, key, self.values.where(value, scope, True), out)
+        self._trace(holder, key, self.values.note((value,), scope, True), scope, out)
+
+    def passed(self, note: Note | None, scope: Scope, out: Writer) -> None:
+        """Take over what a function that was called has noted of the value that it was given."""
+        if note is not None:
+            self._noted("X.l, None", note, scope, out)
+
+    def _noted(self, what: str, note: Note, scope: Scope, out: Writer) -> None:
+        assert self.row is not None
+        rule = Rule(self.row, note.tree, note.whole)
+        name = f"R_{self.row.place.line}_{self.row.place.column}_{id(self.row)}_{abs(hash((note.tree, note.whole)))}"
+        self.shop.unit.namespace[name] = rule
+        owners = "None" if scope.notes == "l" else f"({', '.join(note.owners)},)" if note.owners else "()"
+        out(f"{scope.notes}.append(({what}, {name}, {owners}, {note.turn}))")
 
     def _wrapped(self, key: str, element: Element, url: str, value: str, extend: bool) -> str:
         if url:
@@ -103,7 +115,17 @@ class Targets:
             value = f"[{value}]"
         return f"{{{key!r}: {value}}}"
 
-    def _append(self, holder: str, key: str, path: str, value: str, scope: Scope, out: Writer, extend: bool) -> None:
+    def _append(
+        self,
+        holder: str,
+        key: str,
+        path: str,
+        element: Element,
+        value: str,
+        scope: Scope,
+        out: Writer,
+        extend: bool,
+    ) -> None:
         if holder != scope.target:
             out(f"{holder}.setdefault({key!r}, []).{'extend' if extend else 'append'}({value})")
         else:
@@ -115,6 +137,9 @@ class Targets:
                     out(f"{name} = {value}")
                     with out.block(f"if {name} not in {holder}[{key!r}]:"):
                         out(f"{holder}[{key!r}].append({name})")
+                    if self.shop.traced and not element.primitive:
+                        with out.block("else:"):
+                            out(f"X.moved({name}, {holder}[{key!r}][{holder}[{key!r}].index({name})])")
             with out.block("else:"):
                 out(f"{holder}[{key!r}] = {value if extend else f'[{value}]'}")
         scope.written.add(path)
@@ -137,7 +162,7 @@ class Targets:
         value: str,
         scope: Scope,
         out: Writer,
-        where: str = "",
+        note: Note | None = None,
     ) -> None:
         rivals = {path}
         if element.choice:
@@ -146,14 +171,14 @@ class Targets:
         scope.written.add(path)
         if not before:
             out(f"{holder}[{key!r}] = {value}")
-            self._trace(holder, key, where, out)
+            self._trace(holder, key, note, scope, out)
         elif holder != scope.target and not self.shop.traced:
             out(f"{holder}.setdefault({key!r}, {value})")
         else:
             tests = " and ".join(f"{one.rpartition('.')[2]!r} not in {holder}" for one in before)
             with out.block(f"if {tests}:"):
                 out(f"{holder}[{key!r}] = {value}")
-                self._trace(holder, key, where, out)
+                self._trace(holder, key, note, scope, out)
 
 
 def _choice(path: str, choice: str) -> bool:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 
 from engine.mapping.expression import Call, Condition, Else, Logic, Name, Path, Template, Test, Text, This, Value
+from engine.mapping.lineage import Every, First, Place, Tree, moved
 from engine.mapping.model import Option
 from engine.mapping.problems import Problems, guess
-from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Raw, Scope
+from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Note, Raw, Scope
 from engine.mapping.writer import Workshop
 
 FUNCTIONS = {
@@ -37,6 +38,12 @@ _FIELD = re.compile(r"([A-Za-z_0-9]+)\[(\d+)\]")
 _FIRST = re.compile(r"\(([A-Za-z_0-9]+)\[(\d+)\] and component\(first\(\1\[\2\]\), 1, \"\^\"\)\)")
 _LEAF = re.compile(r"component\(.*, (?:T|\"&\")\)")
 NONE = Raw('""', TEXT)
+
+
+def _slot(owners: list[str], owner: str) -> int:
+    if owner not in owners:
+        owners.append(owner)
+    return owners.index(owner)
 
 
 class Values:
@@ -133,42 +140,55 @@ class Values:
     def _path(self, path: Path, scope: Scope) -> Raw:
         return self._component(path, scope) if path.dotted else self._field(path, scope)
 
-    def where(self, value: Value, scope: Scope, whole: bool = False) -> str:
-        """The places that a value is from; `whole`: all of its repetitions and parts, else its first leaf."""
+    def note(self, values: Iterable[Value], scope: Scope, whole: bool = False) -> Note | None:
+        """What some values are from; `whole`: all of their repetitions and parts, else their first leaves."""
+        if not self.shop.traced:
+            return None
+        owners: list[str] = []
+        turns: list[str] = []
+        found = [tree for value in values if (tree := self._tree(value, scope, owners, turns)) is not None]
+        if not found:
+            return None
+        tree = found[0] if len(found) == 1 else Every(tuple(found))
+        return Note(tree, tuple(owners), turns[-1] if turns else "0", whole)
+
+    def _tree(self, value: Value, scope: Scope, owners: list[str], turns: list[str]) -> Tree | None:
         match value:
             case Path():
-                found = self._where(value, scope)
+                return self._place(value, scope, owners, turns)
             case This():
-                found = scope.this.where if scope.this else ""
+                return self._again(scope.this, owners, turns)
             case Else():
-                first, *others = value.options
-                rest = self.where(Else(tuple(others), value.place), scope, whole) if others else "[]"
-                return f"({self.where(first, scope, whole) or '[]'} if {self.raw(first, scope).code} else {rest})"
+                options = [self._tree(option, scope, owners, turns) for option in value.options]
+                return First(tuple(one for one in options if one is not None))
             case Template():
-                return self._places([part[0] for part in value.parts if not isinstance(part, str)], scope, False)
+                parts = [part[0] for part in value.parts if not isinstance(part, str)]
             case Call():
-                return self._places(value.arguments, scope, value.function in ("lines", "all"))
+                parts = list(value.arguments)
             case _:
-                return ""
-        return found if whole or not found else f"leaves({found})"
+                return None
+        found = [self._tree(part, scope, owners, turns) for part in parts]
+        return Every(tuple(one for one in found if one is not None))
 
-    def _places(self, values: Iterable[Value], scope: Scope, whole: bool) -> str:
-        found = [place for value in values if (place := self.where(value, scope, whole))]
-        return f"[{', '.join(f'*{place}' for place in found)}]" if found else ""
+    def _again(self, raw: Raw | None, owners: list[str], turns: list[str]) -> Tree | None:
+        """The tree of a value that an outer row walks over."""
+        if raw is None or raw.note is None:
+            return None
+        if raw.note.turn != "0":
+            turns.append(raw.note.turn)
+        slots = [_slot(owners, owner) for owner in raw.note.owners]
+        return moved(raw.note.tree, slots)
 
-    def _where(self, path: Path, scope: Scope) -> str:
+    def _place(self, path: Path, scope: Scope, owners: list[str], turns: list[str]) -> Tree | None:
+        parts = tuple(part for part in (path.field, path.component, path.sub) if part)
         if path.dotted:
-            inside = f"inside({scope.this.where}, {path.field})" if scope.this and scope.this.where else ""
-            return f"inside({inside}, {path.component})" if inside and path.component else inside
+            return Place(-1, parts, False)
         walked = scope.walked.get((path.owner, path.field))
-        if walked is None:
-            variable = scope.fields(path)
-            place = f"[({variable}, {path.field}, {1 if path.component else 0}, 0, 0)]" if variable else ""
-        else:
-            place = walked.where
-        for part in (path.component, path.sub):
-            place = f"inside({place}, {part})" if place and part else place
-        return place
+        if walked is not None:
+            tree = self._again(walked, owners, turns)
+            return tree._replace(parts=parts) if isinstance(tree, Place) else tree
+        variable = scope.fields(path)
+        return Place(_slot(owners, variable), parts, False) if variable is not None else None
 
     def _component(self, path: Path, scope: Scope) -> Raw:
         if path.owner != scope.owner:

@@ -104,3 +104,48 @@ def oru(
 
 def named(output: Output, kind: str) -> Entry:
     return next(one for one in output.entries if one.type == kind)
+
+
+def at(output: Output, event: str) -> Output:
+    """The output of a message that says when its event was."""
+    for one in output.entries:
+        one.event = event
+    return output
+
+
+def adt(mrn: str = "P1", *, clears: frozenset[str] = frozenset(), **content: Any) -> Output:
+    """An ADT^A08: it may overwrite the patient. What is None, the message is silent about."""
+    who = patient(mrn, policy="overwrite", **content)
+    who.resource = {name: value for name, value in who.resource.items() if value is not None}
+    who.clears = clears
+    return Output([who, provenance([who], seed=mrn)])
+
+
+def merging(survivor: str, old: str, **content: Any) -> Output:
+    """An ADT^A40: the second patient is merged into the first. `content`: of the survivor (PID)."""
+    new, gone = patient(survivor, policy="overwrite", **content), bare(old)
+    new.resource["link"] = [{"other": gone.reference, "type": "replaces"}]
+    gone.resource |= {"active": False, "link": [{"other": new.reference, "type": "replaced-by"}]}
+    return Output([new, gone, provenance([new, gone], seed=f"{old} into {survivor}")])
+
+
+def linking(one: str, other: str) -> Output:
+    """An ADT^A24: two records of one patient, which both stay as they are."""
+    left, right = patient(one, policy="overwrite"), patient(other, policy="overwrite")
+    left.resource["link"] = [{"other": right.reference, "type": "seealso"}]
+    right.resource["link"] = [{"other": left.reference, "type": "seealso"}]
+    return Output([left, right, provenance([left, right], seed=f"{one} and {other}")])
+
+
+def unlinking(one: str, other: str, **content: Any) -> Output:
+    """An ADT^A37."""
+    left, right = patient(one, policy="overwrite", **content), patient(other, policy="overwrite", **content)
+    left.drops = right.drops = ("link",)
+    return Output([left, right, provenance([left, right], seed=f"{one} from {other}")])
+
+
+def bare(mrn: str) -> Entry:
+    """A patient of whom only the number is told (MRG)."""
+    who = patient(mrn, policy="overwrite")
+    del who.resource["name"], who.resource["birthDate"]
+    return who

@@ -1,0 +1,118 @@
+"""Why a value is in no element of the output: read from the rows that could have taken it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine.mapping.expression import Path, Value, paths
+from engine.mapping.files import Files
+from engine.mapping.model import Assign, Build, First, Include, Kept, Map, Nothing, Row, Switch, When
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """kind: `left-out` (on purpose), `unread` (no rule reads it), `not-taken` (a rule did not apply)."""
+
+    kind: str
+    text: str
+
+
+class Reasons:
+    """Tells them for the messages of one mapping."""
+
+    def __init__(self, files: Files, used: set[str], rows: tuple[Row, ...], segments: set[str]) -> None:
+        """used: names of the maps. rows: of the message itself. segments: those of its grammar."""
+        self._files, self._rows, self._segments = files, rows, segments
+        self._maps = [one for one in files.maps.values() if one.name in used and one.of_segment]
+
+    def why(self, segment: str, field: int, component: int, sub: int) -> Reason:
+        """Why a value at a place is lost, if it is."""
+        if segment not in self._segments:
+            return Reason("unread", f"{segment} has no place in this message")
+        every = [*self._rows, *(row for one in self._maps for row in one.rows)]
+        reading = [row for row in self._flat(every) if any(_reads(path, segment, field) for path in _paths(row))]
+        if not reading:
+            return Reason("unread", f"no rule reads {segment}-{field}")
+        exact = [row for row in reading if any(_fits(path, segment, field, component) for path in _paths(row))]
+        if not exact:
+            return Reason("unread", f"no rule reads {segment}-{field}.{component}")
+        return self._best([self._told(row, component, sub) for row in exact])
+
+    def _best(self, found: list[Reason]) -> Reason:
+        order = {"left-out": 0, "not-taken": 1, "unread": 2}
+        return min(found, key=lambda one: order[one.kind])
+
+    def _told(self, row: Row, component: int, sub: int) -> Reason:
+        place = str(row.place)
+        if isinstance(row, Nothing):
+            return Reason("left-out", f"{row.reason or 'it says nothing'} ({place})")
+        whole = isinstance(row, Assign) and all(not p.component for v in row.values for p in paths(v))
+        if isinstance(row, Assign) and row.use is not None and whole:
+            inner = self._files.maps.get(row.use.name)
+            if inner is not None and not inner.of_segment:
+                found = self._in_type(inner, component, sub, place)
+                return found if found.kind == "left-out" or not _condition(row) else self._not_taken(row)
+        return self._not_taken(row)
+
+    def _not_taken(self, row: Row) -> Reason:
+        when = f", which is for when {_condition(row)}" if _condition(row) else ""
+        return Reason("not-taken", f"the rule at {row.place}{when} did not take it")
+
+    def _in_type(self, found: Map, component: int, sub: int, place: str) -> Reason:
+        """Of a part of a value that a data type's map takes apart."""
+        owner = f"{found.owner}."
+        reading = [
+            row
+            for row in self._flat(found.rows)
+            if any(path.owner == owner and path.field == component for path in _paths(row))
+        ]
+        if not reading:
+            return Reason("unread", f"no rule of {found.name} reads {owner}{component} ({place})")
+        reasons = []
+        for row in reading:
+            if isinstance(row, Assign) and row.use is not None:
+                inner = self._files.maps.get(row.use.name)
+                if inner is not None:
+                    reasons.append(self._in_type(inner, sub, 0, str(row.place)))
+                    continue
+            reasons.append(self._told(row, sub, 0))
+        return self._best(reasons)
+
+    def _flat(self, rows: list[Row] | tuple[Row, ...]) -> Iterator[Row]:
+        for row in rows:
+            match row:
+                case Assign():
+                    yield row
+                    yield from self._flat(row.rows)
+                case Build() | When():
+                    yield from self._flat(row.rows)
+                case First():
+                    yield from self._flat(row.options)
+                case Switch():
+                    for _, inner in row.cases:
+                        yield from self._flat(inner)
+                    yield from self._flat(row.otherwise)
+                case Include():
+                    found = self._files.maps.get(row.name)
+                    yield from self._flat(found.rows if found else ())
+                case Nothing() | Kept():
+                    yield row
+
+
+def _condition(row: Row) -> str:
+    _, _, found = getattr(row, "text", "").partition(" when ")
+    return found
+
+
+def _paths(row: Row) -> list[Path]:
+    values: tuple[Value, ...] = row.values if isinstance(row, Assign | Nothing | Kept) else ()
+    return [path for value in values for path in paths(value)]
+
+
+def _reads(path: Path, segment: str, field: int) -> bool:
+    return path.owner == segment and path.field == field
+
+
+def _fits(path: Path, segment: str, field: int, component: int) -> bool:
+    return _reads(path, segment, field) and path.component in (0, component)
