@@ -7,7 +7,7 @@ references concrete is therefore one assignment: `entry.reference["reference"] =
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Resource = dict[str, Any]
 Role = Literal["anchor", "fact", "provenance"]
@@ -59,9 +59,24 @@ class Diagnostic:
     wanted: str = ""
 
 
+class UnmappedCode(NamedTuple):
+    """A code that a table does not know: it went on as it came. field: where it stood, `OBX-3`."""
+
+    table: str
+    field: str
+    code: str
+    system: str
+
+
 @dataclass(slots=True)
 class Output:
-    """The resources of one message, in dependency order as far as the mapping knows one."""
+    """The resources of one message, in dependency order as far as the mapping knows one.
+
+    unmapped: each code once. lost: by field (`PID-12`), how many of its values are in no resource, where the channel
+    has that counted.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     diagnostics: list[Diagnostic] = field(default_factory=list)
+    unmapped: tuple[UnmappedCode, ...] = ()
+    lost: dict[str, int] = field(default_factory=dict)
