@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from yaml.nodes import Node, ScalarNode, SequenceNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from engine.config import units
 from engine.config.address import Address
@@ -200,6 +200,22 @@ class OrWord:
 
     def schema(self) -> Schema:
         return {"anyOf": [{"const": self.word}, self.kind.schema()]}
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A table of whatever keys, as it stands: somebody else knows what it means."""
+
+    wanted: str
+
+    def read(self, node: Node, findings: Findings) -> Any:
+        if not isinstance(node, MappingNode):
+            findings.problem(node, described(node), self.wanted)
+            return BAD
+        return node
+
+    def schema(self) -> Schema:
+        return {"type": "object"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.config.address import Address
+from engine.config.changes import UNCHANGED, Changes
 from engine.config.edge import Ack, Files, FromFeed, Listen, Source, Takes
 from engine.config.endpoint import Dead, Endpoint
 from engine.config.feed import Feed
@@ -115,10 +116,11 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The new way: mapped by `mapping` (None = chosen by MSH-9), then to each destination."""
+    """The new way: mapped by `mapping` (None = chosen by MSH-9), as changed, then to each destination."""
 
     mapping: str | None
     destinations: tuple[Destination, ...]
+    changes: Changes = UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)

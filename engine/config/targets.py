@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from engine.config.changes import UNCHANGED, Changes, as_written
 from engine.config.filtering import Emit, Remember, Rule
 from engine.config.kinds import guessed
 from engine.config.model import Destination, Target
@@ -33,7 +35,16 @@ def read_target(channel: Section, around: Surroundings, findings: Findings) -> T
     destinations = [_destination(item, before, around, findings) for item in section.get("destinations", ())]
     good = tuple(destination for destination in destinations if destination)
     _names_differ(section.get("destinations", ()), destinations, findings)
-    return Target(name, good) if len(good) == len(destinations) else None
+    return Target(name, good, _changes(mapping)) if len(good) == len(destinations) else None
+
+
+def _changes(mapping: Any) -> Changes:
+    if not isinstance(mapping, Section):
+        return UNCHANGED
+    node = mapping.get("override")
+    options = tuple(sorted(mapping.get("options", {}).items()))
+    said = json.dumps(as_written(node)) if node is not None else ""
+    return Changes(said, options, mapping.get("unmapped", "ignore"), node)
 
 
 def _names_differ(sections: Any, destinations: list[Destination | None], findings: Findings) -> None:

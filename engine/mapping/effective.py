@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from engine.config.changes import UNCHANGED, Changes
 from engine.config.filtering import AS_IT_CAME, Emit, Rule, Written
 from engine.config.model import Channel, Destination
 from engine.fhir.output import Output
@@ -50,11 +51,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class ToFhir:
-    """The way to FHIR. mapping: the name of the one for all messages, None: each by its type. accepts: the types."""
+    """The way to FHIR. mapping: the name of the one for all messages, None: each by its type. accepts: the types.
+    changes: what the channel has otherwise; the library has them already."""
 
     library: Library
     mapping: str | None
     accepts: frozenset[str]
+    changes: Changes = UNCHANGED
 
     @property
     def versions(self) -> dict[str, str]:
@@ -71,7 +74,7 @@ class ToFhir:
         head = peek(raw)
         if f"{head.type}^{head.trigger}" not in self.accepts:
             raise Unmappable("not-accepted", "MSH-9", ", ".join(sorted(self.accepts)))  # `live` would refuse it
-        return self._mapping(head).run(raw, context)
+        return self._mapping(head).account(raw, context, self.changes.unmapped)
 
     def _mapping(self, head: Peek) -> FhirMapping:
         if self.mapping:
@@ -99,9 +102,10 @@ class Effective:
         """As a channel's file and the mappings have it now. Raises `MappingError`."""
         target, fhir = channel.target, None
         if destination.kind == "medplum" and target is not None:
-            fhir = ToFhir(library, target.mapping, _accepted(channel, target.mapping, library))
-        own = v2.mapping(destination.mapping) if destination.mapping else None
-        return made(Reading.of(channel), destination.filter, destination.emit, fhir, own)
+            own = library.changed(target.mapping, target.changes)
+            fhir = ToFhir(own, target.mapping, _accepted(channel, target.mapping, own), target.changes)
+        other = v2.mapping(destination.mapping) if destination.mapping else None
+        return made(Reading.of(channel), destination.filter, destination.emit, fhir, other)
 
     @property
     def recalls(self) -> bool:
@@ -164,9 +168,23 @@ def head(
         },
         "filter": [[rule.when.text, rule.drop, rule.reason] for rule in rules],
         "emit": asdict(emit),
-        "fhir": {"mapping": fhir.mapping, "accepts": sorted(fhir.accepts), "versions": fhir.versions} if fhir else None,
+        "fhir": _fhir(fhir) if fhir else None,
         "v2": {"name": v2.name, "version": v2.version} if v2 else None,
     }  # fmt: skip
+
+
+def _fhir(fhir: ToFhir) -> dict[str, Any]:
+    said = {"mapping": fhir.mapping, "accepts": sorted(fhir.accepts), "versions": fhir.versions}
+    if fhir.changes == UNCHANGED:
+        return said
+    changes = fhir.changes
+    return said | {"override": changes.override, "options": dict(changes.options), "unmapped": changes.unmapped}
+
+
+def changes_of(head: Mapping[str, Any]) -> Changes:
+    """What a head says of the changes."""
+    options = tuple(sorted(head.get("options", {}).items()))
+    return Changes(head.get("override", ""), options, head.get("unmapped", "ignore"))
 
 
 def rules_of(filter: Iterable[tuple[str, bool, str]]) -> tuple[Rule, ...]:

@@ -13,6 +13,7 @@ from engine.mapping.convert import CONVERSIONS
 from engine.mapping.expression import Call, Else, Name, Path, Template, Text, This, Value, paths
 from engine.mapping.files import Files
 from engine.mapping.functions import Functions
+from engine.mapping.lineage import KEPT
 from engine.mapping.model import (
     Assign,
     Build,
@@ -39,8 +40,6 @@ WHOLE = frozenset({"string", "markdown"})
 
 URIS = frozenset({"authority", "coding_system", "local"})
 """Functions whose result needs no check."""
-KEPT = "https://interlock.example/v2/"
-"""Where the extensions of fields that FHIR has no place for have their names."""
 _FAR = 4  # components; rows behind it are skipped together where a value is shorter
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from engine.hl7.group import Node, Slot
 from engine.mapping.expression import Condition, Value
-from engine.mapping.model import Block, Decision, Key, Map, MessageMap, Option, Table
-from engine.mapping.problems import Problems, guess
+from engine.mapping.model import Block, Decision, Key, Map, MessageMap, Option, Row, Table, read_by
+from engine.mapping.problems import Place, Problems, guess
 from engine.mapping.rows import RowReader
 from engine.mapping.source import Source, documents, fields, read, texts
 
@@ -38,7 +39,7 @@ class Files:
 
 def read_folder(folder: Path, into: Files, problems: Problems) -> None:
     """Add a folder's files to `into`, but for the examples, and for v2/, which has a language of its own."""
-    reader = _Reader(into, problems)
+    reader = Reader(into, problems)
     for path in paths(folder):
         for source in read(path, str(path), problems):
             reader.document(source)
@@ -53,7 +54,7 @@ def paths(folder: Path) -> list[Path]:
 
 def read_texts(texts: Iterable[tuple[str, str]], into: Files, problems: Problems) -> None:
     """Add a folder's files, given by name and text, to `into`."""
-    reader = _Reader(into, problems)
+    reader = Reader(into, problems)
     for name, text in texts:
         for source in documents(text, name, problems):
             reader.document(source)
@@ -62,14 +63,16 @@ def read_texts(texts: Iterable[tuple[str, str]], into: Files, problems: Problems
 
 def read_tables(folder: Path, into: Files, problems: Problems) -> None:
     """Add a folder's tables alone to `into`."""
-    reader = _Reader(into, problems)
+    reader = Reader(into, problems)
     for path in sorted((folder / "tables").rglob("*.yaml")):
         for source in read(path, str(path), problems):
             if any(key.text == "table" for key, _ in source.pairs()):
                 reader.document(source)
 
 
-class _Reader:
+class Reader:
+    """Turns documents into maps, tables, decisions and messages of `files`."""
+
     def __init__(self, files: Files, problems: Problems) -> None:
         self.files, self.problems = files, problems
         self.rows = RowReader(problems)
@@ -81,7 +84,7 @@ class _Reader:
         while self.waiting:
             ready = [name for name, (got, _) in self.waiting.items() if got["use"].text not in {*self.waiting} - {name}]
             for name in ready:
-                self._derived(name, *self.waiting.pop(name))
+                self.derived(name, *self.waiting.pop(name))
             if not ready:
                 for got, _ in self.waiting.values():
                     use = got["use"]
@@ -118,7 +121,7 @@ class _Reader:
             said = fields(value, key.text, ("of", "default", "about"), ("of", "default", "about"), self.problems)
             if len(said) < 3:
                 continue
-            of, chosen = _words(said["of"]), said["default"].text
+            of, chosen = words(said["of"]), said["default"].text
             if chosen not in of:
                 self.problems.add(said["default"].place, f"default {chosen}", "one of " + ", ".join(of))
             self.files.options[key.text] = Option(key.text, of, chosen, said["about"].text, value)
@@ -133,25 +136,30 @@ class _Reader:
             self.problems.add(name.place, name.text, "a name like PID[Patient] or OBX[Observation-Value]")
             return
         self._once("map", name)
-        display = got.get("display")
         target = got["target"].text if "target" in got else match[2]
-        self.files.maps[name.text] = Map(
-            name.text,
-            match[1],
-            target,
-            _words(got.get("takes")),
-            _words(got.get("beside")),
-            _words(got.get("needs")),
-            self.rows.rows(got["rows"]),
-            "cached" in got and got["cached"].text == "true",
-            got["name"].text if "name" in got else target.lower(),
-            self._keys(got.get("key")),
-            self._word(got, "update", ("create", "fill", "overwrite"), "fill"),
-            self._word(got, "keyless", ("display", "contain", "drop"), "display"),
-            self.rows.value(display) if display else None,
-            source,
-            name.place,
+        rows = self.rows.rows(got["rows"])
+        cached = "cached" in got and got["cached"].text == "true"
+        made = Map(
+            name.text, match[1], target, rows, cached, target.lower(), source, name.place, _fields(rows, name.place)
         )
+        self.files.maps[name.text] = replace(made, **self.parts(got))
+
+    def parts(self, got: dict[str, Source]) -> dict[str, Any]:
+        """What a map says besides its rows."""
+        found: dict[str, Any] = {key: words(got[key]) for key in ("takes", "beside", "needs") if key in got}
+        if "name" in got:
+            found["entry"] = got["name"].text
+        if "target" in got:
+            found["target"] = got["target"].text
+        if "key" in got:
+            found["keys"] = self._keys(got["key"])
+        if "display" in got:
+            found["display"] = self.rows.value(got["display"])
+        if "update" in got:
+            found["update"] = self._word(got, "update", ("create", "fill", "overwrite"), "fill")
+        if "keyless" in got:
+            found["keyless"] = self._word(got, "keyless", ("display", "contain", "drop"), "display")
+        return found
 
     def _keys(self, source: Source | None) -> tuple[Key, ...]:
         found = (self.rows.key(item) for item in texts(source))
@@ -171,17 +179,25 @@ class _Reader:
         if "table" not in got or "codes" not in got:
             return
         self._once("table", got["table"])
-        codes, places = {}, {}
-        for key, value in got["codes"].pairs():
-            if key.text in codes:
+        name = got["table"].text
+        self.files.tables[name] = self.table_with(
+            Table(name, "", {}, {}, None, source, got["table"].place), got, source
+        )
+
+    def table_with(self, base: Table, got: dict[str, Source], said: Source) -> Table:
+        """A table with what is said on top."""
+        codes, places, new = dict(base.codes), dict(base.places), set[str]()
+        for key, value in got["codes"].pairs() if "codes" in got else ():
+            if key.text in new:
                 self.problems.add(key.place, f"code {key.text} twice", "each code once")
+            new.add(key.text)
             codes[key.text], places[key.text] = _coded(value), value.place
-        otherwise = _coded(got["otherwise"]) if "otherwise" in got else None
+        otherwise = _coded(got["otherwise"]) if "otherwise" in got else base.otherwise
         if "otherwise" in got:
             places[""] = got["otherwise"].place
-        system = got["system"].text if "system" in got else ""
-        name = got["table"].text
-        self.files.tables[name] = Table(name, system, codes, places, otherwise, source, got["table"].place)
+        system = got["system"].text if "system" in got else base.system
+        source = said if said is base.source else Source(said.place, [(base.source, said)], "mapping")
+        return replace(base, system=system, codes=codes, places=places, otherwise=otherwise, source=source)
 
     def _decision(self, source: Source) -> None:
         known = ("decision", "title", "inputs", "rows", "otherwise")
@@ -189,20 +205,24 @@ class _Reader:
         if len(got) < 4:
             return
         self._once("decision", got["decision"])
-        inputs = _words(got["inputs"])
+        name, place = got["decision"].text, got["otherwise"].place
+        base = Decision(name, words(got["inputs"]), (), "", source, place)
+        self.files.decisions[name] = self.decision_with(base, got, source)
+
+    def decision_with(self, base: Decision, got: dict[str, Source], said: Source) -> Decision:
+        """A decision with what is said on top: its rows before the others."""
         rows = []
-        for row in got["rows"].items():
+        for row in got["rows"].items() if "rows" in got else ():
             cells = row.items()
-            if len(cells) != len(inputs) + 1:
-                self.problems.add(
-                    row.place, f"{len(cells)} cells", f"{len(inputs) + 1}: {', '.join(inputs)} and the result"
-                )
+            if len(cells) != len(base.inputs) + 1:
+                wanted = f"{len(base.inputs) + 1}: {', '.join(base.inputs)} and the result"
+                self.problems.add(row.place, f"{len(cells)} cells", wanted)
                 continue
-            rows.append((tuple(_words(cell) for cell in cells[:-1]), cells[-1].text, cells[-1].place))
-        name = got["decision"].text
-        self.files.decisions[name] = Decision(
-            name, inputs, tuple(rows), got["otherwise"].text, source, got["otherwise"].place
-        )
+            rows.append((tuple(words(cell) for cell in cells[:-1]), cells[-1].text, cells[-1].place))
+        otherwise = got["otherwise"].text if "otherwise" in got else base.otherwise
+        place = got["otherwise"].place if "otherwise" in got else base.place
+        source = said if said is base.source else Source(said.place, [(base.source, said)], "mapping")
+        return replace(base, rows=(*rows, *base.rows), otherwise=otherwise, place=place, source=source)
 
     def _message(self, source: Source) -> None:
         own = any(key.text == "use" for key, _ in source.pairs())
@@ -220,10 +240,10 @@ class _Reader:
             block = self._block(key, value, blocks)
             if block is not None:
                 blocks[key.text] = block
-        root = self._node(name, got["groups"])
+        root = self.node(name, got["groups"])
         self.files.messages[name] = MessageMap(
             name,
-            _words(got["accepts"]),
+            words(got["accepts"]),
             root,
             list(blocks.values()),
             source,
@@ -231,7 +251,7 @@ class _Reader:
             self._lets(got["let"]) if "let" in got else (),
         )
 
-    def _derived(self, name: str, got: dict[str, Source], source: Source) -> None:
+    def derived(self, name: str, got: dict[str, Source], source: Source) -> None:
         """A message that says only where it differs from another."""
         base = self.files.messages.get(got["use"].text)
         if base is None:
@@ -247,8 +267,8 @@ class _Reader:
             blocks = self._with(blocks, key, value)
         self.files.messages[name] = MessageMap(
             name,
-            _words(got["accepts"]) if "accepts" in got else base.accepts,
-            self._node(name, got["groups"]) if "groups" in got else replace(base.root, name=name),
+            words(got["accepts"]) if "accepts" in got else base.accepts,
+            self.node(name, got["groups"]) if "groups" in got else replace(base.root, name=name),
             list(blocks.values()),
             Source(source.place, [(got["message"], source), (got["use"], base.source)], "mapping"),
             got["message"].place,
@@ -271,7 +291,7 @@ class _Reader:
         every = [*blocks.values()]
         return {one.id: one for one in (*every[:at], block, *every[at:])}
 
-    def _node(self, name: str, source: Source) -> Node:
+    def node(self, name: str, source: Source) -> Node:
         node = Node(name)
         for item in source.items():
             head, body = item.pairs()[0] if item.pairs() else (item, None)
@@ -282,7 +302,7 @@ class _Reader:
                 )
                 continue
             count = match[2]
-            child = self._node(match[1], body) if body is not None else None
+            child = self.node(match[1], body) if body is not None else None
             node.slots.append(
                 Slot(
                     match[1],
@@ -364,10 +384,19 @@ class _Reader:
         return tuple((name, value) for name, value in found if value is not None)
 
 
-def _words(source: Source | None) -> tuple[str, ...]:
+def _fields(rows: tuple[Row, ...], place: Place) -> bool:
+    """Whether rows read a segment's fields, not a data type's components: by their folder, in a channel's file by
+    their paths."""
+    parts = PurePath(place.file).parts
+    if "segments" in parts or "datatypes" in parts:
+        return "segments" in parts
+    return any(not path.dotted for path in read_by(rows))
+
+
+def words(source: Source | None) -> tuple[str, ...]:
     return tuple(item.text for item in texts(source))
 
 
 def _coded(source: Source) -> tuple[str, str]:
-    parts = _words(source)
+    parts = words(source)
     return (parts[0] if parts else "", parts[1] if len(parts) > 1 else "")

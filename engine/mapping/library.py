@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.config.changes import Changes, Unmapped
 from engine.fhir.output import Output
 from engine.hl7 import charset
 from engine.hl7.group import Grouper
 from engine.hl7.message import delimiters_of, split_segments
 from engine.mapping import cache as compile_cache
 from engine.mapping.compiled import LANGUAGE, Compiled, Shelf, link
-from engine.mapping.lineage import Lineage, lineage
+from engine.mapping.lineage import Leaf, Lineage, keep, lineage, lost
+from engine.mapping.moves import Move, in_place
 from engine.mapping.problems import MappingError, guess
 from engine.mapping.run import Connection, Run
+from engine.mapping.source import said_by
 
 if TYPE_CHECKING:
     from engine.mapping.maker import Maker
@@ -55,12 +59,16 @@ class Context:
 class Mapping:
     """One message structure's mapping, ready to run. `version` is the hash of everything that it uses."""
 
-    def __init__(self, compiled: Compiled, shelf: Shelf, maker: Callable[[], Maker]) -> None:
+    def __init__(
+        self, compiled: Compiled, shelf: Shelf, maker: Callable[[], Maker], moves: Sequence[Move] = ()
+    ) -> None:
         self.name, self.accepts, self.version = compiled.name, compiled.accepts, compiled.version
         self._compiled, self._shelf = compiled, shelf
         self._grouper = Grouper(compiled.root)
-        self._maker = maker
+        self._maker, self._moves = maker, moves
         self._functions: dict[tuple[bool, bool], Callable[..., None]] = {}
+        self._on_purpose: dict[tuple[str, int, int, int], bool] = {}
+        self._reasons: Reasons | None = None
         self._connections: dict[tuple[str, str], Connection] = {}
 
     @property
@@ -77,6 +85,28 @@ class Mapping:
         output, state, lines = self._run(raw, context, True)
         return output, lineage(state, output, lines)
 
+    def account(self, raw: bytes, context: Context, unmapped: Unmapped) -> Output:
+        """As `run`, with what is to be done about values that no rule takes. Raises `Unmappable`."""
+        if unmapped == "ignore":
+            return self.run(raw, context)
+        output, state, lines = self._run(raw, context, True)
+        left = [leaf for leaf in lost(state, output, lines) if not self._left_out(lines[leaf[0]][:3], leaf)]
+        if left and unmapped == "refuse":
+            raise Unmappable("unmapped", f"{lines[left[0][0]][:3]}-{left[0][1]}", "only values that a rule takes")
+        if unmapped == "keep":
+            keep(output, state, lines, left)
+        output.lost = Counter(f"{lines[segment][:3]}-{field}" for segment, field, *_ in left)
+        return output
+
+    def _left_out(self, segment: str, leaf: Leaf) -> bool:
+        """Whether a rule says that a value goes nowhere."""
+        place = segment, leaf[1], leaf[3], leaf[4]
+        known = self._on_purpose.get(place)
+        if known is None:
+            self._reasons = self._reasons or self.reasons()
+            known = self._on_purpose[place] = self._reasons.why(*place).kind == "left-out"
+        return known
+
     def reasons(self) -> Reasons:
         """Why values are lost."""
         return self._maker().reasons(self.name)
@@ -89,6 +119,8 @@ class Mapping:
         lines = split_segments(text)
         if not lines or lines[0][:3] != "MSH":
             raise Unmappable("no-header", "the first segment", "MSH")
+        if self._moves:
+            lines = in_place(lines, self._moves)
         state = Run(raw, self._connection(context), context.channel, context.received)
         state.sequence, state.incarnation = str(context.seq or ""), context.incarnation
         state.version = self.version
@@ -148,10 +180,24 @@ class _Late:
 class Library:
     """All mappings by name."""
 
-    def __init__(self, shelf: Shelf, maker: Callable[[], Maker]) -> None:
-        self._shelf = shelf
-        self._mappings = {one.name: Mapping(one, shelf, maker) for one in shelf.messages}
+    def __init__(self, shelf: Shelf, maker: Callable[[], Maker], moves: Sequence[Move] = ()) -> None:
+        self._shelf, self._maker = shelf, maker
+        self._mappings = {one.name: Mapping(one, shelf, maker, moves) for one in shelf.messages}
         self._accepts = {kind: one for one in self._mappings.values() for kind in one.accepts}
+        self._derived: dict[tuple[str | None, str, tuple[tuple[str, str], ...]], Library] = {}
+
+    def changed(self, use: str | None, changes: Changes) -> Library:
+        """As a channel has it: `use`, or all mappings, with its override and its options. Raises `MappingError`."""
+        if not changes.override and not changes.options:
+            return self
+        name = self.mapping(use).name if use else None
+        key = name, changes.override, changes.options
+        known = self._derived.get(key)
+        if known is None:
+            said = said_by(changes)
+            maker, shelf, moves = self._maker().changed(said, name, dict(changes.options))
+            known = self._derived[key] = Library(shelf, lambda: maker, moves)
+        return known
 
     @staticmethod
     def load(shipped: Path, site: Path | None = None, cache: Path | None = None) -> Library:

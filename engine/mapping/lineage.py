@@ -7,6 +7,7 @@ since what no note tells of went nowhere. Only places, rules and reasons are tol
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,8 @@ from engine.hl7.message import HEADERS, NULL
 if TYPE_CHECKING:
     from engine.mapping.run import Run
 
+KEPT = "https://interlock.example/v2/"
+"""Where the extensions of fields that FHIR has no place for have their names."""
 Leaf = tuple[int, int, int, int, int]
 """A value of a message: segment from 0; field, repetition, component, subcomponent from 1. As a place, 0 is all."""
 
@@ -138,6 +141,36 @@ def lost(state: Run, output: Output, lines: Sequence[str]) -> list[Leaf]:
         if homes.holds(holder, key):
             taken.update(places)
     return [leaf for leaf in valued if not _is_taken(leaf, taken)]
+
+
+def keep(output: Output, state: Run, lines: Sequence[str], left: Iterable[Leaf]) -> None:
+    """Put values that no rule took into extensions named after their fields: of the resource that most of their
+    segment went into, else of the message's Provenance."""
+    homes = _of_segments(output, state)
+    last = next((entry.resource for entry in reversed(output.entries)), None)
+    for leaf in left:
+        segment, field, repetition, component, sub = leaf
+        resource = homes.get(segment, last)
+        if resource is None:
+            continue
+        marks = state.delimiters
+        whole = lines[segment].split(marks.field)[field - (lines[segment][:3] in HEADERS)]
+        part = whole.split(marks.repetition)[repetition - 1] if marks.repetition else whole
+        text = part.split(marks.component)[component - 1]
+        text = text.split(marks.subcomponent)[sub - 1] if marks.subcomponent else text
+        url = f"{KEPT}{lines[segment][:3]}-{field}.{component}.{sub}"
+        resource.setdefault("extension", []).append({"url": url, "valueString": state.text(text)})
+
+
+def _of_segments(output: Output, state: Run) -> dict[int, dict[str, Any]]:
+    """The resource that the most elements made of a segment went into."""
+    roots = {id(entry.resource): entry.resource for entry in output.entries}
+    counts: dict[int, Counter[int]] = {}
+    for what, _, _, segments, _ in state.trace:
+        for fields in segments or ():
+            if id(fields) in state.places and id(what) in roots:
+                counts.setdefault(state.places[id(fields)], Counter())[id(what)] += 1
+    return {segment: roots[count.most_common(1)[0][0]] for segment, count in counts.items()}
 
 
 class _Valued:

@@ -12,10 +12,13 @@ from engine.mapping.compiled import LANGUAGE, Compiled, Part, Shelf, parts
 from engine.mapping.emit import Emitter
 from engine.mapping.files import Files, read_folder, read_texts
 from engine.mapping.model import MessageMap
+from engine.mapping.moves import Move
+from engine.mapping.overrides import overridden
 from engine.mapping.problems import Problems
 from engine.mapping.program import Program
 from engine.mapping.reasons import Reasons
 from engine.mapping.schema import r4
+from engine.mapping.source import Source
 from engine.mapping.writer import Unit, Workshop
 
 CODING_TABLE = "CodingSystem"
@@ -49,9 +52,27 @@ def make_again(folders: Iterable[Iterable[tuple[str, str]]], names: Collection[s
 class Maker:
     """Compiles message maps; what they share is compiled once."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, base: Maker | None = None, changed: frozenset[str] = frozenset()) -> None:
+        """base: one whose files say the same but for what is `changed`."""
         self._files = files
+        self._base, self._changed = base, changed
         self._emitters: dict[tuple[bool, bool], Emitter] = {}
+
+    def changed(self, said: Source | None, use: str | None, options: dict[str, str]) -> tuple[Maker, Shelf, list[Move]]:
+        """With an override on top: one message, or all. Raises `MappingError`."""
+        problems = Problems()
+        found = overridden(self._files, said, use, options, problems)
+        problems.check()
+        maker = Maker(found.files, self, found.changed)
+        shelf = maker.shelf(problems, False, [use] if use else sorted(maker.names))
+        units = maker._emitter(False, False, problems).shop.units
+        used = {name for message in shelf.messages for name in units[message.run].used}
+        for name, place in found.new.items():
+            if f"map {name}" not in used:
+                known = [one.removeprefix("map ") for one in used if one.startswith("map ")]
+                problems.unknown(place, "map", name, known)
+        problems.check()
+        return maker, shelf, list(found.moves)
 
     @property
     def names(self) -> set[str]:
@@ -62,14 +83,19 @@ class Maker:
         """The fast variant of all, and the `full` one too if it is wanted."""
         plain = self._emitter(False, False, problems)
         messages = [self._compiled(self._files.messages[name], plain, problems) for name in sorted(names)]
-        self._check_unused(plain)
+        if self._base is None:
+            self._check_unused(plain)
         problems.check()
-        found = {(False, False): parts(plain.shop.units.values())}
+        wanted: dict[str, Unit] = {}
+        for message in messages:
+            wanted |= plain.shop.closure(message.run)
+        found = {(False, False): parts(wanted.values())}
         if full:
             careful = self._emitter(True, False, Problems())
+            wanted = {}
             for name in sorted(names):
-                self._unit(self._files.messages[name], careful)
-            found[True, False] = parts(careful.shop.units.values())
+                wanted |= careful.shop.closure(self._unit(self._files.messages[name], careful).name)
+            found[True, False] = parts(wanted.values())
         return Shelf(tuple(messages), found)
 
     def variant(self, name: str, full: bool, traced: bool) -> dict[str, Part]:
@@ -105,7 +131,14 @@ class Maker:
         found = self._emitters.get((full, traced))
         if found is None:
             found = self._emitters[full, traced] = Emitter(self._files, r4(), Workshop(full, traced), problems)
+            if self._base is not None:
+                found.shop.units |= self._unchanged(self._base._emitter(full, traced, Problems()).shop.units)
         return found
+
+    def _unchanged(self, units: dict[str, Unit]) -> dict[str, Unit]:
+        """The functions of maps that are as they were."""
+        kept = {name: unit for name, unit in units.items() if not unit.used.keys() & self._changed}
+        return {name: unit for name, unit in kept.items() if not name.startswith("run_") and "__" not in name}
 
     def _unit(self, message: MessageMap, emitter: Emitter) -> Unit:
         known = emitter.shop.units.get(f"run_{message.name}")

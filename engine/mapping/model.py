@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePath
 
 from engine.hl7.group import Node
-from engine.mapping.expression import Condition, Path, Template, Text, Value
+from engine.mapping.expression import Condition, Path, Template, Text, Value, paths
 from engine.mapping.problems import Place
 from engine.mapping.source import Source
 
@@ -139,6 +139,26 @@ class When:
 Row = Assign | Constant | Build | Nothing | Kept | Switch | First | Include | When
 
 
+def read_by(rows: tuple[Row, ...]) -> Iterator[Path]:
+    """All paths that rows read, in values; those of conditions alone are not among them."""
+    for row in rows:
+        match row:
+            case Assign():
+                yield from (path for value in row.values for path in paths(value))
+                yield from read_by(row.rows)
+            case Nothing() | Kept():
+                yield from (path for value in row.values for path in paths(value))
+            case Build() | When():
+                yield from read_by(row.rows)
+            case First():
+                yield from read_by(row.options)
+            case Switch():
+                yield from paths(row.value)
+                for _, inner in row.cases:
+                    yield from read_by(inner)
+                yield from read_by(row.otherwise)
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """A way to identify a resource: by its identifiers (of a type), or a template in a system of the connection's."""
@@ -151,28 +171,27 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """A segment's or data type's map. Of a resource, it also says how that is found again."""
+    """A segment's or data type's map. Of a resource, it also says how that is found again.
+
+    of_segment: it reads a segment's fields, not a data type's components.
+    """
 
     name: str
     owner: str
     target: str
-    takes: tuple[str, ...]
-    beside: tuple[str, ...]
-    needs: tuple[str, ...]
     rows: tuple[Row, ...]
     cached: bool
     entry: str
-    keys: tuple[Key, ...]
-    update: str
-    keyless: str
-    display: Value | None
     source: Source
     place: Place
-
-    @property
-    def of_segment(self) -> bool:
-        """Whether it reads a segment's fields, not a data type's components."""
-        return "segments" in PurePath(self.place.file).parts
+    of_segment: bool
+    takes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    keys: tuple[Key, ...] = ()
+    update: str = "fill"
+    keyless: str = "display"
+    display: Value | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,8 +98,9 @@ def unpack(kept: KeptMapping) -> Effective:
 
 
 def _fhir(head: dict[str, Any], kept: KeptMapping) -> ToFhir:
+    changes = effective.changes_of(head)
     library = _library(kept.parts[head["files"]], tuple(sorted(head["versions"])))
-    return ToFhir(library, head["mapping"], frozenset(head["accepts"]))
+    return ToFhir(library.changed(head["mapping"], changes), head["mapping"], frozenset(head["accepts"]), changes)
 
 
 @lru_cache(LIBRARIES)

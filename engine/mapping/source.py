@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import yaml
 
+from engine.config.changes import Changes
 from engine.mapping.problems import Place, Problems, guess
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -112,6 +114,15 @@ def fields(
 def texts(source: Source | None) -> Iterator[Source]:
     """The scalars of a list or of a single scalar."""
     return iter(()) if source is None else (item for item in source.items() if item.kind == "scalar")
+
+
+def said_by(changes: Changes) -> Source | None:
+    """An override, with its places where these are known."""
+    if not changes.override:
+        return None
+    if changes.node is not None:
+        return _source(changes.node, changes.node.start_mark.name)
+    return of_json(orjson.loads(changes.override), Place("a kept override", 1, 1))
 
 
 def _source(node: yaml.Node, file: str) -> Source:

@@ -321,9 +321,9 @@ CHANNELS |= {
 }
 
 LATER: dict[str, tuple[str, str]] = {
-    "a mapping with overrides": (
-        CHANNEL + "target: {mapping: {use: oru_r01, override: {a: b}}, destinations: [{medplum: {}}]}\n",
-        "7:34: found 'override'; expected no override: this version uses mappings as they are",
+    "an override that is no table": (
+        CHANNEL + "target: {mapping: {use: oru_r01, override: [a]}, destinations: [{medplum: {}}]}\n",
+        "7:44: found a list; expected maps, resources, groups, tables, decisions or fields, by name",
     ),
 }
 

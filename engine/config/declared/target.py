@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import get_args
 
+from engine.config.changes import Unmapped
 from engine.config.declared.filtering import EMIT, FILTER
 from engine.config.declared.legacy import VIA
 from engine.config.declared.words import NAMED, REFERENCE
 from engine.config.endpoint import Dead
-from engine.config.kinds import ID, WORD, Choice, ListOf, Text
-from engine.config.tables import Either, Field, Table
+from engine.config.kinds import ID, WORD, Choice, ListOf, Text, Verbatim
+from engine.config.tables import Either, Field, MapOf, Table
 
 ORDER_BY = Text(
     "channel, patient, or a field such as OBR-2 or PV1-19.1",
@@ -28,8 +29,18 @@ MAPPING_NAME = Text("the name of a mapping", r"[A-Za-z0-9_-]{1,64}")
 MAPPING = Table(
     "mapping",
     {
-        "use": Field(MAPPING_NAME, "the name of a mapping", required=True),
-        "override": Field(WORD, "overrides", refused="no override: this version uses mappings as they are"),
+        "use": Field(MAPPING_NAME, "the name of a mapping; left out: chosen by MSH-9"),
+        "override": Field(
+            Verbatim("maps, resources, groups, tables, decisions or fields, by name"),
+            "where this channel differs from the mapping, by name",
+        ),
+        "options": Field(MapOf(WORD), "what the mapping leaves to the channel, by name", default={}),
+        "unmapped": Field(
+            Choice(get_args(Unmapped)),
+            "values that no rule takes: ignore: nobody looks; count: by field; keep: counted, and kept in an "
+            "extension; refuse: such a message is not mapped",
+            default="ignore",
+        ),
     },
 )
 
