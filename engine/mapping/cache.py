@@ -33,6 +33,7 @@ def key(language: int, shipped: Path, site: Path | None) -> bytes | None:
             whole.update(b"folder")
             if folder is not None:
                 _add(whole, folder, "*.yaml", deep=True)
+                _add(whole, folder, "*.csv", deep=True)
     except OSError:
         return None
     return whole.digest()

@@ -7,7 +7,6 @@ inside an element they are written once something else was.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from engine.mapping.convert import CONVERSIONS
 from engine.mapping.expression import Call, Else, Name, Path, Template, Text, This, Value, paths
@@ -25,6 +24,7 @@ from engine.mapping.model import (
     Nothing,
     Row,
     Switch,
+    Table,
     Use,
     When,
 )
@@ -510,6 +510,7 @@ class Emitter:
         with out.block(f"if {value} is None:"):
             if table.otherwise is None:
                 out(f'X.note("unknown-code", {_shown(row.values[0])!r}, "a code of {table.name}")')
+                out(f"X.unmapped[UnmappedCode({table.name!r}, {_shown(row.values[0])!r}, {name}, '')] = None")
             out(f"{value} = {other!r}")
         with out.block(f"if {value}:"):
             self.targets.store(found, scope, value, out, note=note)
@@ -523,11 +524,8 @@ class Emitter:
         if element.type not in ("Coding", "CodeableConcept"):
             self.problems.add(row.place, f"a table for {element.type}", "as and a map")
             return
-        out_codes = {}
-        for code, (target, display) in table.codes.items():
-            coding = {"system": table.system, "code": target} | ({"display": display} if display else {})
-            if target:
-                out_codes[code] = coding if element.type == "Coding" else {"coding": [coding]}
+        codings = table.codings()
+        out_codes = codings if element.type == "Coding" else {code: {"coding": [one]} for code, one in codings.items()}
         const = self.shop.constant(out_codes, "C")
         name = self.shop.temporary()
         note = _leaves(one, False)
@@ -543,9 +541,10 @@ class Emitter:
                 self.targets.store(found, scope, self.shop.constant(whole), out, note=note)
         elif element.type == "CodeableConcept":
             with out.block(f"elif {name}:"):
+                out(f"X.unmapped[UnmappedCode({table.name!r}, {_shown(row.values[0])!r}, {name}, '')] = None")
                 self.targets.store(found, scope, f'{{"text": {name}}}', out, note=note)
 
-    def table(self, row: Assign, element: Element) -> Any:
+    def table(self, row: Assign, element: Element) -> Table | None:
         """The row's table, its codes checked against the element's required ones."""
         assert row.table is not None
         name, place = row.table
@@ -571,22 +570,18 @@ class Emitter:
             table = self.table(row, element)
             if table is None:
                 return
-            codes = {
-                code: {"system": table.system, "code": t} | ({"display": d} if d else {})
-                for code, (t, d) in table.codes.items()
-                if t
-            }
-            const = self.shop.constant(codes, "C")
-            traced = ", X" if self.shop.traced else ""
-            call = f"translated({call}, {const}, {self.values.leaf(one, False, scope)}{traced})"
+            const = self.shop.constant(table.codings(), "C")
+            told = (table.name, _shown(row.values[0]), table.by_system, table.otherwise is None)
+            call = f"{call}, {const}, {self.values.leaf(one, False, scope)}, X, {self.shop.constant(told)}"
             memo = self.shop.cache(f"{row.use.name} {const}") if self._shared(row.use, one, scope) else ""
             if memo:
                 out(f"{value} = {memo}.get({one.code})")
                 with out.block(f"if {value} is None:"):
-                    out(f"{value} = X.keep({memo}, {one.code}, {call})")
+                    out(f"{value} = translated({call}, {memo}, {one.code})")
                 with out.block(f"if {value} is not None:"):
                     self.targets.store(found, scope, value, out)
                 return
+            call = f"translated({call})"
         elif self._is_party(row.use, one, scope):
             call = f"X.parties.get(({call.partition('(')[0]!r}, {one.code})) or {call}"
         elif self._shared(row.use, one, scope):

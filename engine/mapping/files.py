@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from engine.hl7.group import Node, Slot
+from engine.mapping import code_tables
 from engine.mapping.expression import Condition, Value
 from engine.mapping.model import Block, Decision, Key, Map, MessageMap, Option, Row, Table, read_by
 from engine.mapping.problems import Place, Problems, guess
 from engine.mapping.rows import RowReader
-from engine.mapping.source import Source, documents, fields, read, texts
+from engine.mapping.source import Source, documents, fields, of_json, read, texts
 
 _NAME = re.compile(r"([A-Z][A-Z0-9]*)\[([A-Za-z]+(?:\.[A-Za-z]+)*)(?:-[A-Za-z0-9-]+)?\]")
 _SLOT = re.compile(r"([A-Z][A-Z0-9_]*)([?*+]?)(?:\s+after\s+([A-Z_0-9]+))?")
-_KINDS = ("map", "table", "decision", "message", "systems", "extensions", "options")
+_KINDS = ("map", "table", "csv", "decision", "message", "systems", "extensions", "options", "guide")
 _NAMED = ("name", "key", "update", "keyless", "rows")
-_MAP_KEYS = (*_NAMED, "map", "takes", "beside", "needs", "cached", "display", "target")
+_MAP_KEYS = (*_NAMED, "map", "takes", "beside", "needs", "cached", "display", "target", "guide")
 _BLOCK_KEYS = (*_NAMED, "like", "for", "make", "role", "when", "from", "let", "event", "drops")
 _MESSAGE_KEYS = ("message", "title", "use", "accepts", "groups", "resources", "let")
 
@@ -35,6 +36,7 @@ class Files:
     systems: dict[str, str] = field(default_factory=dict)
     extensions: dict[str, str] = field(default_factory=dict)
     options: dict[str, Option] = field(default_factory=dict)
+    guide: dict[str, tuple[str, Place]] = field(default_factory=dict)
 
 
 def read_folder(folder: Path, into: Files, problems: Problems) -> None:
@@ -54,9 +56,10 @@ def paths(folder: Path) -> list[Path]:
 
 def read_texts(texts: Iterable[tuple[str, str]], into: Files, problems: Problems) -> None:
     """Add a folder's files, given by name and text, to `into`."""
-    reader = Reader(into, problems)
-    for name, text in texts:
-        for source in documents(text, name, problems):
+    every = dict(texts)
+    reader = Reader(into, problems, lambda path: every[path].encode() if path in every else None)
+    for name, text in every.items():
+        for source in documents(text, name, problems) if name.endswith(".yaml") else ():
             reader.document(source)
     reader.end()
 
@@ -70,11 +73,20 @@ def read_tables(folder: Path, into: Files, problems: Problems) -> None:
                 reader.document(source)
 
 
+def read_file(path: str) -> bytes | None:
+    """The content of a file, None where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return None
+
+
 class Reader:
     """Turns documents into maps, tables, decisions and messages of `files`."""
 
-    def __init__(self, files: Files, problems: Problems) -> None:
-        self.files, self.problems = files, problems
+    def __init__(self, files: Files, problems: Problems, read_bytes: Callable[[str], bytes | None] = read_file) -> None:
+        """read_bytes: the content of a file by its path, None where there is none."""
+        self.files, self.problems, self.read_bytes = files, problems, read_bytes
         self.rows = RowReader(problems)
         self.seen: set[str] = set()
         self.waiting: dict[str, tuple[dict[str, Source], Source]] = {}
@@ -159,7 +171,38 @@ class Reader:
             found["update"] = self._word(got, "update", ("create", "fill", "overwrite"), "fill")
         if "keyless" in got:
             found["keyless"] = self._word(got, "keyless", ("display", "contain", "drop"), "display")
+        if "guide" in got:
+            found["departs"] = tuple((key.text, value.text, key.place) for key, value in got["guide"].pairs())
         return found
+
+    def _guide(self, source: Source) -> None:
+        """Maps of the guide that are not made, and why."""
+        got = fields(source, "guide", ("guide",), ("guide",), self.problems)
+        for key, value in got["guide"].pairs():
+            self.files.guide[key.text] = value.text, key.place
+
+    def _csv(self, source: Source) -> None:
+        known = ("csv", "title", "file", "system", "delimiter", "encoding")
+        got = fields(source, "csv", known, ("csv", "file"), self.problems)
+        if not {"csv", "file"} <= got.keys():
+            return
+        self._once("table", got["csv"])
+        name = str(PurePath(source.place.file).parent / got["file"].text)
+        data = self.read_bytes(name)
+        if data is None:
+            self.problems.add(got["file"].place, f"{got['file'].text}, which cannot be read", "a CSV file")
+            return
+        system = got["system"].text if "system" in got else ""
+        encoding = got["encoding"].text if "encoding" in got else "utf-8"
+        delimiter = got["delimiter"].text if "delimiter" in got else ","
+        lines = code_tables.read(data, name, encoding, delimiter, system, self.problems)
+        codes = {key: (code, display) for key, (_, code, display) in lines.targets.items()}
+        systems = {key: of for key, (of, _, _) in lines.targets.items()}
+        content = Source(source.place, [(source, of_json(lines.content, source.place))], "mapping")
+        self.files.tables[got["csv"].text] = Table(
+            got["csv"].text, system, codes, lines.places, None, content, got["csv"].place, systems,
+            any(code_tables.MARK in key for key in codes),
+        )  # fmt: skip
 
     def _keys(self, source: Source | None) -> tuple[Key, ...]:
         found = (self.rows.key(item) for item in texts(source))

@@ -113,7 +113,7 @@ class Functions:
                     if traced:
                         out("r, X.l = cache[key]")
                     out("return r" if traced else "return cache[key]")
-                out("noted = len(X.diagnostics)")
+                out("noted = len(X.diagnostics) + len(X.unmapped)")
             out("c = v.split(S)")
             out("n = len(c)")
             self._noting(out)
@@ -122,7 +122,7 @@ class Functions:
             whole = self.emitter.whole("r", found.needs)
             out(f"r = r if {whole} else None" if found.needs else "r = r or None")
             if found.cached:
-                with out.block("if len(X.diagnostics) == noted:"):
+                with out.block("if len(X.diagnostics) + len(X.unmapped) == noted:"):
                     out(f"X.keep(cache, key, {'(r, l)' if traced else 'r'})")
             self._noted(out)
             out("return r")
@@ -207,7 +207,7 @@ class Functions:
                 out("known = one.reference")
                 out(f"X.parties[{name!r}, w] = {'known, X.l' if traced else 'known'}")
                 out("return known")
-            out("noted = len(X.diagnostics)")
+            out("noted = len(X.diagnostics) + len(X.unmapped)")
 
     def _resource(self, found: Map, name: str, scope: Scope, out: Writer) -> None:
         """The resource, its key, and the reference to it."""
@@ -220,7 +220,7 @@ class Functions:
         self.keys(found.keys, scope, out, first=False)
         with out.block("if key:"):
             if found.cached:
-                with out.block("if len(X.diagnostics) == noted:"):
+                with out.block("if len(X.diagnostics) + len(X.unmapped) == noted:"):
                     if traced:
                         out(f"X.keep(X.coded[{self._cache(found)!r}], w, (r, key, l))")
                     else:

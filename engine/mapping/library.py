@@ -135,7 +135,7 @@ class Mapping:
         for repair, name in zip(repairs, names, strict=True):
             shown = name if name.isalnum() and name.isascii() else "segment"
             state.note(repair.code, f"{shown} in line {repair.segment + 1}", repair.wanted)
-        return Output(_ordered(state.entries), state.diagnostics), state, came
+        return Output(_ordered(state.entries), state.diagnostics, tuple(state.unmapped)), state, came
 
     def _connection(self, context: Context) -> Connection:
         key = (context.connection, context.timezone)

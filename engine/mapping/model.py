@@ -173,7 +173,8 @@ class Key:
 class Map:
     """A segment's or data type's map. Of a resource, it also says how that is found again.
 
-    of_segment: it reads a segment's fields, not a data type's components.
+    of_segment: it reads a segment's fields, not a data type's components. departs: where it knowingly differs from the
+    guide: what, why, and where that is said.
     """
 
     name: str
@@ -192,11 +193,13 @@ class Map:
     update: str = "fill"
     keyless: str = "display"
     display: Value | None = None
+    departs: tuple[tuple[str, str, Place], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Code → (code, display)."""
+    """Code → (code, display). systems: of the targets, where they are not all `system`. by_system: the keys of some
+    codes have their own system too (`code_tables.MARK`)."""
 
     name: str
     system: str
@@ -205,6 +208,17 @@ class Table:
     otherwise: tuple[str, str] | None
     source: Source
     place: Place
+    systems: dict[str, str] = field(default_factory=dict)
+    by_system: bool = False
+
+    def codings(self) -> dict[str, dict[str, str]]:
+        """Each code as a FHIR Coding."""
+        return {
+            code: {"system": self.systems.get(code, self.system), "code": target}
+            | ({"display": display} if display else {})
+            for code, (target, display) in self.codes.items()
+            if target
+        }
 
 
 @dataclass(frozen=True, slots=True)

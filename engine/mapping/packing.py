@@ -44,9 +44,18 @@ class Sources:
     def fhir(self) -> bytes:
         """[[[name, text], …], …]: a list for each folder, in the order in which they are read; JSON."""
         return orjson.dumps([
-            [[path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")] for path in files.paths(folder)]
+            [[path.relative_to(folder).as_posix(), _text(path)] for path in (*files.paths(folder), *csv_files(folder))]
             for folder in self._folders
         ])  # fmt: skip
+
+
+def csv_files(folder: Path) -> list[Path]:
+    """The code tables of a folder."""
+    return sorted(folder.rglob("*.csv"))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 class Packer:

@@ -316,9 +316,9 @@ class Program:
         with out.block("if made is not None:"):
             out(f"known = X.parties[{unit.name!r}, f] = X.again({block.entry!r}, {block.update!r}, made)")
             out("return known")
-        out("noted = len(X.diagnostics)")
+        out("noted = len(X.diagnostics) + len(X.unmapped)")
         keep = Writer(2)
-        with keep.block("if len(X.diagnostics) == noted:"):
+        with keep.block("if len(X.diagnostics) + len(X.unmapped) == noted:"):
             keep(f"X.keep(X.coded['block {block.id}'], f, (dict(r), key))")
         made = next(index for index, line in enumerate(body) if f"e_{block.id} = X.anchor(" in line)
         keep(f"X.parties[{unit.name!r}, f] = {body[made].strip()}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from engine.mapping.expression import Path, Value, paths
@@ -21,7 +21,7 @@ class Reason:
 class Reasons:
     """Tells them for the messages of one mapping."""
 
-    def __init__(self, files: Files, used: set[str], rows: tuple[Row, ...], segments: set[str]) -> None:
+    def __init__(self, files: Files, used: set[str], rows: tuple[Row, ...], segments: Set[str]) -> None:
         """used: names of the maps. rows: of the message itself. segments: those of its grammar."""
         self._files, self._rows, self._segments = files, rows, segments
         self._maps = [one for one in files.maps.values() if one.name in used and one.of_segment]

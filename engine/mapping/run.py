@@ -8,9 +8,10 @@ from collections.abc import Mapping as Dict
 from datetime import tzinfo
 from hashlib import blake2b
 from typing import Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
-from engine.fhir.output import Diagnostic, Entry, Policy, Role
+from engine.fhir.output import Diagnostic, Entry, Policy, Role, UnmappedCode
 from engine.hl7 import datetime as times
 from engine.hl7.escape import STANDARD, Delimiters, unescape
 from engine.mapping import lineage
@@ -72,6 +73,7 @@ class Run:
         "sequence",
         "times",
         "trace",
+        "unmapped",
         "version",
         "zone",
     )
@@ -91,6 +93,7 @@ class Run:
         self.cleared: set[str] = set()
         self.trace: list[lineage.Taken] = []
         self.moves: list[tuple[Any, Any]] = []  # what became part of what
+        self.unmapped: dict[UnmappedCode, None] = {}
         self.places: dict[int, int] = {}  # id of a segment's fields → its number
         self.event = self.sequence = self.incarnation = self.version = ""
         self.delimiters: Delimiters = STANDARD
@@ -409,18 +412,47 @@ def walk(group: Any, path: tuple[int, ...]) -> Any:
 
 
 def translated(
-    concept: dict[str, Any] | None, codes: dict[str, Any], code: str, tracer: Run | None = None
+    concept: dict[str, Any] | None,
+    codes: dict[str, Any],
+    code: str,
+    run: Run,
+    told: tuple[str, str, bool, bool],
+    memo: dict[str, Any] | None = None,
+    value: str = "",
 ) -> dict[str, Any] | None:
-    """A CodeableConcept with the code's translation in front; as it was where the table has none."""
-    coding = codes.get(code)
+    """A CodeableConcept with the code's translation in front; as it was where the table has none.
+
+    told: the table's name, the field's, whether the table has codes of one system, whether what it lacks is listed.
+    memo: where what was made of the value is kept, if it was translated.
+    """
+    system = _system(concept, code)
+    coding = codes.get(f"{code}\x1f{system}") or codes.get(f"{code}\x1f{_local(system)}") if told[2] else None
+    coding = coding or codes.get(code)
     if coding is None:
+        if told[3]:
+            run.unmapped[UnmappedCode(told[0], told[1], code, system)] = None
         return concept
+    made = _with(concept, coding, run)
+    return made if memo is None else run.keep(memo, value, made)
+
+
+def _system(concept: dict[str, Any] | None, code: str) -> str:
+    """The system of a code in a CodeableConcept."""
+    found = (one.get("system", "") for one in (concept or {}).get("coding", ()) if one.get("code") == code)
+    return next(found, "")
+
+
+def _local(system: str) -> str:
+    """What the sender calls a system of the connection's own."""
+    return unquote(system.rpartition(":")[2]) if system.startswith("urn:interlock:") else system
+
+
+def _with(concept: dict[str, Any] | None, coding: dict[str, Any], run: Run) -> dict[str, Any]:
     if concept is None:
         return {"coding": [coding]}
     others = [one for one in concept.get("coding", ()) if one.get("system") != coding["system"]]
     made = {**concept, "coding": [coding, *others]}
-    if tracer is not None:
-        tracer.moved(concept, made)
+    run.moved(concept, made)
     return made
 
 

@@ -49,7 +49,7 @@ MESSAGE_MISTAKES = [
     ("    make: Patient\n", "", "8:5: found resource patient without make; expected make:"),
     ("  - MSH", "  - msh", "4:5: found msh; expected a segment or group: PID, NTE*, VISIT?, with its members"),
     ("key: identifier", "key: PID-3", "12:10: found PID-3; expected identifier, identifier TYPE, or system '{value}'"),
-    ("message: ZZZ", "mesage: ZZZ", "1:1: found unknown key mesage; expected one of map, table, decision, message, systems, extensions, options"),  # noqa: E501
+    ("message: ZZZ", "mesage: ZZZ", "1:1: found unknown key mesage; expected one of map, table, csv, decision, message, systems, extensions, options, guide"),  # noqa: E501
     ("make: Patient", "make: Encounter", "7:3: found patient: no row sets class; expected class, which Encounter must have"),  # noqa: E501
 ]  # fmt: skip
 

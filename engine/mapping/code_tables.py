@@ -1,0 +1,77 @@
+"""Code tables that a site keeps as CSV: its local codes, and what they are in LOINC, SNOMED CT, UCUM …
+
+    csv: AcmeTests                  # used as  OBX-3 -> code as CWE[CodeableConcept] table AcmeTests
+    file: acme-tests.csv            # in the mappings folder, as seen from this file
+    system: http://loinc.org        # of the targets, where the column target_system is empty or not there
+    delimiter: ";"                  # left out: a comma
+    encoding: cp1252                # left out: utf-8
+
+The first line has the columns' names: code and target_code, and as needed system (of the code: as in CWE.3, or its
+URI; empty: any), target_system and target_display; further columns are for people. A line without a target_code is a
+code that is not mapped yet: it goes on as it came and is listed as unmapped.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from dataclasses import dataclass
+from typing import Final
+
+from engine.mapping.problems import Place, Problems
+
+COLUMNS: Final = ("code", "target_code")
+MARK: Final = "\x1f"  # between a code and its system, in a key
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """By key (a code, or with its system): the target's system, code and display, and where that stands."""
+
+    targets: dict[str, tuple[str, str, str]]
+    places: dict[str, Place]
+    content: list[list[str]]
+
+
+def read(data: bytes, file: str, encoding: str, delimiter: str, system: str, problems: Problems) -> Lines:
+    """The lines of a file; what is wrong with it goes to `problems`."""
+    targets: dict[str, tuple[str, str, str]] = {}
+    places: dict[str, Place] = {}
+    content: list[list[str]] = []
+    text = _text(data, file, encoding, problems)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+        missing = [name for name in COLUMNS if name not in columns]
+        if missing:
+            wanted = "code and target_code, as system, target_system and target_display"
+            problems.add(Place(file, 1, 1), f"no column {' or '.join(missing)}", wanted)
+            return Lines({}, {}, [])
+        for row in reader:
+            said = dict(zip(columns, (cell.strip() for cell in row), strict=False))
+            if not said.get("code") or not said.get("target_code"):
+                continue
+            place = Place(file, reader.line_num, 1)
+            key = said["code"] + (MARK + said["system"] if said.get("system") else "")
+            if key in targets:
+                problems.add(place, "a code a second time", f"each code once; it stands in line {places[key].line}")
+            found = said.get("target_system") or system, said["target_code"], said.get("target_display", "")
+            if not found[0]:
+                problems.add(place, "a code without a target_system", "one here, or system: in the table's file")
+            targets[key], places[key] = found, place
+            content.append([key, *found])
+    except csv.Error as error:
+        problems.add(Place(file, reader.line_num, 1), str(error), f"CSV with {delimiter!r} between cells")
+    return Lines(targets, places, content)
+
+
+def _text(data: bytes, file: str, encoding: str, problems: Problems) -> str:
+    try:
+        return data.decode("utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding)
+    except LookupError:
+        problems.add(Place(file, 1, 1), f"the unknown encoding {encoding}", "utf-8, cp1252 or another of Python's")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        problems.add(Place(file, line, 1), f"bytes that are not {encoding}", "encoding: in the table's file")
+    return ""
