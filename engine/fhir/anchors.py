@@ -120,7 +120,7 @@ class Heard:
         return event_time.latest(self._times.get(_place(anchor), ""), event_time.event_of(anchor))
 
     def note(self, place: str, event: str) -> None:
-        if event:
+        if event_time.plausible(event):
             self._times[place] = event_time.latest(event, self._times.get(place, ""))
             self._times.move_to_end(place)
             while len(self._times) > self._capacity:

@@ -10,7 +10,7 @@ Extensions of meta and not tags, for a server indexes tags, and nobody ever sear
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,8 @@ _OURS = frozenset((EVENT, LINKED, CLEARED))
 Span = tuple[datetime, datetime]
 
 _EASTMOST, _WESTMOST = timedelta(hours=14), timedelta(hours=12)  # UTC+14, UTC-12
+_FIRST_YEAR = 1800
+_FARTHEST = timedelta(days=366)
 _YEAR, _MONTH, _DAY = 4, 7, 10  # characters of a dateTime that is known to the year, month or day only
 
 
@@ -48,10 +50,18 @@ def timed(resource: Resource, event: str) -> Resource:
 def noted(meta: dict[str, Any], *, event: str = "", linked: str = "", cleared: Iterable[str] = ()) -> dict[str, Any]:
     """The meta with just these notes; what others have noted stays."""
     notes = [one for one in meta.get("extension") or () if one.get("url") not in _OURS]
-    notes += [{"url": url, "valueDateTime": time} for url, time in ((EVENT, event), (LINKED, linked)) if time]
+    notes += [
+        {"url": url, "valueDateTime": time} for url, time in ((EVENT, event), (LINKED, linked)) if plausible(time)
+    ]
     notes += [{"url": CLEARED, "valueString": name} for name in sorted(cleared)]
     rest = {name: value for name, value in meta.items() if name != "extension"}
     return {**rest, "extension": notes} if notes else rest
+
+
+def plausible(time: str) -> bool:
+    """Whether it may be noted: a clock that runs years ahead would make everything that follows the older one."""
+    span = _span(time)
+    return span is not None and _anywhere(span)[0] < datetime.now(UTC) + _FARTHEST
 
 
 def older(ours: str, theirs: str) -> bool | None:
@@ -77,11 +87,14 @@ def latest(ours: str, theirs: str) -> str:
 @lru_cache(maxsize=4096)
 def _span(text: str) -> Span | None:
     """The first and the last moment that a FHIR dateTime may mean."""
+    if len(text) < _YEAR:
+        return None
     try:
-        first = datetime.fromisoformat(text + "0001-01-01"[len(text) :] if len(text) < _DAY else text)
-        return first, first if first.tzinfo else _last(first, len(text))
+        first = datetime.fromisoformat(text + "2000-01-01"[len(text) :] if len(text) < _DAY else text)
+        last = first if first.tzinfo else _last(first, len(text))
     except (ValueError, OverflowError):
         return None
+    return (first, last) if first.year >= _FIRST_YEAR and last.year < MAXYEAR else None
 
 
 def _anywhere(span: Span) -> Span:

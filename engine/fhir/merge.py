@@ -60,14 +60,19 @@ def merge_anchor(
 
 def cleared(existing: Resource, clears: Collection[str]) -> Resource:
     """The resource without the elements that are declared empty, as far as it can be without them. A dot leads into an
-    element: `hospitalization.dischargeDisposition`."""
-    gone = {name for name in clears if name.partition(".")[0] not in _LASTING}
+    element (`hospitalization.dischargeDisposition`), brackets name the use of those that go (`telecom[home]`)."""
+    gone = {name for name in clears if re.split(r"[.\[]", name, maxsplit=1)[0] not in _LASTING}
     result = {name: value for name, value in existing.items() if name.removeprefix("_") not in gone}
-    for name, _, inner in (name.partition(".") for name in gone):
-        if inner and isinstance(result.get(name), dict):
+    for path in gone - existing.keys():
+        name, _, inner = path.partition("." if "." in path else "[")
+        if isinstance(result.get(name), dict):
             result[name] = cleared(result[name], {inner})
-            if not result[name]:
-                del result[name]
+        elif isinstance(result.get(name), list):
+            use = {"use": inner.rstrip("]")}
+            group = _GROUPED.get(name, lambda one: one.get("use"))
+            result[name] = [one for one in result[name] if group(one) != group(use)]
+        if name in result and not result[name]:
+            del result[name]
     return result
 
 

@@ -90,6 +90,14 @@ def zone_of(value: str) -> tzinfo | None:
     return datetime.fromisoformat(f"2000-01-01T00:00:00{offset}").tzinfo
 
 
+def is_after(left: str, right: str) -> bool:
+    """Whether one FHIR dateTime is later than another, as far as both tell."""
+    if len(left) > 19 and len(right) > 19:
+        return datetime.fromisoformat(left) > datetime.fromisoformat(right)
+    size = min(len(left), len(right), 19)
+    return left[:size] > right[:size]
+
+
 def from_epoch(microseconds: int) -> str:
     """An instant in UTC of microseconds since 1970."""
     seconds, rest = divmod(microseconds, 1_000_000)

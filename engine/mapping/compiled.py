@@ -16,8 +16,8 @@ from engine.mapping.writer import Unit
 _RUNTIME = {
     name: getattr(run, name)
     for name in (
-        "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "gathered",
-        "head", "header", "identifiers", "joined", "kept", "nulls",
+        "_pair", "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "from_hex",
+        "gathered", "head", "header", "identifiers", "in_order", "joined", "kept", "nulls",
         "link", "received", "translated", "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,

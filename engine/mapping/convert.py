@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _DIGITS = 15  # significant decimal digits that survive as an IEEE double, which is what a JSON number becomes
 _OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_CODE = re.compile(r"\S+(?: \S+)*")
 _HL7 = re.compile(r"HL7-?(\d{4})")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -30,8 +31,10 @@ def text(value: str, run: Run) -> str | None:
 
 
 def code(value: str, run: Run) -> str | None:
-    """FHIR code: without any blanks, as Medplum wants it."""
-    return value if value.isprintable() and " " not in value else None
+    """FHIR code: no blanks but single ones inside."""
+    if " " not in value:
+        return value if value.isprintable() else None
+    return value if value.isprintable() and _CODE.fullmatch(value) else None
 
 
 def uri(value: str, run: Run) -> str | None:
@@ -87,7 +90,8 @@ def unsigned(value: str, run: Run) -> int | None:
 
 def positive(value: str, run: Run) -> int | None:
     """FHIR positiveInt."""
-    return integer(value, run) or None
+    found = integer(value, run)
+    return found if found is not None and found > 0 else None
 
 
 def date(value: str, run: Run) -> str | None:

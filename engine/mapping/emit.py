@@ -222,6 +222,8 @@ class Emitter:
         self.rows(rows, inner, out)
         self.needed(needs, found[-1][1].type, rows)
         with out.block(f"if {self.whole(name, needs)}:"):
+            if found[-1][1].type == "Period":
+                out(f"in_order(X, {name})")
             self.targets.store(found, scope, name, out, once=True)
 
     def needed(self, needs: tuple[str, ...], type: str, rows: tuple[Row, ...]) -> None:
@@ -244,7 +246,7 @@ class Emitter:
         if not found:
             return
         if scope.nulls and len(row.values) == 1:
-            self._nulled(row.values[0], found, scope, out)
+            self._nulled(row, found, scope, out)
         if row.use is not None and self._of_segment(row.use):
             self._party(row, found, scope, out)
         elif link:
@@ -265,14 +267,21 @@ class Emitter:
             return None
         return scope.entry(value.name, value.how)
 
-    def _nulled(self, value: Value, found: Found, scope: Scope, out: Writer) -> None:
-        """A field that is explicitly null declares its element empty (2.5.3)."""
+    def _nulled(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
+        """A field that is explicitly null declares its element empty (2.5.3): of elements that repeat those of the use
+        that the row gives them, `telecom[home]`."""
+        value = row.values[0]
         if not isinstance(value, Path) or value.component or value.dotted or found[0][2]:
             return
+        if found[0][1].many:
+            use = next((one.code for one in row.rows if isinstance(one, Constant) and str(one.target) == "use"), "")
+            cleared = found[0][0] + (f"[{use}]" if use else "")
+        else:
+            cleared = ".".join(key for key, _, _ in found)
         variable = scope.fields(value)
         if variable is not None:
             with out.block(f"if {value.field} in nulls({variable}):"):
-                out(f"X.cleared.add({found[0][0]!r})")
+                out(f"X.cleared.add({cleared!r})")
 
     def _of_segment(self, use: Use) -> bool:
         found = self.files.maps.get(use.name)
@@ -542,7 +551,7 @@ class Emitter:
         elif element.type == "CodeableConcept":
             with out.block(f"elif {name}:"):
                 out(f"X.unmapped[UnmappedCode({table.name!r}, {_shown(row.values[0])!r}, {name}, '')] = None")
-                self.targets.store(found, scope, f'{{"text": {name}}}', out, note=note)
+                self.targets.store(found, scope, f'{{"text": as_string({name}, X) or "?"}}', out, note=note)
 
     def table(self, row: Assign, element: Element) -> Table | None:
         """The row's table, its codes checked against the element's required ones."""

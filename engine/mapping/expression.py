@@ -6,6 +6,7 @@
     condition  := test { and test } { or … }, with not and parentheses
     test       := value is [not] valued | value repeats | value = term | value != term | value [not] in (term, …)
 
+`all(OBX-5 where OBX-2 = 'TX')` is the field of all such segments of the group, a line each.
 A segment's name is valued where the segment is there, in the group or in one just below it.
 A path means a field's first repetition, except where a row walks over all of them. In a template, `{x}` must be
 valued or the whole template is not; `{x?}` may be missing.
@@ -79,6 +80,7 @@ class Call:
     function: str
     arguments: tuple[Value, ...]
     place: Place
+    where: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ _TOKEN = re.compile(
 _PATH = re.compile(r"([A-Z0-9]+)([-.])(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 _HOLE = re.compile(r"\{([^{}]*)\}")
 KEYWORDS = frozenset(
-    {"is", "not", "valued", "in", "and", "or", "else", "repeats", "when", "as", "table", "decide", "this"}
+    {"is", "not", "valued", "in", "and", "or", "else", "repeats", "when", "where", "as", "table", "decide", "this"}
 )
 
 
@@ -218,12 +220,13 @@ class Parser:
         arguments = [self._value()]
         while self._take(","):
             arguments.append(self._value())
+        where = self._or() if function == "all" and self._take("where") else None
         if not self._take(")"):
             self._expected(")")
             return None
         if any(argument is None for argument in arguments):
             return None
-        return Call(function, tuple(a for a in arguments if a is not None), place)
+        return Call(function, tuple(a for a in arguments if a is not None), place, where)
 
     def _or(self) -> Condition | None:
         return self._joined("or", self._and)

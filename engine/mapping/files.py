@@ -20,8 +20,8 @@ _NAME = re.compile(r"([A-Z][A-Z0-9]*)\[([A-Za-z]+(?:\.[A-Za-z]+)*)(?:-[A-Za-z0-9
 _SLOT = re.compile(r"([A-Z][A-Z0-9_]*)([?*+]?)(?:\s+after\s+([A-Z_0-9]+))?")
 _KINDS = ("map", "table", "csv", "decision", "message", "systems", "extensions", "options", "guide")
 _NAMED = ("name", "key", "update", "keyless", "rows")
-_MAP_KEYS = (*_NAMED, "map", "takes", "beside", "needs", "cached", "display", "target", "guide")
-_BLOCK_KEYS = (*_NAMED, "like", "for", "make", "role", "when", "from", "let", "event", "drops")
+_MAP_KEYS = (*_NAMED, "map", "takes", "beside", "needs", "cached", "display", "target")
+_BLOCK_KEYS = (*_NAMED, "like", "for", "make", "role", "when", "from", "let", "event", "drops", "apart")
 _MESSAGE_KEYS = ("message", "title", "use", "accepts", "groups", "resources", "let")
 
 
@@ -36,7 +36,8 @@ class Files:
     systems: dict[str, str] = field(default_factory=dict)
     extensions: dict[str, str] = field(default_factory=dict)
     options: dict[str, Option] = field(default_factory=dict)
-    guide: dict[str, tuple[str, Place]] = field(default_factory=dict)
+    guide: dict[str, tuple[tuple[Source, Source], ...]] = field(default_factory=dict)
+    """Where the maps depart from those of the HL7 guide: by map, what (nothing: the whole) and why."""
 
 
 def read_folder(folder: Path, into: Files, problems: Problems) -> None:
@@ -171,15 +172,14 @@ class Reader:
             found["update"] = self._word(got, "update", ("create", "fill", "overwrite"), "fill")
         if "keyless" in got:
             found["keyless"] = self._word(got, "keyless", ("display", "contain", "drop"), "display")
-        if "guide" in got:
-            found["departs"] = tuple((key.text, value.text, key.place) for key, value in got["guide"].pairs())
         return found
 
     def _guide(self, source: Source) -> None:
-        """Maps of the guide that are not made, and why."""
+        """Where the guide's maps are not followed. It is no part of a mapping's version."""
         got = fields(source, "guide", ("guide",), ("guide",), self.problems)
-        for key, value in got["guide"].pairs():
-            self.files.guide[key.text] = value.text, key.place
+        for name, said in got["guide"].pairs() if "guide" in got else ():
+            pairs = said.pairs() or [(Source(name.place, "", "scalar"), said)]
+            self.files.guide[name.text] = (*self.files.guide.get(name.text, ()), *pairs)
 
     def _csv(self, source: Source) -> None:
         known = ("csv", "title", "file", "system", "delimiter", "encoding")
@@ -379,6 +379,7 @@ class Reader:
             (),
             None,
             (),
+            None,
             key.place,
         )
         return self._overlay(base, got)
@@ -410,6 +411,8 @@ class Reader:
             changes["lets"] = base.lets + self._lets(got["let"])
         if "event" in got:
             changes["event"] = self.rows.value(got["event"])
+        if "apart" in got:
+            changes["apart"] = (got["apart"].text, got["apart"].place)
         if "drops" in got:
             changes["drops"] = tuple((item.text, item.place) for item in texts(got["drops"]))
         if "when" in got:

@@ -266,6 +266,8 @@ class Functions:
                     out(f"key = identifiers({scope.target}, {key.type!r})")
                     continue
                 out(f"k = {self.emitter.values.text(key.value, scope)}")
+                with out.block("if not k.isprintable():"):
+                    out("k = as_string(k, X)")
                 with out.block("if k:"):
                     out(f"key = ((X.local({key.system!r}), k),)")
                     if not first:

@@ -24,6 +24,7 @@ from engine.mapping.run import Connection, Run
 from engine.mapping.source import said_by
 
 if TYPE_CHECKING:
+    from engine.mapping.files import Files
     from engine.mapping.maker import Maker
     from engine.mapping.reasons import Reasons
 
@@ -227,6 +228,10 @@ class Library:
     def of(data: bytes, shipped: Path, site: Path | None = None) -> Library:
         """What `data` was made of. The folders are read only where a variant is wanted that was not compiled."""
         return Library(Shelf.of(data), _Late(shipped, site))
+
+    def files(self) -> Files:
+        """What was compiled; reads the folders where that came from a cache."""
+        return self._maker().files
 
     @property
     def names(self) -> list[str]:

@@ -75,6 +75,11 @@ class Maker:
         return maker, shelf, list(found.moves)
 
     @property
+    def files(self) -> Files:
+        """What it compiles."""
+        return self._files
+
+    @property
     def names(self) -> set[str]:
         """Of the messages."""
         return set(self._files.messages)

@@ -173,8 +173,7 @@ class Key:
 class Map:
     """A segment's or data type's map. Of a resource, it also says how that is found again.
 
-    of_segment: it reads a segment's fields, not a data type's components. departs: where it knowingly differs from the
-    guide: what, why, and where that is said.
+    of_segment: it reads a segment's fields, not a data type's components.
     """
 
     name: str
@@ -193,7 +192,6 @@ class Map:
     update: str = "fill"
     keyless: str = "display"
     display: Value | None = None
-    departs: tuple[tuple[str, str, Place], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +260,7 @@ class Block:
     lets: tuple[tuple[str, Value], ...]
     event: Value | None
     drops: tuple[tuple[str, Place], ...]
+    apart: tuple[str, Place] | None
     place: Place
 
 

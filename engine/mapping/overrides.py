@@ -75,6 +75,7 @@ class _Override:
             dict(files.systems),
             dict(files.extensions),
             dict(files.options),
+            dict(files.guide),
         )
         self._use, self._problems = use, problems
         self._reader = Reader(self.files, problems)

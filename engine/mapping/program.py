@@ -184,18 +184,16 @@ class Program:
             else:
                 out(f"{name} = {'header' if dotted == 'MSH' else 'fields'}(lines, {items}, {tail})")
             if dotted == "MSH":
-                out(f"X.begin(MSH[7], {self._sent(area)})")
+                out(f"X.begin(MSH[7], {self._sent()})")
             if self.emitter.shop.traced:
                 with out.block(f"if {items}:"):
                     out(f"X.places[id({name})] = {items}[0]")
 
-    def _sent(self, area: Area) -> str:
+    def _sent(self) -> str:
         """The text of EVN-2, when what the message tells of happened."""
-        slot = area.slot("EVN")
-        if slot is None:
+        if "EVN" not in self.message.root.names():
             return '""'
-        items = _items("group", slot[1])
-        return f"event_time(lines, {items}, {'X.delimiters.field' if self.emitter.shop.full else repr('|')})"
+        return f"event_time(lines, {'X.delimiters.field' if self.emitter.shop.full else repr('|')})"
 
     def _tail(self, area: Area, name: str) -> str:
         return self.emitter.shop.constant(("",) * (area.widths.get(name, 0) + 1), "W")
@@ -203,9 +201,7 @@ class Program:
     def _fetch(self, area: Area, dotted: str) -> str:
         """The variable with the fields of a segment that occurs once in an area."""
         if dotted not in area.fetched:
-            plain = dotted.replace(".", "_")
-            taken = {name for other in self.areas for name in other.fetched.values()}
-            area.fetched[dotted] = f"{plain}_{area.id}" if plain in taken or area.id else plain
+            area.fetched[dotted] = "MSH" if dotted == "MSH" else f"{dotted.replace('.', '_')}_{area.id}"
         return area.fetched[dotted]
 
     # -- one resource
@@ -277,15 +273,15 @@ class Program:
             inner(f"l_{name} = {raw.code}")
             scope.names[name] = Raw(f"l_{name}", raw.level)
         for (groups, segment), name, place in maps:
-            found = self.emitter.map(name[len(groups) + 1 :] if groups else name, place)
-            if found is not None:
-                self._apply(found, groups, segment, block, area, variable, bound, scope, inner)
+            one = self.emitter.map(name[len(groups) + 1 :] if groups else name, place)
+            if one is not None:
+                self._apply(one, groups, segment, block, area, variable, bound, scope, inner)
         self.emitter.rows(block.rows, scope, inner)
         with inner.block("if X.loose:"):
             inner("X.hold(r, 0)")
-        needs = {
-            need for one in (self.emitter.files.maps.get(name) for _, name, _ in maps) if one for need in one.needs
-        }
+        named = [name.removeprefix(f"{groups}.") if groups else name for (groups, _), name, _ in maps]
+        found = [self.emitter.files.maps[name] for name in named if name in self.emitter.files.maps]
+        needs = {need for one in found for need in one.needs}
         if needs:
             with inner.block(f"if {self.emitter.whole('r', tuple(sorted(needs)))}:"):
                 self._identify(block, area, scope, inner)
@@ -511,7 +507,10 @@ class Program:
 
     def _identify(self, block: Block, area: Area, scope: Scope, out: Writer) -> None:
         """The entry, by its key."""
-        self.emitter.functions.keys(block.keys, scope, out, first=block.role == "fact")
+        if block.apart is None:
+            self.emitter.functions.keys(block.keys, scope, out, first=block.role == "fact")
+        else:
+            self._apart(block, *block.apart, scope, out)
         name = f"e_{block.id}"
         with out.block("if key:"):
             if block.role == "anchor":
@@ -532,6 +531,20 @@ class Program:
                 for number in lists:
                     out(f"all_{block.id}_{number}.append({name})")
 
+    def _apart(self, block: Block, element: str, place: Place, scope: Scope, out: Writer) -> None:
+        """The first key that no other of the message has whose element differs."""
+        if self.schema.element(block.make[0], element) is None or block.role != "anchor":
+            known = self.schema.types.get(block.make[0], {})
+            self.problems.unknown(place, f"element of {block.make[0]}", element, known)
+        names = []
+        for key in block.keys:
+            names.append(self.emitter.shop.temporary())
+            self.emitter.functions.keys((key,), scope, out, first=True)
+            out(f"{names[-1]} = key")
+        out(f"key = X.apart(r, ({', '.join(names)},), {element!r})")
+        with out.block("if key and all(_pair(one) != key[0] for one in r.get('identifier', ())):"):
+            out('r.setdefault("identifier", []).append({"system": key[0][0], "value": key[0][1]})')
+
     def _tell(self, block: Block, scope: Scope, name: str, out: Writer) -> None:
         """What the delivery is to know of the entry besides the resource."""
         told = []
@@ -546,7 +559,7 @@ class Program:
                     self.problems.unknown(place, f"element of {block.make[0]}", drop, known)
             told.append(f"{name}.drops = {tuple(drop for drop, _ in block.drops)!r}")
         if scope.nulls:
-            told.append(f"{name}.clears = frozenset(X.cleared - r.keys())")
+            told.append(f"{name}.clears = frozenset(X.cleared)")
         if told:
             with out.block(f"if {name} is not None:"):
                 for line in told:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import defaultdict
+from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from datetime import tzinfo
 from hashlib import blake2b
@@ -21,6 +22,8 @@ from engine.mapping.convert import text as clean
 CACHE_LIMIT = 4096
 """Entries of each cache; a full one is emptied, as the values in use come back at once."""
 _NUMBERS = tuple(f"{number:06x}" for number in range(256))
+_PAD = ("",) * 64
+_NEAR = 8  # segments
 _CACHE_LENGTH = 200  # characters; longer values hardly repeat
 
 
@@ -207,6 +210,28 @@ class Run:
             keys[kind, system, value] = entry
         return entry
 
+    def apart(
+        self, resource: dict[str, Any], keys: Iterable[tuple[tuple[str, str], ...]], element: str
+    ) -> tuple[tuple[str, str], ...]:
+        """The first of some keys that is not one of this message's with another `element`: two services may come
+        under one order number. Identifiers that are taken are left off, since they would find the other one."""
+        kind, mine = resource["resourceType"], resource.get(element)
+        taken: set[tuple[str, str]] = set()
+        for key in keys:
+            others = {one for one in key if self._is_another(self.keys.get((kind, *one)), mine, element)}
+            taken |= others
+            if key and not others:
+                if taken:
+                    left = [one for one in resource.get("identifier", ()) if _pair(one) not in taken]
+                    resource["identifier"] = left
+                    if not left:
+                        del resource["identifier"]
+                return key
+        return ()
+
+    def _is_another(self, known: Any, mine: Any, element: str) -> bool:
+        return known is not None and known.resource.get(element) != mine
+
     def again(self, name: str, update: Policy, made: Any) -> Entry:
         """What an earlier message of the connection made of the same value, for a party or a block of fields."""
         resource, key = made
@@ -251,6 +276,7 @@ class Run:
             entry = self.contained(name, resource, "anchor")
             inner = resource.pop("contained", [])
             resource["id"] = entry.reference["reference"][1:]
+            resource.pop("meta", None)  # dom-5
             known = entry.reference, [*inner, resource], notes
             self.alones[function, value] = known
         self.loose.extend(known[1])
@@ -318,6 +344,10 @@ def identifiers(resource: dict[str, Any], kind: str) -> tuple[tuple[str, str], .
             if "system" in one and "value" in one and (not kind or kind == _type(one))
         ]
     )
+
+
+def _pair(identifier: dict[str, Any]) -> tuple[str | None, str | None]:
+    return identifier.get("system"), identifier.get("value")
 
 
 def _type(identifier: dict[str, Any]) -> str:
@@ -480,21 +510,25 @@ def _kept(run: Run, url: str, value: str, marks: tuple[str, ...]) -> dict[str, A
     return {"url": url, "extension": found} if found else None
 
 
-def gathered(run: Run, lines: list[Any], items: list[int], field: int) -> str:
-    """The text of a field in some segments, a line for each of its repetitions."""
+def gathered(run: Run, lines: list[Any], items: list[int], field: int, fits: Any) -> str:
+    """The text of a field in those of some segments that fit, a line for each of its repetitions."""
     texts = []
     for item in items:
         line = lines[item]
         fields = line.split(run.delimiters.field) if type(line) is str else line
+        if fits is not None and not fits([*fields, *_PAD]):
+            continue
         texts.append(joined(run, fields[field]) if len(fields) > field else "")
     return "\n".join(texts).rstrip("\n")
 
 
-def event_time(lines: list[Any], items: Any, mark: str) -> str:
-    """EVN-2, `` where there is none."""
-    line = lines[items[0]] if items else ""
-    fields = line.split(mark, 3) if type(line) is str else line
-    return head(fields[2]) if len(fields) > 2 else ""
+def event_time(lines: list[Any], mark: str) -> str:
+    """EVN-2, which stands near the beginning; `` where there is none."""
+    for line in lines[1:_NEAR]:
+        if line[:3] == "EVN" or line[0] == "EVN":  # cut already, perhaps
+            fields = line.split(mark, 3) if type(line) is str else line
+            return head(fields[2]) if len(fields) > 2 else ""
+    return ""
 
 
 def received(run: Run) -> str:
@@ -510,6 +544,23 @@ def digits(run: Run, value: str) -> str:
 def encoded(run: Run, value: str) -> str:
     """A text as base64 of its UTF-8."""
     return b64encode(value.encode()).decode() if value else ""
+
+
+def from_hex(run: Run, value: str) -> str:
+    """Bytes in hexadecimal (ED.4 `Hex`) as base64; `` where they are none."""
+    try:
+        return b64encode(bytes.fromhex(value)).decode()
+    except ValueError:
+        return ""
+
+
+def in_order(run: Run, period: dict[str, Any]) -> None:
+    """A Period must not end before it starts (per-1): such an end stays beside it, for people."""
+    start, end = period.get("start"), period.get("end")
+    if not start or not end or not times.is_after(start, end):
+        return
+    run.note("period-order", "a period", "an end that is not before the start")
+    period.setdefault("extension", []).append({"url": f"{lineage.KEPT}end", "valueDateTime": period.pop("end")})
 
 
 def clock(run: Run, value: str) -> str:

@@ -85,6 +85,8 @@ class Targets:
             self._trace(holder, key, note, scope, out)
         else:
             self._set(holder, key, path, element, value, scope, out, note)
+        if len(found) > 1 and found[-2][1].type == "Period" and found[-1][0] == "end" and split == len(found) - 1:
+            out(f"in_order(X, {holder})")
 
     def _trace(self, holder: str, key: str, note: Note | None, scope: Scope, out: Writer) -> None:
         """Note what an element that has just been set was made of."""

@@ -23,6 +23,7 @@ FUNCTIONS = {
     "digits": 1,
     "encoded": 1,
     "clock": 1,
+    "from_hex": 1,
     "option": 1,
     "all": 1,
 }
@@ -258,13 +259,23 @@ class Values:
         self.shop.unit.used[f"option {found.name}"] = found.chosen
         return repr(found.chosen)
 
-    def _all(self, value: Value, scope: Scope) -> str:
-        """The text of a field in all segments of a name, a line each."""
+    def _all(self, call: Call, scope: Scope) -> str:
+        """The text of a field in all segments of a name, or in those that fit, a line each."""
+        value = call.arguments[0]
         items = scope.everywhere(value.owner) if isinstance(value, Path) and not value.component else None
         if items is None or not isinstance(value, Path):
             self.problems.add(value.place, "all(…) here", "a field of a segment in the resource's group: all(OBX-5)")
             return '""'
-        return f"gathered(X, lines, {items}, {value.field})"
+        test = "None"
+        if call.where is not None:
+            owner = value.owner
+
+            def fields(path: Path) -> str | None:
+                return "f" if path.owner == owner else None
+
+            one = Scope("r", scope.type, fields, lambda: [owner], lambda name, how: None, list)
+            test = f"lambda f: {self.condition(call.where, one)}"
+        return f"gathered(X, lines, {items}, {value.field}, {test})"
 
     def _call(self, call: Call, scope: Scope) -> str:
         count = FUNCTIONS.get(call.function)
@@ -277,7 +288,7 @@ class Values:
         if call.function == "option":
             return self._option(call.arguments[0])
         if call.function == "all":
-            return self._all(call.arguments[0], scope)
+            return self._all(call, scope)
         if call.function == "lines":
             raw = self.raw(call.arguments[0], scope).code
             return f"joined(X, {raw})" if self.shop.full else f'{raw}.replace("~", "\\n")'

@@ -28,6 +28,7 @@ from engine.fhir.event_time import cleared_of, event_of, latest, linked_of, note
         ("2026-03-01", "", None),
         ("tomorrow", "2026-03-01", None),
         ("9999", "2026-03-01", None),
+        ("0001-01-01", "2026-03-01", None),
     ],
 )
 def test_a_time_is_older_where_it_surely_is(ours: str, theirs: str, verdict: bool | None) -> None:
@@ -42,6 +43,11 @@ def test_the_latest_time_is_kept_and_ours_where_nobody_knows() -> None:
     assert latest("2026-03-02", "") == "2026-03-02"
 
 
+def test_a_clock_that_runs_years_ahead_is_not_believed() -> None:
+    assert event_of(timed({"resourceType": "Patient"}, "2999-01-01")) == ""
+    assert event_of(timed({"resourceType": "Patient"}, "nonsense")) == ""
+
+
 def test_notes_replace_notes_and_leave_the_rest() -> None:
     foreign = {"url": "urn:other", "valueString": "x"}
     first = noted({"source": "a", "extension": [foreign]}, event="2026", cleared=["telecom", "address"])
@@ -51,7 +57,7 @@ def test_notes_replace_notes_and_leave_the_rest() -> None:
     assert event_of(patient) == "2026"
     assert linked_of(patient) == ""
     assert cleared_of(patient) == {"address", "telecom"}
-    second = noted(first, linked="2027")
+    second = noted(first, linked="2025")
     assert [one["url"] for one in second["extension"]] == ["urn:other", "urn:interlock:linked"]
     assert noted({"source": "a"}) == {"source": "a"}
 

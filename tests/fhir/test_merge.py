@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.fhir.merge import contradicts, merge_anchor, older, replace_fact, same
+from engine.fhir.merge import add_parts, agrees, contradicts, merge_anchor, older, replace_fact, same, says_nothing
 
 
 def patient(**content: Any) -> dict[str, Any]:
@@ -144,3 +144,174 @@ def test_a_correction_that_says_nothing_of_the_specimen_keeps_it_with_the_contai
     other = {**blood, "type": {"text": "Serum"}}
     ours = {**corrected, "contained": [other]}
     assert replace_fact(existing, ours)["contained"] == [other]
+
+
+# --- What is required, and what is not known
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        ("unknown", True),
+        ("final", False),
+        ({"system": "urn:nullflavor", "code": "UNK", "display": "unknown"}, True),
+        ({"code": "IMP"}, False),
+        ({"coding": [{"code": "unknown"}]}, True),
+        ({"coding": [{"code": "unknown"}], "text": "Glucose"}, False),
+        ({"coding": [{"code": "unknown"}, {"code": "GLU"}]}, False),
+        ({"display": "unknown"}, True),
+        ({"text": "unknown"}, True),
+        ({"reference": "Patient/1"}, False),
+        ([], False),
+    ],
+)
+def test_a_default_says_nothing(value: Any, verdict: bool) -> None:
+    assert says_nothing(value) is verdict
+
+
+KNOWN = {"status": "finished", "class": {"code": "IMP"}, "subject": {"reference": "Patient/1"}}
+DEFAULTS = {"status": "unknown", "class": {"code": "UNK"}, "subject": {"display": "unknown"}}
+
+
+@pytest.mark.parametrize("policy", ["fill", "overwrite"])
+def test_a_default_never_overwrites_and_always_gives_way(policy: Any) -> None:
+    assert merge_anchor(dict(KNOWN), DEFAULTS, policy) is None
+    assert merge_anchor(dict(DEFAULTS), KNOWN, policy) == KNOWN
+
+
+def test_a_fact_keeps_what_a_correction_does_not_know_though_it_is_required() -> None:
+    stored = {"resourceType": "Condition", "id": "1", "code": {"text": "a"}, **KNOWN}
+    assert replace_fact(stored, {"resourceType": "Condition", "code": {"text": "b"}, **DEFAULTS}) == {
+        "resourceType": "Condition", "id": "1", "code": {"text": "b"}, **KNOWN,
+    }  # fmt: skip
+
+
+# --- What is declared empty
+
+
+@pytest.mark.parametrize("policy", ["fill", "overwrite"])
+def test_an_element_that_is_declared_empty_goes_and_what_extends_it_too(policy: Any) -> None:
+    stored = patient(birthDate="1980-01-01", _birthDate={"extension": []}, gender="male", address=[{"city": "Ulm"}])
+    assert merge_anchor(stored, {}, policy, {"birthDate", "photo"}) == patient(gender="male", address=[{"city": "Ulm"}])
+    assert merge_anchor(stored, {"birthDate": "1981"}, policy, {"birthDate"}) == patient(
+        gender="male", address=[{"city": "Ulm"}], birthDate="1981"
+    )
+
+
+def test_what_nobody_can_do_without_is_never_declared_empty() -> None:
+    stored = patient(identifier=[{"system": "a", "value": "1"}], link=[], extension=[{"url": "u"}], **KNOWN)
+    assert merge_anchor(stored, {}, "overwrite", frozenset(stored)) is None
+
+
+def test_a_part_of_an_element_is_declared_empty() -> None:
+    home, work, cell = ({"value": use, "use": use} for use in ("home", "work", "mobile"))
+    stored = {"hospitalization": {"dischargeDisposition": {"text": "a"}, "admitSource": {"text": "b"}}}
+    gone = frozenset(("hospitalization.dischargeDisposition", "telecom[home]"))
+    result = merge_anchor({**stored, "telecom": [home, work, cell]}, {}, "overwrite", gone)
+    assert result == {"hospitalization": {"admitSource": {"text": "b"}}, "telecom": [work]}
+    only = {"hospitalization": {"dischargeDisposition": {"text": "a"}}, "telecom": [home], "id": "1"}
+    assert merge_anchor(only, {}, "overwrite", gone) == {"id": "1"}
+
+
+def test_a_reports_conclusion_is_declared_empty() -> None:
+    stored = {"resourceType": "DiagnosticReport", "id": "1", "conclusion": "x", "status": "final"}
+    ours = {"resourceType": "DiagnosticReport", "status": "corrected"}
+    assert replace_fact(stored, ours)["conclusion"] == "x"
+    assert "conclusion" not in replace_fact(stored, ours, clears={"conclusion"})
+
+
+# --- Lists that a message brings a part of
+
+
+def test_numbers_for_home_and_for_work_are_two_fields() -> None:
+    home, work, new = {"value": "1"}, {"value": "2", "use": "work"}, {"value": "3", "use": "home"}
+    result = merge_anchor(patient(telecom=[home, work]), {"telecom": [new]}, "overwrite")
+    assert result == patient(telecom=[new, work])
+    assert merge_anchor(patient(telecom=[home]), {"telecom": [new]}, "fill") is None
+    assert merge_anchor(patient(telecom=[work, home]), {"telecom": [home, work]}, "overwrite") is None
+
+
+def test_each_kind_of_participant_is_a_field_of_its_own() -> None:
+    def doctor(kind: str, name: str) -> dict[str, Any]:
+        return {"type": [{"coding": [{"code": kind}]}], "individual": {"display": name}}
+
+    stored = {"participant": [doctor("ATND", "a"), doctor("CON", "b"), doctor("CON", "c")]}
+    result = merge_anchor(stored, {"participant": [doctor("CON", "d"), doctor("ADM", "e")]}, "overwrite")
+    assert result == {"participant": [doctor("ATND", "a"), doctor("CON", "d"), doctor("ADM", "e")]}
+
+
+def test_extensions_of_one_url_belong_together() -> None:
+    def told(url: str, *values: str) -> list[dict[str, Any]]:
+        return [{"url": url, "valueString": value} for value in values]
+
+    stored = patient(extension=[*told("race", "a", "b"), *told("religion", "x")])
+    result = merge_anchor(stored, {"extension": told("race", "b", "c", "d")}, "overwrite")
+    assert result == patient(extension=[*told("race", "b", "c", "d"), *told("religion", "x")])
+    assert merge_anchor(stored, {"extension": told("race", "a", "b")}, "overwrite") is None
+    filled = merge_anchor(stored, {"extension": [*told("race", "c"), *told("birth", "y")]}, "fill")
+    assert filled == patient(extension=[*stored["extension"], *told("birth", "y")])
+
+
+def test_a_time_of_birth_belongs_to_its_date() -> None:
+    first = {
+        "birthDate": "1980-01-01",
+        "_birthDate": {"extension": [{"url": "t", "valueDateTime": "1980-01-01T10:00Z"}]},
+    }
+    second = {
+        "birthDate": "1980-01-02",
+        "_birthDate": {"extension": [{"url": "t", "valueDateTime": "1980-01-02T11:00Z"}]},
+    }
+    assert merge_anchor(patient(**first), {"birthDate": "1980-01-02"}, "overwrite") == patient(birthDate="1980-01-02")
+    assert merge_anchor(patient(**first), second, "overwrite") == patient(**second)
+    assert merge_anchor(patient(birthDate="1980-01-01"), second, "fill") is None
+    assert merge_anchor(patient(birthDate="1980-01-01"), first, "fill") == patient(**first)
+
+
+# --- Contained resources
+
+
+def test_contained_resources_are_those_that_are_pointed_at() -> None:
+    def order(*names: str, contained: str = "", **content: Any) -> dict[str, Any]:
+        inside = [{"resourceType": "Specimen", "id": name, "note": contained} for name in names]
+        return {"resourceType": "ServiceRequest", "id": "1", "contained": inside, **content}
+
+    stored = order("a", "b", specimen=[{"reference": "#a"}], subject={"reference": "#b"})
+    result = merge_anchor(stored, order("c", contained="new", specimen=[{"reference": "#c"}]), "overwrite")
+    assert result is not None
+    assert [one["id"] for one in result["contained"]] == ["b", "c"]
+    assert merge_anchor(stored, order("a", contained="new", specimen=[{"reference": "#a"}]), "fill") is None
+    newer = merge_anchor(stored, order("a", contained="new", specimen=[{"reference": "#a"}]), "overwrite")
+    assert newer is not None
+    assert [one["note"] for one in newer["contained"]] == ["new", ""]
+    bare = {"resourceType": "ServiceRequest", "id": "1", "subject": {"reference": "Patient/1"}}
+    assert merge_anchor(bare, order("b", subject={"reference": "#b"}), "fill") is None
+
+
+# --- Older reports
+
+
+def test_an_older_report_adds_its_results_and_nothing_else() -> None:
+    stored = {"resourceType": "DiagnosticReport", "status": "final", "result": [{"reference": "Observation/a"}]}
+    ours = {
+        "resourceType": "DiagnosticReport", "status": "preliminary", "specimen": [{"reference": "#s"}],
+        "result": [{"reference": "Observation/a"}, {"reference": "urn:uuid:1"}],
+    }  # fmt: skip
+    assert add_parts(stored, ours) == {**stored, "result": ours["result"]}
+    assert add_parts({"resourceType": "Observation"}, {**ours, "resourceType": "Observation"}) == {
+        "resourceType": "Observation"
+    }
+
+
+def test_an_event_decides_where_no_time_of_issue_does() -> None:
+    stored = {"meta": {"extension": [{"url": "urn:interlock:event", "valueDateTime": "2026-03-02"}]}}
+    assert older({}, stored, "2026-03-01") is True
+    assert older({}, stored, "") is None
+    assert (
+        older({"issued": "2026-03-05T00:00:00Z"}, {**stored, "issued": "2026-03-04T00:00:00Z"}, "2026-03-01") is False
+    )
+
+
+def test_who_is_the_same_agrees_in_what_both_know() -> None:
+    assert agrees({"birthDate": "1980"}, {"birthDate": "1980-01-01"}) is True
+    assert agrees({"birthDate": "1980"}, {"birthDate": "1981"}) is False
+    assert agrees({"birthDate": "1980"}, {}) is None

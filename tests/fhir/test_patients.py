@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from engine.fhir.deliverer import Deliverer
 from engine.fhir.output import Output
 from engine.fhir.survivors import holders, record, successor
+from engine.fhir.transaction import Limits
 from engine.ledger.outcome import Result
 from tests.fhir.conftest import MakeDeliverer
 from tests.fhir.outputs import MRN, adt, at, bare, entry, linking, merging, named, oru, patient, unlinking
@@ -227,6 +229,24 @@ async def test_the_later_of_a_merge_and_an_unlink_counts_whichever_comes_first(w
     assert ward.links("OLD") == ([("NEW", "replaced-by")] if newer == "merge" else [])
 
 
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+async def test_whatever_the_order_of_their_coming_the_last_word_counts(ward: Ward, order: tuple[int, ...]) -> None:
+    said = [
+        merging("NEW", "OLD"),
+        adt("NEW", gender="female"),
+        unlinking("NEW", "OLD"),
+        merging("OLD", "NEW", gender="male"),
+    ]
+    for n in order:
+        await ward.say(said[n], event=day(n + 1), channel=f"c{n}")
+    assert ward.links("NEW") == [("OLD", "replaced-by")]
+    assert ward.links("OLD") == [("NEW", "replaces")]
+    assert (ward.record("NEW")["active"], ward.record("OLD").get("active", True)) == (False, True)
+    assert ward.numbers(ward.record("OLD")) == [("OLD", "usual"), ("NEW", "old")]
+    assert ward.numbers(ward.record("NEW")) == [("NEW", "usual")]
+    assert ward.record("OLD")["gender"] == "male"
+
+
 async def test_a_later_change_of_a_patient_does_not_hold_up_a_merge(ward: Ward) -> None:
     await ward.say(adt("NEW", gender="female"), event=day(9))
     await ward.say(adt("OLD"), event=day(9))
@@ -274,6 +294,16 @@ async def test_a_merge_in_another_process_is_noticed_by_what_is_written_on_the_o
     assert ward.owner("R3") == "OLD"
     assert len(sandbox.dump("DiagnosticReport")) == 3
     sandbox.assert_sound()
+
+
+async def test_a_large_message_notices_it_too(sandbox: Sandbox, make_deliverer: MakeDeliverer) -> None:
+    mine = make_deliverer(limits=Limits(entries=4))
+    ward = Ward(sandbox, mine)
+    await ward.say(oru("R1", mrn="OLD"))
+    await delivered(make_deliverer(), at(merging("NEW", "OLD"), day(2)), "i1/adt/1")
+    await ward.say(oru("R2", mrn="OLD", results=9))
+    assert ward.owner("R2") == "NEW"
+    assert len({one["subject"]["reference"] for one in sandbox.dump("Observation")}) == 2
 
 
 async def test_a_merge_that_broke_off_anywhere_is_completed_by_the_next_attempt(

@@ -11,7 +11,7 @@ from engine.mapping.schema import Element, r4
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?"
 FORMS = {
-    "code": r"\S+",
+    "code": r"\S+( \S+)*",
     "uri": r"\S+",
     "url": r"\S+",
     "date": r"\d{4}(-\d\d(-\d\d)?)?",

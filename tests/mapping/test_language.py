@@ -339,3 +339,57 @@ def test_an_explicit_null_clears_its_element_and_an_absent_field_nothing(tmp_pat
     assert "birthDate" not in entry.resource
     assert entry.resource["gender"] == "female"
     assert run(folder, "PID|||M1").entries[0].clears == frozenset()
+
+
+def test_a_null_clears_only_what_its_field_fills(tmp_path: Path) -> None:
+    lines = (
+        "PID-13 -> telecom needs value:\n      - this -> value\n      - use = home",
+        "PID-14 -> telecom needs value:\n      - this -> value\n      - use = work",
+        "PID-6 -> maritalStatus.text",
+    )
+    message = MESSAGE.replace("    key: identifier\n", "    update: fill\n    key: identifier\n")
+    folder = write(tmp_path, segments_PID=rows(IDENTIFIED, *lines), messages_ZZZ=message)
+    assert run(folder, 'PID|||M1|||""|||||||""|555').entries[0].clears == {"maritalStatus.text", "telecom[home]"}
+
+
+def test_what_comes_under_one_number_is_kept_apart_by_an_element(tmp_path: Path) -> None:
+    text = MESSAGE.replace(
+        "    key: identifier\n", "    apart: gender\n    key: [identifier, \"patient '{PID-3.1}:{PID-8}'\"]\n"
+    )
+    output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1|||||F", "PID|||M1|||||M", "PID|||M1|||||F")
+    assert [(entry.resource["gender"], entry.key[0][1]) for entry in output.entries] == [
+        ("female", "M1"),
+        ("male", "M1:M"),
+    ]
+    assert [one["value"] for one in output.entries[1].resource["identifier"]] == ["M1:M"]
+
+
+def test_all_lines_may_be_those_that_fit(tmp_path: Path) -> None:
+    text = MESSAGE.replace(
+        "from: PID[Patient]",
+        "from: PID[Patient]\n    rows: [\"all(NTE-3 where NTE-2 = 'L') -> maritalStatus.text\"]",
+    )
+    lines = ("PID|||M1", "NTE|1|L|one", "NTE|2|P|two", "NTE|3|L|three")
+    assert patient(write(tmp_path, messages_ZZZ=text), *lines)["maritalStatus"] == {"text": "one\nthree"}
+
+
+NESTED = "PID-5 -> name needs period:\n      - period:\n          - PID-9 -> start\n          - PID-10 -> end"
+FLAT = "PID-5 -> name:\n      - PID-9 -> period.start\n      - PID-10 -> period.end"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "kept"),
+    [("20260101", "20260102", True), ("20260102", "20260101", False), ("202601021200-0500", "202601021600Z", False)],
+)
+@pytest.mark.parametrize("row", [NESTED, FLAT])
+def test_a_period_never_ends_before_it_starts(tmp_path: Path, start: str, end: str, kept: bool, row: str) -> None:
+    output = run(write(tmp_path, segments_PID=rows(IDENTIFIED, row)), f"PID|||M1||x||||{start}|{end}")
+    period = output.entries[0].resource["name"][0]["period"]
+    assert ("end" in period) is kept
+    assert ("extension" in period) is not kept
+    assert [one.code for one in output.diagnostics] == ([] if kept else ["period-order"])
+
+
+def test_hexadecimal_becomes_base64(tmp_path: Path) -> None:
+    found = made(tmp_path, "PID-9 -> photo:\n      - from_hex(PID-9) -> data", pid="PID|||M1||||||48656C6C6F")
+    assert found["photo"] == [{"data": "SGVsbG8="}]

@@ -1,0 +1,419 @@
+"""Messages of one patient one after another, in order and out of order: what Medplum holds after each of them.
+
+The messages go through the shipped mappings and the delivery to a real server process. A step is a message; after it
+the test says what stands there now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from engine.config.shipped import shipped_mappings
+from engine.fhir.client import FhirClient
+from engine.fhir.deliverer import Deliverer
+from engine.hl7.peek import peek
+from engine.ledger.outcome import Outcome, Result
+from engine.mapping.library import Context, Library
+from tests.support.sandbox import CLIENT_ID, CLIENT_SECRET, Sandbox
+
+Resource = dict[str, Any]
+
+WHO = "PID|1||{mrn}^^^ACME^MR||MUSTER^ERIKA||19800203|F"
+RICH = WHO + "|||LANE 1^^ULM^^89073||^PRN^PH^^^^5551|^WPN^PH^^^^5552|||||||"
+
+
+@pytest.fixture(scope="session")
+def library() -> Library:
+    return Library.load(shipped_mappings())
+
+
+class Site:
+    """Channels that deliver to one project. A message's number is its place in its channel, later ones have higher."""
+
+    def __init__(self, sandbox: Sandbox, library: Library) -> None:
+        self.sandbox, self._library = sandbox, library
+        self.deliverer = Deliverer(FhirClient(sandbox.base, CLIENT_ID, CLIENT_SECRET))
+        self._said = 0
+
+    async def say(self, raw: bytes, *, channel: str = "acme", connection: str = "acme", number: int = 0) -> Outcome:
+        """Deliver a message. number: its place in the channel, where it is not the next."""
+        self._said += 1
+        outcome = await self.hand(raw, channel=channel, connection=connection, number=number or self._said)
+        assert outcome.result is Result.DELIVERED, outcome.reason
+        return outcome
+
+    async def hand(self, raw: bytes, *, channel: str = "acme", connection: str = "acme", number: int = 99) -> Outcome:
+        head = peek(raw)
+        mapping = self._library.for_message(head.type, head.trigger)
+        assert mapping is not None, head
+        context = Context(channel, connection, {}, "UTC", "auto", 1_767_225_600_000_000)
+        return await self.deliverer.deliver(mapping.run(raw, context), f"i/{channel}/{number}")
+
+    def held(self, kind: str) -> list[Resource]:
+        return self.sandbox.dump(kind)
+
+    def one(self, kind: str) -> Resource:
+        return self.sandbox.one(kind)
+
+    def versions(self) -> dict[str, int]:
+        counted: dict[str, int] = self.sandbox.stats()["versions"]
+        return counted
+
+    # --- Patients by their own number
+
+    def patient(self, mrn: str) -> Resource:
+        [found] = [one for one in self.held("Patient") if mrn in own_numbers(one)]
+        return found
+
+    def owner(self, filler: str) -> str:
+        """The number of the patient who has the report and all of its results."""
+        [report] = [one for one in self.held("DiagnosticReport") if filler in values(one)]
+        results = [one for one in self.held("Observation") if {"reference": place(one)} in report["result"]]
+        assert results
+        subjects = {one["subject"]["reference"] for one in (report, *results)}
+        [who] = [one for one in self.held("Patient") if {place(one)} == subjects]
+        return own_numbers(who)[0]
+
+
+def place(resource: Resource) -> str:
+    return f"{resource['resourceType']}/{resource['id']}"
+
+
+def values(resource: Resource) -> list[str]:
+    return [one["value"] for one in resource["identifier"]]
+
+
+def own_numbers(patient: Resource) -> list[str]:
+    return [one["value"] for one in patient["identifier"] if one.get("use") != "old"]
+
+
+def old_numbers(patient: Resource) -> list[str]:
+    return [one["value"] for one in patient["identifier"] if one.get("use") == "old"]
+
+
+def links(patient: Resource) -> list[tuple[str, str]]:
+    return [(one["type"], one["other"]["reference"]) for one in patient.get("link") or ()]
+
+
+def but(resource: Resource, *names: str) -> Resource:
+    """The resource without some of its elements, and without what the server and the delivery note of it."""
+    return {name: value for name, value in resource.items() if name not in (*names, "meta")}
+
+
+@pytest.fixture
+async def site(sandbox: Sandbox, library: Library) -> AsyncIterator[Site]:
+    made = Site(sandbox, library)
+    yield made
+    await made.deliverer.close()
+
+
+def message(event: str, sent: str, *segments: str) -> bytes:
+    """A message whose times are all `sent`."""
+    kind, _, trigger = event.partition("^")
+    head = f"MSH|^~\\&|LIS|LAB|EMR|CLINIC|{sent}||{event}|{kind}{trigger}{sent}|P|2.5.1"
+    lines = [head, f"EVN|{trigger}|{sent}", *segments] if kind == "ADT" else [head, *segments]
+    return "".join(f"{line}\r" for line in lines).encode()
+
+
+def line(name: str, fields: dict[int, str]) -> str:
+    """A segment of these fields."""
+    return "|".join([name, *(fields.get(n, "") for n in range(1, max(fields) + 1))])
+
+
+def day(n: int) -> str:
+    return f"202603{n:02}100000+0100"
+
+
+def a08(n: int, pid: str = WHO, mrn: str = "P1", *more: str) -> bytes:
+    return message("ADT^A08", day(n), pid.format(mrn=mrn), *more)
+
+
+def result(
+    n: int,
+    status: str = "F",
+    value: str = "5",
+    *,
+    filler: str = "F1",
+    mrn: str = "P1",
+    who: str = WHO,
+    issued: str = "",
+) -> bytes:
+    """A result of one line. issued: OBR-22, where it is told."""
+    return message(
+        "ORU^R01",
+        day(n),
+        who.format(mrn=mrn),
+        line(
+            "OBR",
+            {
+                1: "1",
+                2: "O" + filler.removeprefix("F"),
+                3: filler,
+                4: "GLU^Glucose^L",
+                7: "20260301",
+                22: issued,
+                25: status,
+            },
+        ),
+        f"OBX|1|NM|GLU^Glucose^L||{value}|mg/dL|||||{status}",
+    )
+
+
+def order(n: int, control: str, *, priority: str = "", status: str = "") -> bytes:
+    return message(
+        "ORM^O01",
+        day(n),
+        WHO.format(mrn="P1"),
+        f"ORC|{control}|O1|||{status}",
+        f"OBR|1|O1||GLU^Glucose^L|{priority}",
+    )
+
+
+def merge(n: int, survivor: str, old: str) -> bytes:
+    return message("ADT^A40", day(n), WHO.format(mrn=survivor), f"MRG|{old}^^^ACME^MR")
+
+
+def unlink(n: int, one: str, other: str) -> bytes:
+    return message("ADT^A37", day(n), WHO.format(mrn=one), WHO.format(mrn=other))
+
+
+# --- The same again
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [result(1), order(1, "NW"), a08(1, RICH), merge(1, "P1", "P2"), unlink(1, "P1", "P2")],
+    ids=["ORU", "ORM", "A08", "A40", "A37"],
+)
+async def test_the_same_message_again_writes_nothing(site: Site, raw: bytes) -> None:
+    await site.say(raw)
+    before = site.versions()
+    await site.say(raw)
+    assert site.versions() == before
+    await site.deliverer.close()
+    site.deliverer = Deliverer(FhirClient(site.sandbox.base, CLIENT_ID, CLIENT_SECRET))  # another process
+    await site.say(raw)
+    assert site.versions() == before
+
+
+# --- Results
+
+
+@pytest.mark.parametrize("order_of_arrival", list(permutations("PFC")), ids="".join)
+@pytest.mark.parametrize("issued", [True, False])
+async def test_preliminary_final_and_corrected_in_whatever_order(
+    site: Site, order_of_arrival: tuple[str, ...], issued: bool
+) -> None:
+    """By the time of issue, and where no OBR-22 tells it, by that of the message."""
+    said = {"P": (1, "preliminary"), "F": (2, "final"), "C": (3, "corrected")}
+    newest = 0
+    for arrived, status in enumerate(order_of_arrival, 1):
+        n, _ = said[status]
+        raw = result(n, status, str(n), issued=day(n) if issued else "")
+        await site.say(raw, channel=f"lane{n}", number=arrived)
+        newest = max(newest, n)
+        expected = next(word for number, word in said.values() if number == newest)
+        seen, report = site.one("Observation"), site.one("DiagnosticReport")
+        assert (seen["status"], seen["valueQuantity"]["value"]) == (expected, newest)
+        assert report["status"] == expected
+    site.sandbox.assert_sound()
+
+
+async def test_a_result_that_is_cancelled_stays_cancelled(site: Site) -> None:
+    await site.say(result(1, "P"))
+    await site.say(result(3, "X", ""))
+    assert site.one("Observation")["status"] == site.one("DiagnosticReport")["status"] == "cancelled"
+    await site.say(result(2, "F"))
+    assert site.one("Observation")["status"] == site.one("DiagnosticReport")["status"] == "cancelled"
+
+
+# --- Orders
+
+
+async def test_an_order_is_cancelled_once_and_for_all(site: Site) -> None:
+    await site.say(order(1, "NW"))
+    assert site.one("ServiceRequest")["status"] == "active"
+    await site.say(order(3, "OC"))
+    cancelled = site.one("ServiceRequest")
+    assert cancelled["status"] == "revoked"
+    await site.say(order(2, "NW"), channel="other")
+    assert site.one("ServiceRequest")["status"] == "revoked"
+
+
+async def test_a_result_and_its_order_are_one_request_whichever_comes_first(site: Site) -> None:
+    await site.say(result(2))
+    assert len(site.held("ServiceRequest")) == 1
+    await site.say(order(1, "NW"), channel="orders")
+    request = site.one("ServiceRequest")
+    assert request["status"] == "active"
+    assert site.one("DiagnosticReport")["basedOn"] == [{"reference": place(request)}]
+
+
+# --- Patients
+
+
+async def test_a_thin_a08_after_a_rich_one_blanks_nothing(site: Site) -> None:
+    await site.say(a08(1, RICH))
+    before = but(site.one("Patient"))
+    await site.say(a08(2))
+    assert but(site.one("Patient")) == before
+    await site.say(a08(3, "PID|1||{mrn}^^^ACME^MR"))
+    assert but(site.one("Patient")) == before
+
+
+async def test_an_a08_that_blanks_a_field_removes_that_and_nothing_else(site: Site) -> None:
+    await site.say(a08(1, RICH))
+    before = but(site.one("Patient"))
+    blanks = WHO + '|||""'
+    await site.say(a08(3, blanks))
+    assert but(site.one("Patient")) == but(before, "address")
+    await site.say(a08(2, RICH), channel="other")
+    assert but(site.one("Patient")) == but(before, "address"), "what was said before brings nothing back"
+    await site.say(a08(4, RICH))
+    assert but(site.one("Patient")) == before
+
+
+async def test_an_older_a08_changes_nothing_that_a_newer_one_has_said(site: Site) -> None:
+    await site.say(a08(3))
+    await site.say(a08(2, RICH.replace("ERIKA", "ERICA")), channel="other")
+    who = site.one("Patient")
+    assert who["name"][0]["given"] == ["ERIKA"]
+    assert who["address"], "what nobody had told yet"
+
+
+async def test_a_visit_that_ended_goes_on_only_when_somebody_says_so(site: Site) -> None:
+    stay = {2: "I", 3: "W^1^1", 19: "V1^^^ACME", 44: "202603011000"}
+
+    def adt(trigger: str, n: int, visit: dict[int, str] = stay) -> bytes:
+        return message(f"ADT^{trigger}", day(n), WHO.format(mrn="P1"), line("PV1", visit))
+
+    await site.say(adt("A01", 1))
+    assert site.one("Encounter")["status"] == "in-progress"
+    await site.say(adt("A03", 3, {**stay, 45: "202603031000"}))
+    finished = site.one("Encounter")
+    assert (finished["status"], finished["class"]["code"]) == ("finished", "IMP")
+    await site.say(adt("A08", 4, {19: "V1^^^ACME"}))
+    assert but(site.one("Encounter")) == but(finished)
+    await site.say(adt("A02", 2), channel="other")
+    assert site.one("Encounter")["status"] == "finished"
+    await site.say(adt("A13", 5))
+    assert site.one("Encounter")["status"] == "in-progress"
+
+
+async def test_two_practices_with_one_number_have_two_patients(site: Site) -> None:
+    for practice, filler in (("north", "F1"), ("south", "F2")):
+        await site.say(
+            result(1, filler=filler, who=WHO.replace("^^^ACME^MR", "")), channel=practice, connection=practice
+        )
+    systems = {one["identifier"][0]["system"] for one in site.held("Patient")}
+    assert len(systems) == 2
+    subjects = {one["subject"]["reference"] for one in site.held("DiagnosticReport")}
+    assert subjects == {place(one) for one in site.held("Patient")}
+
+
+async def test_somebody_else_with_the_number_is_for_a_person_to_decide(site: Site) -> None:
+    await site.say(result(1))
+    before = site.versions()
+    outcome = await site.hand(result(2, filler="F2", who=WHO.replace("MUSTER", "OTHER").replace("1980", "1950")))
+    assert outcome.result is Result.NEVER
+    assert site.versions() == before
+
+
+# --- Merges
+
+
+@pytest.mark.parametrize("transactions", ["on", "off"])
+async def test_a_merge_leads_the_old_number_to_the_survivor_and_an_unlink_back(site: Site, transactions: str) -> None:
+    site.sandbox.config(transactions=transactions)
+    await site.say(a08(1, mrn="NEW"))
+    await site.say(a08(1, mrn="OLD"))
+    await site.say(result(2, filler="BEFORE", mrn="OLD"))
+    assert site.owner("BEFORE") == "OLD"
+
+    await site.say(merge(3, "NEW", "OLD"))
+    new, old = site.patient("NEW"), site.patient("OLD")
+    assert links(new) == [("replaces", place(old))]
+    assert links(old) == [("replaced-by", place(new))]
+    assert (old["active"], new.get("active", True)) == (False, True)
+    assert (own_numbers(new), old_numbers(new), own_numbers(old)) == (["NEW"], ["OLD"], ["OLD"])
+    assert site.owner("BEFORE") == "OLD", "what stood there is not moved"
+
+    during = result(4, filler="DURING", mrn="OLD")
+    await site.say(during, number=50)
+    assert site.owner("DURING") == "NEW"
+    assert len(site.held("Patient")) == 2
+
+    await site.say(a08(5, RICH.replace("ERIKA", "ERICA"), "OLD"), number=51)
+    new = site.patient("NEW")
+    assert (new["name"][0]["given"], bool(new["address"])) == (["ERIKA"], True), "it fills the survivor, no more"
+    assert but(site.patient("OLD")) == but(old)
+
+    await site.say(unlink(6, "NEW", "OLD"), number=52)
+    new, old = site.patient("NEW"), site.patient("OLD")
+    assert links(new) == links(old) == []
+    assert (old["active"], new.get("active", True)) == (True, True)
+    assert (own_numbers(new), old_numbers(new), own_numbers(old)) == (["NEW"], [], ["OLD"])
+    await site.say(result(7, filler="AFTER", mrn="OLD"), number=53)
+    assert (site.owner("AFTER"), site.owner("BEFORE")) == ("OLD", "OLD")
+
+    [report] = [one for one in site.held("DiagnosticReport") if "DURING" in "".join(values(one))]
+    assert report["subject"]["identifier"]["value"] == "OLD", "by which number it came"
+    assert site.owner("DURING") == "NEW", "until it is replayed"
+    await site.say(during, number=50)
+    assert site.owner("DURING") == "OLD"
+    site.sandbox.assert_sound()
+
+
+async def test_a_merge_that_comes_after_the_unlink_that_followed_it_changes_nothing(site: Site) -> None:
+    await site.say(a08(1, mrn="NEW"))
+    await site.say(unlink(3, "NEW", "OLD"))
+    await site.say(merge(2, "NEW", "OLD"), channel="other")
+    assert links(site.patient("NEW")) == links(site.patient("OLD")) == []
+    await site.say(result(4, mrn="OLD"))
+    assert site.owner("F1") == "OLD"
+
+
+async def test_a_survivor_that_is_merged_again_passes_its_numbers_on(site: Site) -> None:
+    await site.say(merge(1, "B", "A"))
+    await site.say(merge(2, "C", "B"))
+    for n, mrn in enumerate("ABC", 3):
+        await site.say(result(n, filler=f"F{mrn}", mrn=mrn))
+        assert site.owner(f"F{mrn}") == "C"
+    assert len(site.held("Patient")) == 3
+
+
+@pytest.mark.parametrize("trigger", ["A18", "A34", "A39", "A40", "A47"])
+async def test_every_event_that_gives_a_number_up_leads_it_to_the_one_in_pid(site: Site, trigger: str) -> None:
+    await site.say(a08(1, mrn="OLD"))
+    await site.say(message(f"ADT^{trigger}", day(2), WHO.format(mrn="NEW"), "MRG|OLD^^^ACME^MR"))
+    for n, mrn in enumerate(("OLD", "NEW"), 3):
+        await site.say(result(n, filler=f"F{mrn}", mrn=mrn))
+        assert site.owner(f"F{mrn}") == "NEW"
+
+
+async def test_linked_patients_each_keep_what_comes_on_their_own_number(site: Site) -> None:
+    link = message("ADT^A24", day(1), WHO.format(mrn="P"), WHO.format(mrn="Q"))
+    await site.say(link)
+    assert links(site.patient("P")) == [("seealso", place(site.patient("Q")))]
+    assert links(site.patient("Q")) == [("seealso", place(site.patient("P")))]
+    await site.say(result(2, mrn="Q"))
+    assert site.owner("F1") == "Q"
+    await site.say(unlink(3, "P", "Q"))
+    assert links(site.patient("P")) == links(site.patient("Q")) == []
+    assert site.owner("F1") == "Q"
+
+
+async def test_a_visit_is_moved_to_another_patient_and_nothing_else_is(site: Site) -> None:
+    visit = line("PV1", {2: "I", 19: "V1^^^ACME"})
+    await site.say(message("ADT^A01", day(1), WHO.format(mrn="WRONG"), visit))
+    await site.say(message("ADT^A01", day(1), WHO.format(mrn="RIGHT"), visit.replace("V1^^^", "V2^^^")))
+    moved = line("MRG", {1: "WRONG^^^ACME^MR", 5: "V1^^^ACME"})
+    await site.say(message("ADT^A45", day(2), WHO.format(mrn="RIGHT"), moved, visit))
+    subjects = {one["subject"]["reference"] for one in site.held("Encounter")}
+    assert subjects == {place(site.patient("RIGHT"))}
+    assert len(site.held("Encounter")) == len(site.held("Patient")) == 2
+    assert "link" not in site.patient("WRONG")
