@@ -25,6 +25,7 @@ from engine.api.remedies import Remedies, Remedying
 from engine.api.searching import asked_for
 from engine.api.taps import Tapping, Taps
 from engine.api.token import new_token, token_file, write_token
+from engine.api.unmapped import Unmapped, Unmapping
 from engine.api.upkeep import Upkeep, Upkeeping
 from engine.api.verbs import Verbs
 from engine.config.model import Service
@@ -36,7 +37,7 @@ OPEN_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 
 class Asked(NamedTuple):
     """Who answers: about messages and channels, verbs and runs, gate and proofs, retention and backups,
-    what people do about single messages, and about what taps keep for them.
+    what people do about single messages, and about what taps keep for them, and what mappings could not carry over.
 
     A service that only tells and cannot be told has no paths for the rest.
     """
@@ -47,13 +48,15 @@ class Asked(NamedTuple):
     upkeep: Upkeep | None = None
     remedies: Remedies | None = None
     taps: Taps | None = None
+    unmapped: Unmapped | None = None
 
 
 class Api:
     """The handlers; each asks `reading` and answers JSON."""
 
-    def __init__(self, reading: Reading, token: str, version: str) -> None:
+    def __init__(self, reading: Reading, token: str, version: str, unmapped: Unmapped | None = None) -> None:
         self._reading = reading
+        self._unmapped = unmapped
         self._gauges = Gauges(reading)
         self._token = f"Bearer {token}".encode()
         self._version = version
@@ -91,7 +94,9 @@ class Api:
         return answer(readiness, 200 if readiness["ready"] else 503)
 
     async def status(self, _: web.Request) -> web.Response:
-        return answer(await self._reading.status())
+        found = await self._reading.status()
+        unmapped = self._unmapped.open() if self._unmapped is not None else 0
+        return answer(found | {"unmapped": unmapped} if unmapped else found)
 
     async def channels(self, _: web.Request) -> web.Response:
         return answer(await self._reading.channels())
@@ -129,7 +134,7 @@ def _of_channel(rows: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
 
 def application(asked: Asked, token: str, version: str = "") -> web.Application:
     """The application without a socket, as tests want it."""
-    api = Api(asked.reading, token, version)
+    api = Api(asked.reading, token, version, asked.unmapped)
     app = web.Application(middlewares=[problems, api.authorised], client_max_size=BODY_LIMIT)
     app.add_routes(api.routes())
     if asked.moving is not None:
@@ -142,6 +147,8 @@ def application(asked: Asked, token: str, version: str = "") -> web.Application:
         app.add_routes(Remedying(asked.remedies).routes())
     if asked.taps is not None:
         app.add_routes(Tapping(asked.taps).routes())
+    if asked.unmapped is not None:
+        app.add_routes(Unmapping(asked.unmapped).routes())
     return app
 
 

@@ -31,6 +31,7 @@ from engine.api.remedies import (
 )
 from engine.api.shape import Schema, schema
 from engine.api.taps import ForwardOrder, GiveOrder, OutputAnswer, OutputDetail, OutputOrder, OutputQuestion, OutputRow
+from engine.api.unmapped import CodeList, CodeOrder, CodeQuestion, CodeRow, LostQuestion, LostRow
 from engine.api.upkeep import BackupOrder, BackupState, PruneOrder, RetentionRow
 
 PROBLEM: Schema = {
@@ -97,6 +98,7 @@ class Paths:
             | self.of_upkeep()
             | self.of_remedies()
             | self.of_taps()
+            | self.of_gaps()
             | self.of_machines()
         )
 
@@ -155,6 +157,15 @@ class Paths:
             f"{one}/forward": self.post(ForwardOrder, OutputAnswer, "Send one to its endpoint, once", id),
             f"{one}/give": self.post(GiveOrder, OutputAnswer, "Say which input one belongs to", id),
             f"{one}/discard": self.post(OutputOrder, OutputAnswer, "Close one without sending it", id),
+        }
+
+    def of_gaps(self) -> dict[str, Schema]:
+        unmapped = "/api/v1/unmapped"
+        lost = "Fields whose values are in no resource, counted"
+        return {
+            unmapped: self.post(CodeQuestion, CodeList, "Codes that no table knew, counted"),
+            f"{unmapped}/set": self.post(CodeOrder, list[CodeRow], "Say who takes care of a code, and how it stands"),
+            f"{unmapped}/fields": self.post(LostQuestion, list[LostRow], lost),
         }
 
     def of_upkeep(self) -> dict[str, Schema]:

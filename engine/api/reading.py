@@ -104,7 +104,8 @@ class ChannelStatus(TypedDict):
 
 class Status(TypedDict):
     """The whole service. writable: the ledger took its last transaction; balanced: of every channel and destination;
-    delivering: no worker of an earlier process is left; workers: number → '' or why it takes nothing."""
+    delivering: no worker of an earlier process is left; workers: number → '' or why it takes nothing; unmapped: how
+    many codes that no table knew nobody has decided about, where there are any."""
 
     version: str
     started: str
@@ -117,6 +118,7 @@ class Status(TypedDict):
     workers: dict[str, str]
     channels: list[ChannelStatus]
     answers: list[AnswersStatus]
+    unmapped: NotRequired[int]
 
 
 class ChannelInfo(TypedDict):

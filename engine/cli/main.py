@@ -15,7 +15,6 @@ import typer
 from engine.cli import (
     connecting,
     evidence,
-    examples,
     files,
     messages,
     moving,
@@ -30,6 +29,7 @@ from engine.cli.console import DONE, REFUSED, Stop, err
 from engine.cli.demo import demo
 from engine.cli.discrepancies import discrepancies
 from engine.cli.helped import Helped
+from engine.cli.mappings import mapping, run_examples
 from engine.cli.orders import VERBS
 from engine.cli.tap import tap
 
@@ -47,7 +47,7 @@ app.command("status")(running.status)
 app.command("messages")(messages.messages)
 app.command("show")(messages.show)
 app.command("map")(files.map_files)
-app.command("test")(examples.run_examples)
+app.command("test")(run_examples)
 app.command("send")(files.send)
 app.command("test-connection")(connecting.connection)
 app.command("demo", short_help="Simulate a whole migration on this machine.")(demo)
@@ -67,6 +67,7 @@ app.command("backup")(upkeep.backup)
 app.command("restore")(upkeep.restore)
 app.command("compact")(upkeep.compact)
 app.command("reconcile")(reconcile.reconcile)
+app.add_typer(mapping, name="mapping")
 app.add_typer(discrepancies, name="discrepancies")
 app.add_typer(tap, name="tap")
 app.add_typer(audit, name="audit")

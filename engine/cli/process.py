@@ -68,13 +68,15 @@ async def _serve(service: Service, configuration: Configuration) -> Server:
     from engine.service.orders import Orders
     from engine.service.parked import AtTaps
     from engine.service.remedies import Remedies
+    from engine.service.unmapped import Unmapped
     from engine.service.upkeep import Upkeep
 
     version = installed_version()
     channels = configuration.channels
     orders = Orders(service.conductor, channels)
     evidence = Evidence(service.conductor, service.comparisons, channels)
-    asked = Asked(View(service, version), orders, evidence, Upkeep(service), Remedies(service), AtTaps(service))
+    view, upkeep, remedies = View(service, version), Upkeep(service), Remedies(service)
+    asked = Asked(view, orders, evidence, upkeep, remedies, AtTaps(service), Unmapped(service))
     try:
         return await serve(asked, configuration.service, version)
     except OSError as error:

@@ -194,6 +194,8 @@ def status(config: Config = SETTINGS_FILE, json: Json = False) -> None:
         out(_channels(found["channels"]))
         for line in complaints(found):
             out(line)
+        if unmapped := found.get("unmapped", 0):
+            out(f"{many(unmapped, 'code')} that no table knew, and nobody has decided about (interlock unmapped)")
     if complaints(found):
         raise typer.Exit(REFUSED)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from engine.ledger.gaps import Code, Gaps
 from engine.ledger.outcome import Outcome, Result
 
 
@@ -54,11 +55,20 @@ def values(outcome: Outcome) -> tuple[Any, ...]:
     """An outcome as values that go from one process to another."""
     return (
         outcome.result.value, outcome.reason, outcome.answer, outcome.after, outcome.points, outcome.trouble,
-        outcome.local, outcome.aside, outcome.passes,
+        outcome.local, outcome.aside, outcome.passes, _plain(outcome.gaps),
     )  # fmt: skip
 
 
 def outcome_of(values: tuple[Any, ...]) -> Outcome:
     """The outcome that `values` was made of."""
     result, *rest = values
+    rest[-1] = _gaps_of(rest[-1])
     return Outcome(Result(result), *rest)
+
+
+def _plain(gaps: Gaps | None) -> tuple[Any, ...] | None:
+    return None if gaps is None else (tuple(tuple(code) for code in gaps.codes), gaps.lost)
+
+
+def _gaps_of(values: tuple[Any, ...] | None) -> Gaps | None:
+    return None if values is None else Gaps(tuple(Code(*code) for code in values[0]), values[1])

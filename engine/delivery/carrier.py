@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -11,6 +11,7 @@ from typing import Protocol
 from engine.delivery.attempt import RECALLED, Attempt
 from engine.fhir.output import Output
 from engine.fhir.probe import Reachability
+from engine.ledger.gaps import Code, Gaps
 from engine.ledger.outcome import Outcome, Result
 from engine.mapping.library import Unmappable
 from engine.mapping.packing import NotKept
@@ -113,4 +114,15 @@ class LocalCarrier:
             points += outcome.points
             if outcome.result is not Result.DELIVERED:
                 break
-        return replace(outcome, points=points)
+        return replace(outcome, points=points, gaps=_gaps(outputs))
+
+
+def _gaps(outputs: Sequence[Output]) -> Gaps | None:
+    """What the mapping could not carry over of a message, each code once; None, as nearly always, for nothing."""
+    if not any(output.unmapped or output.lost for output in outputs):
+        return None
+    codes = {Code(each.table, each.field, each.system, each.code): None for out in outputs for each in out.unmapped}
+    lost: Counter[str] = Counter()
+    for output in outputs:
+        lost.update(output.lost)
+    return Gaps(tuple(codes), tuple(lost.items()))

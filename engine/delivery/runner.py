@@ -17,6 +17,7 @@ from engine.delivery.lane import SHARED
 from engine.delivery.lanes import Lanes
 from engine.delivery.work import Destination, Work
 from engine.ledger.course import Course
+from engine.ledger.gaps import Gaps
 from engine.ledger.interface import Ledger
 from engine.ledger.model import AS_IT_CAME, MADE, OPEN, Message, OpenWork, Settlement, State
 from engine.ledger.outcome import Outcome, Result
@@ -426,6 +427,8 @@ class Runner:
         settlement.due = 0 if made.wait is None else now + int(made.wait * 1e6)
         settlement.tries, settlement.blocks = work.tries, made.blocks
         self._ledger.settle(settlement)
+        if outcome.gaps is not None and made.state is State.DEAD:
+            self._note(work, outcome.gaps)
         self._tell(work, made, outcome)
         if made.wait is not None:
             work.parked = True
@@ -453,6 +456,8 @@ class Runner:
     def _delivered_one(self, work: Work, outcome: Outcome, why: str) -> None:
         now = self._clock()
         self._ledger.settle(self._settlement(work, State.DELIVERED, now, why, outcome.answer))
+        if outcome.gaps is not None:
+            self._note(work, outcome.gaps)
         if work.part < work.parts:  # the next one is claimed in the same transaction
             work.part += 1
             work.tries, work.unknown, work.parked = 0, False, True
@@ -464,6 +469,17 @@ class Runner:
         self._alone = None
         if self._lanes:
             self._leave(work)
+
+    def _note(self, work: Work, gaps: Gaps) -> None:
+        """What the mapping could not carry over counts once for a message, however often it is tried or replayed. By an
+        earlier mapping it says nothing of the present one."""
+        channel, name = self.course.channel, self.course.name
+        by = channel.epochs[(work.made_by or channel.epoch.number) - 1].routing.route(name)
+        present = channel.epoch.routing.route(name)
+        fresh = by is not None and present is not None and by.mapping == present.mapping
+        counts = work.delivery == 1 and not work.noted
+        self._ledger.note(channel, work.message.seq, gaps, counts=counts, fresh=fresh)
+        work.noted = True
 
     def _tell(self, work: Work, made: decision.Decision, outcome: Outcome) -> None:
         place = (self.course.channel.name, self.course.name, work.message.seq, outcome.reason)

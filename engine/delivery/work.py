@@ -21,12 +21,12 @@ class Work:
     `unknown`: an earlier attempt may have reached the endpoint; `since` is when it was last known to be under way, in
     seconds of the event loop's clock. `outputs`: what the message becomes at the destination, one for each part; None
     until they are made. `made_by`: the epoch by whose mapping they are, or are to be, made: the present one, unless the
-    work is `bound` to another.
+    work is `bound` to another. `noted`: what its mapping could not carry over is counted already.
     """
 
     __slots__ = (
-        "began", "bound", "delivery", "done", "for_a_person", "joined", "lanes", "made_by", "message", "outputs",
-        "parked", "part", "parts", "revision", "since", "tries", "unknown",
+        "began", "bound", "delivery", "done", "for_a_person", "joined", "lanes", "made_by", "message", "noted",
+        "outputs", "parked", "part", "parts", "revision", "since", "tries", "unknown",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +40,7 @@ class Work:
         self.made_by: int | None = None
         self.bound: int | None = None
         self.tries = 0
+        self.noted = False
         self.unknown = False
         self.since = 0.0
         self.began = 0.0  # when it was last handed over, in seconds of the event loop's clock

@@ -41,9 +41,9 @@ _SHAPE_LENGTH = 64  # segments; longer messages hardly repeat
 _STATES = 4096  # remembered for each structure
 _NAME_LENGTH = 16  # characters in which the end of a segment's name is looked for
 
-_WHOLE, _ALSO, _FIRST = 2, 1, 0
-"""How surely a segment begins a group: nothing is left out before it; single segments, or what comes before the one
-thing that the group must have; whole groups, so that this is to begin no group beside one that is there."""
+_WHOLE, _SURE, _WEAK = 2, 1, 0
+"""How surely a segment begins a group. Nothing is left out before it; it is what the group must have, or only single
+segments are left out; whole groups are, so that it is more likely of the group before than of another one."""
 
 _Way = tuple[int, ...]
 """Slots from a group down to a segment's own."""
@@ -91,11 +91,11 @@ class Node:
                     out.setdefault(slot.name, ((index,), sure))
             elif not (slot.optional and slot.many):
                 for name, (way, inner) in slot.node.starts().items():
-                    out.setdefault(name, ((index, *way), min(sure if slot.optional else max(sure, _ALSO), inner)))
+                    out.setdefault(name, ((index, *way), min(sure if slot.optional else max(sure, _SURE), inner)))
             if not slot.optional:
                 break
             if not slot.many:
-                sure = min(sure, _FIRST if slot.node else _ALSO)
+                sure = min(sure, _WEAK if slot.node else _SURE)
         return out
 
     def may_start(self, way: _Way) -> bool:
@@ -320,7 +320,7 @@ class _Grammar:
 
     def step(self, state: _State, name: str) -> _Step | None:
         """What the grammar allows next: if it can, without leaving out the first segments of a group."""
-        return self._next(state, name, _WHOLE) or self._next(state, name, _FIRST)
+        return self._next(state, name, _WHOLE) or self._next(state, name, _WEAK)
 
     def _next(self, state: _State, name: str, surely: int) -> _Step | None:
         for depth in range(len(state) - 1, -1, -1):
@@ -330,7 +330,7 @@ class _Grammar:
                 if (index == level.at and not slot.many) or not self._is_open(slot, state[: depth + 1]):
                     continue
                 way, sure = self.into(slot, name)
-                if way is not None and sure >= (max(surely, _ALSO) if index == level.at else surely):
+                if way is not None and sure >= (max(surely, _SURE) if index == level.at else surely):
                     return self._go(state, depth, (index, *way))
             for index in sorted(level.gaps):  # before another group is opened for it
                 way, _ = self.into(level.node.slots[index], name)
@@ -342,7 +342,7 @@ class _Grammar:
         """The way into a slot for a segment that is of it or begins its group, and how surely."""
         if slot.node is None:
             return (() if slot.name == name else None), _WHOLE
-        return self._starts[id(slot.node)].get(name, (None, _FIRST))
+        return self._starts[id(slot.node)].get(name, (None, _WEAK))
 
     def _is_open(self, slot: Slot, state: _State) -> bool:
         return not slot.after or any(slot.after in level.holds for level in state)
@@ -370,22 +370,25 @@ class _Grammar:
     # -- the nearest legal parent
 
     def place(self, stack: list[Group], state: _State, name: str, sealed: set[int]) -> _Place:
-        """Where a segment goes that has no place next: in the innermost open group that has any. Where that is taken,
-        a free one further out is better, if there is one without opening groups for it."""
+        """Where a segment goes that has no place next: in the innermost open group that has any.
+
+        One further out is better, if it is free and no group has to be opened for it without its first segment, where
+        the inner one is taken, or where it would have to be opened so and another one there is not open yet (`after`).
+        """
         for heedful in (True, False):
-            taken: _Place | None = None
+            second: _Place | None = None
             for depth in range(len(stack) - 1, -1, -1):
-                ways = self.ways(stack[depth].node, name)
+                ways = every = self.ways(stack[depth].node, name)
                 if heedful:
-                    ways = [way for way in ways if self._is_passable(way, state[: depth + 1])]
+                    ways = [way for way in every if self._is_passable(way, state[: depth + 1])]
                 if not ways:
                     continue
                 best = min(self._place(stack[depth], state[depth], depth, way, sealed) for way in ways)
-                if best.cost == 0 or (best.cost == 1 and taken is None):
+                if best.cost == 0 or (best.cost == 1 and second is None and len(ways) == len(every)):
                     return best
-                taken = taken or best
-            if taken:
-                return taken
+                second = second or best
+            if second:
+                return second
         raise AssertionError(f"{name} has a place in {self.root.name}")
 
     def ways(self, node: Node, name: str) -> list[_Way]:
@@ -421,7 +424,7 @@ class _Grammar:
             items = group.items[index]
             if not items or id(items[-1]) in sealed:
                 return _Place(0 if begins >= 0 else 1, len(way), distance, depth, way, there)
-            if begins >= _ALSO and slot.many:
+            if begins >= _SURE and slot.many:
                 new = there + 1
             group = items[-1]
         if not group.items[way[-1]] or group.node.slots[way[-1]].many:
@@ -433,13 +436,16 @@ class _Grammar:
     def _begins(self, node: Node, way: _Way) -> int:
         return next((sure for start, sure in self._starts[id(node)].values() if start == way), -1)
 
-    def behind(self, state: _State, place: _Place, groups: list[Group]) -> _Table | None:
-        """What to do behind a place that lies ahead, in groups of its own; None where it lies back."""
-        level = state[place.depth]
-        if place.way[0] < level.at or len(place.way) == 1:
+    def behind(self, stack: list[Group], state: _State, place: _Place, groups: list[Group]) -> _Table | None:
+        """What to do behind a place in groups of its own; None where it lies back, before what is being read."""
+        if len(place.way) == 1:
             return None
+        if len(stack) > place.depth + 1:
+            slots = stack[place.depth].node.slots
+            if any(slot.node is stack[place.depth + 1].node for slot in slots[place.way[0] + 1 :]):
+                return None
         inner = [self.level(group) for group in groups[place.depth + 1 :]]
-        return self.table((*state[: place.depth], self._moved(level, place.way[0]), *inner))
+        return self.table((*state[: place.depth], self._moved(state[place.depth], place.way[0]), *inner))
 
     def level(self, group: Group) -> _Level:
         """How far a group has been read, by what it holds."""
@@ -541,7 +547,7 @@ class _Reading:
                 group.add(slot, Group(node))
             groups.append(group.items[slot][-1])
         groups[-1].add(place.way[-1], index)
-        table = self.grammar.behind(self.table.state, place, groups)
+        table = self.grammar.behind(self.stack, self.table.state, place, groups)
         if table is None:
             self.aside = list(zip(groups[place.depth :], place.way, strict=True))
         else:

@@ -4,8 +4,8 @@ Most messages have them in the order that their grammar wants, and nothing is re
 patient (PID) and the next, the segments are put into the order that they were meant in:
 
 * ORC and OBR with the same number belong together. Placer (ORC-2, OBR-2) and filler number (ORC-3, OBR-3) count, each
-  with its namespace; one that both have and that differs says that they do not (the orders that a filler makes of one
-  have the placer's number in common, 4.4). A side without a namespace agrees with any.
+  with its namespace; one that both have and that differs says that they do not (child orders have their parent's
+  placer number, and filler numbers of their own). A side without a namespace agrees with any.
 * Those without numbers pair by position; where ORCs stand in one block and as many OBRs in another, one after another.
 * What still has no partner is left alone and told, where it should have one: an ORC is never guessed for an OBR.
 * An ORC that is followed by several OBRs belongs to each of them, unless their numbers say otherwise: chapter 7 lets an
@@ -77,27 +77,35 @@ class _Part:
 
 
 class Orders:
-    """The orders of one grammar. `order` is the group that has both ORC and OBR, None where the grammar has none."""
+    """The orders of one grammar.
+
+    order: the group that has both ORC and OBR; None where the grammar has none. obr_first: its ORC stands behind its
+    OBR, as in OUL^R22. must: each has to have an OBR.
+    """
 
     def __init__(self, root: Node) -> None:
         way = _way(root)
         self.order = way[-1][0] if way else None
-        self._inside = self.order.names() if self.order else frozenset()
-        self._ends = {"PID"}
-        self._obr_first = self._must = False
-        if not self.order:
+        self.inside: frozenset[str] = frozenset()
+        self.obr_first = self.must = False
+        self._ends = {"PID"}  # what stands before these is no part of the orders behind
+        if self.order is None:
             return
+        self.inside = self.order.names()
         for node, index in way[:-1]:
             within = node.slots[index]
             if within.node and within.many and within.node is not self.order:
-                self._ends |= within.node.starts().keys() - self._inside
-        held = [index for index, slot in enumerate(self.order.slots) if "OBR" in _names(slot.node, slot.name)]
-        self._obr_first = held[0] < next(i for i, slot in enumerate(self.order.slots) if slot.name == "ORC")
-        self._must = not self.order.slots[held[0]].optional
-        self._plain = re.compile("(?:BC|X)*|B*" if self._obr_first else "(?:CB|X)*|B*")
+                self._ends |= within.node.starts().keys() - self.inside
+        slots = self.order.slots
+        orc = next(index for index, slot in enumerate(slots) if slot.name == "ORC")
+        obr = next(
+            index for index, slot in enumerate(slots) if "OBR" in (slot.node.names() if slot.node else slot.name)
+        )
+        self.obr_first, self.must = obr < orc, not slots[obr].optional
+        self._plain = re.compile("(?:BC|X)*|B*" if self.obr_first else "(?:CB|X)*|B*")
 
     def arrange(self, names: Sequence[str], lines: Sequence[str]) -> Arrangement | None:
-        """The order in which to group the segments; None where it is theirs."""
+        """The order in which to group the segments; None where it is theirs whatever is in them."""
         if self.order is None or self._is_orderly(names):
             return None
         sequence: list[int] = []
@@ -112,46 +120,22 @@ class Orders:
             else:
                 region.append(index)
         sequence += _Region(self, names, region, numbers, repairs).sequence()
-        if sequence == list(range(len(names))) and not repairs:
-            return Arrangement(sequence, repairs, True) if numbers.read else None
+        if not repairs and not numbers.read and sequence == list(range(len(names))):
+            return None
         return Arrangement(sequence, repairs, numbers.read)
 
     def _is_orderly(self, names: Sequence[str]) -> bool:
         """Whether there is nothing to do, at a glance: most messages have an ORC with each OBR, or none at all."""
-        orcs = names.count("ORC")
-        if "SPM" in names and (not orcs or names.count("PID") > 1 or names.index("SPM") < names.index("ORC")):
+        orcs = [at for at, name in enumerate(names) if name == "ORC"]
+        if "SPM" in names and (not orcs or names.count("PID") > 1 or names.index("SPM") < orcs[0]):
             return False
-        if not orcs:
-            return True
-        if names.count("OBR") != orcs:
-            return False
-        beside = -1 if self._obr_first else 1
-        end = len(names) - 1
-        return all(
-            0 <= at + beside <= end and names[at + beside] == "OBR" for at, name in enumerate(names) if name == "ORC"
-        )
+        if self.obr_first:
+            return not orcs or (names.count("OBR") == len(orcs) and all(names[at - 1] == "OBR" for at in orcs))
+        return not orcs or (names.count("OBR") == len(orcs) and all(names[at + 1 : at + 2] == ["OBR"] for at in orcs))
 
     def is_plain(self, kinds: str) -> bool:
         """Whether ORCs and OBRs stand as the grammar wants them, with one another or without any ORC."""
         return self._plain.fullmatch(kinds) is not None
-
-    @property
-    def obr_first(self) -> bool:
-        """Whether the grammar wants the ORC behind its OBR, as in OUL^R22."""
-        return self._obr_first
-
-    @property
-    def must(self) -> bool:
-        """Whether each order has to have an OBR."""
-        return self._must
-
-    def has(self, name: str) -> bool:
-        """Whether a segment may be part of an order."""
-        return name in self._inside
-
-
-def _names(node: Node | None, name: str) -> set[str] | frozenset[str]:
-    return node.names() if node else {name}
 
 
 def _way(root: Node) -> list[tuple[Node, int]]:
@@ -200,7 +184,7 @@ class _Region:
 
     def _cut(self) -> None:
         first = next((self.names[at] for at in self.region if self.names[at] in ("ORC", "OBR", "SPM")), "")
-        early = first == "SPM" and self.orders.has("SPM") and not self.orders.obr_first
+        early = first == "SPM" and "SPM" in self.orders.inside and not self.orders.obr_first
         waiting: list[int] = []
         for at in self.region:
             name = self.names[at]
@@ -355,7 +339,7 @@ class _Region:
                 before.tail += part.tail[:results]
                 self._displaced([at for at in part.tail[:results] if self.names[at] == "OBX"])
                 part.tail = part.tail[results:]
-            self._displaced([at for at in part.tail if self.orders.has(self.names[at])])
+            self._displaced([at for at in part.tail if self.names[at] in self.orders.inside])
             cut = next((n for n, at in enumerate(part.tail) if self.names[at] == "SPM"), len(part.tail))
             obr.tail, obr.behind = [*part.tail[:cut], *obr.tail], [*part.tail[cut:], *obr.behind]
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from engine.ledger.book import Book, OpenKey
 from engine.ledger.course import ChannelBook, Course
+from engine.ledger.gaps import Gaps
 from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput, Together
 from engine.ledger.turns import Turns
 
@@ -55,6 +56,10 @@ class Ledger(Protocol):
 
     def settle(self, settlement: Settlement) -> None:
         """Record what became of a part; the course's next claim rides in the same transaction."""
+
+    def note(self, channel: ChannelBook, seq: int, gaps: Gaps, *, counts: bool, fresh: bool) -> None:
+        """Count what a mapping could not carry over of a message that is settled now; soon, and behind everything else.
+        counts: it was not noted before. fresh: it was mapped as it would be now."""
 
     def event(self, event: IntakeEvent) -> None:
         """Keep evidence of input that got no number, or that `live` would refuse."""

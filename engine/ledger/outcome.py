@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from engine.ledger.gaps import Gaps
+
 
 class Result(Enum):
     """The class of an attempt's end. The delivery loop, not the destination, decides what follows from it."""
@@ -30,6 +32,7 @@ class Outcome:
     local: decided here, the endpoint was not asked: says nothing about it.
     passes: the endpoint says what stands in the way, and that passes: tried again as long as it says so.
     aside: nothing at all can be made of the message (no mapping takes it, it is not text): its lane goes on without it.
+    gaps: what the mapping could not carry over, where there is anything.
     """
 
     result: Result
@@ -41,3 +44,4 @@ class Outcome:
     local: bool = False
     aside: bool = False
     passes: bool = False
+    gaps: Gaps | None = None

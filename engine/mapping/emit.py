@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engine.mapping.convert import CONVERSIONS
-from engine.mapping.expression import Call, Else, Name, Path, Template, Text, This, Value, paths
+from engine.mapping.expression import Call, Else, Name, Path, Template, Text, This, Value
+from engine.mapping.far import COMPONENTS, FIELDS, Run, runs
 from engine.mapping.files import Files
 from engine.mapping.functions import Functions
 from engine.mapping.lineage import KEPT
@@ -17,6 +18,7 @@ from engine.mapping.model import (
     Assign,
     Build,
     Constant,
+    Decision,
     First,
     Include,
     Kept,
@@ -40,7 +42,6 @@ WHOLE = frozenset({"string", "markdown"})
 
 URIS = frozenset({"authority", "coding_system", "local"})
 """Functions whose result needs no check."""
-_FAR = 4  # components; rows behind it are skipped together where a value is shorter
 
 
 class Emitter:
@@ -57,18 +58,29 @@ class Emitter:
     def rows(self, rows: tuple[Row, ...], scope: Scope, out: Writer) -> None:
         """All rows: constants inside an element last, under the condition that it is not empty."""
         constants = [row for row in rows if isinstance(row, Constant)]
-        for least, some in _far(rows if scope.root else [row for row in rows if not isinstance(row, Constant)], scope):
-            if least:
-                with out.block(f"if n > {least - 1}:"):
-                    for row in some:
-                        self.row(row, scope, out)
-            else:
-                for row in some:
-                    self.row(row, scope, out)
+        others = rows if scope.root else [row for row in rows if not isinstance(row, Constant)]
+        self._runs(runs(others, COMPONENTS if scope.owner else FIELDS), scope, out)
         if constants and not scope.root:
             with out.block(f"if {scope.target}:"):
                 for row in constants:
                     self.row(row, scope, out)
+
+    def _runs(self, rows: Sequence[Row | Run], scope: Scope, out: Writer) -> None:
+        """Rows, and runs of them under the condition that what they read is there at all."""
+        for row in rows:
+            if not isinstance(row, tuple):
+                self.row(row, scope, out)
+                continue
+            owner, least, inner = row
+            length = "n"
+            if not scope.owner:
+                place = Place("", 1, 1)
+                length = f"{scope.fields(Path(owner, least, 0, 0, place))}[0]"
+            if scope.walked or "None" in length:
+                self._runs(inner, scope, out)
+                continue
+            with out.block(f"if {length} > {least if not scope.owner else least - 1}:"):
+                self._runs(inner, scope, out)
 
     def row(self, row: Row, scope: Scope, out: Writer) -> None:
         """One row. Its variables are free again behind it: a function with thousands of them is slow to enter."""
@@ -133,19 +145,21 @@ class Emitter:
         after |= scope.written
 
     def _first(self, row: First, scope: Scope, out: Writer) -> None:
-        """Each option in turn, as long as the object has not grown."""
+        """Each option in turn, until one has set something."""
         name = self.shop.temporary()
         before, after = set(scope.written), set(scope.written)
-        out(f"{name} = len({scope.target})")
+        out(f"{name} = False")
+        self.targets.flags.append((scope.target, name))
         for index, option in enumerate(row.options):
             if index == 0:
                 self._alone((option,), before, after, scope, out)
                 continue
-            with out.block(f"if len({scope.target}) == {name}:"):
+            with out.block(f"if not {name}:"):
                 scope.written.clear()
                 scope.written.update(before)
                 self.row(option, scope, out)
                 after |= scope.written
+        self.targets.flags.pop()
         scope.written |= after
 
     def _kept(self, row: Kept, scope: Scope, out: Writer) -> None:
@@ -160,6 +174,7 @@ class Emitter:
             place = KEPT + str(path).replace(".", "-", 1) if path.dotted else KEPT + str(path)
             with out.block(f"if {name} := {raw.code}:"):
                 out(f"kept({scope.target}, X, {place!r}, {name}, {marks})")
+                self.targets.yielded(scope, out)
                 self.targets.traced(scope.target, "extension", path, scope, out)
         scope.written.add("extension")
 
@@ -334,8 +349,8 @@ class Emitter:
                     once=True,
                     extend=True,
                 )
-        elif value.how == "first":
-            with out.block(f"if {code}:"):
+        elif value.how in ("first", "only"):
+            with out.block(f"if {code}:" if value.how == "first" else f"if len({code}) == 1:"):
                 self.targets.store(found, scope, f"link({top}, {code}[0])", out, once=True)
         else:
             with out.block(f"if {code} is not None:"):
@@ -364,7 +379,7 @@ class Emitter:
         self.shop.unit.namespace[memo] = {}
         cells = self.shop.temporary()
         value = self.shop.temporary()
-        texts = ", ".join(self.values.text(value, scope) for value in row.values)
+        texts = ", ".join(self._cell(decision, index, value, scope) for index, value in enumerate(row.values))
         out(f"{cells} = ({texts},)")
         out(f"{value} = {memo}.get({cells})")
         with out.block(f"if {value} is None:"):
@@ -375,6 +390,12 @@ class Emitter:
                 self.targets.store(found, scope, f'{value} == "true"', out, note=note)
             else:
                 self.targets.store(found, scope, value, out, note=note)
+
+    def _cell(self, decision: Decision, index: int, value: Value, scope: Scope) -> str:
+        """A value as a decision looks at it: where all that counts is whether there is one, no more than that."""
+        text = self.values.text(value, scope)
+        wanted = {cell for cells, _, _ in decision.rows for cell in cells[index]}
+        return f"({text} and '1')" if wanted <= {"any", "valued", "empty"} else text
 
     def _walk(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
         """One element for each repetition, filled by rows."""
@@ -686,9 +707,17 @@ class Emitter:
             out(f"{value} = {call}")
             with out.block(f"if {value} is not None:"):
                 self.targets.passed(note.turned("1") if note else None, scope, out)
-                out(f"{scope.target}.update({value})")
+                if self._plain_parts(found):
+                    out(f"{scope.target}.update({{**{value}, **{scope.target}}})")
+                else:
+                    out(f"taken_over({scope.target}, {value})")
+                self.targets.yielded(scope, out)
                 if self.shop.traced:
                     out(f"X.moved({value}, {scope.target})")
+
+    def _plain_parts(self, found: Map) -> bool:
+        """Whether nothing that a map sets repeats."""
+        return not any(self.schema.types[found.target][name].many for name in _sets(found.rows))
 
     def _single(self, raw: Raw, name: str, out: Writer) -> Raw:
         """The first repetition, in a variable."""
@@ -711,37 +740,29 @@ class Emitter:
         return found
 
 
-def _far(rows: Sequence[Row], scope: Scope) -> list[tuple[int, list[Row]]]:
-    """Neighbouring rows that read only far components of a data type, with the first of those: most values end before.
-
-    0 stands before rows that are always to be run.
-    """
-    out: list[tuple[int, list[Row]]] = []
+def _sets(rows: Sequence[Row]) -> set[str]:
+    """The elements that rows set; what a map that they take over sets is any."""
+    found: set[str] = set()
     for row in rows:
-        least = _least(row) if scope.owner and not scope.root else 0
-        least = least if least >= _FAR else 0
-        if out and bool(out[-1][0]) == bool(least):
-            out[-1] = (min(out[-1][0], least), [*out[-1][1], row])
-        else:
-            out.append((least, [row]))
-    return out
+        match row:
+            case Assign() | Constant() | Build():
+                found.add(row.target.steps[0].name if row.target.steps else "extension")
+            case When():
+                found |= _sets(row.rows)
+            case First():
+                found |= _sets(row.options)
+            case Switch():
+                found |= _sets([*(one for _, inner in row.cases for one in inner), *row.otherwise])
+            case Nothing():
+                pass
+            case _:
+                found.add("extension")
+    return found
 
 
 def _leaves(one: Raw, whole: bool) -> Note | None:
     """What a value is from, or its first leaf."""
     return one.note if whole or one.note is None else one.note.leaf()
-
-
-def _least(row: Row) -> int:
-    """The lowest component that a row needs; 0 where that is not plain to see."""
-    if isinstance(row, Build):
-        return min((_least(one) for one in row.rows if not isinstance(one, Constant)), default=0)
-    if not isinstance(row, Assign) or row.rows or len(row.values) != 1:
-        return 0
-    if not isinstance(row.values[0], Path | Else):
-        return 0  # a function may make something of nothing
-    found = [path.field for path in paths(row.values[0]) if path.dotted]
-    return min(found, default=0)
 
 
 def _shown(value: Value) -> str:

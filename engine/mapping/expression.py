@@ -43,7 +43,8 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name in scope: another resource of the message, a `let`, a parameter. how: `` one, `each`, `first`, `every`."""
+    """A name in scope: another resource of the message, a `let`, a parameter. how: `` one, `each`, `first`, `every`,
+    `only` (the one, where there is just one)."""
 
     name: str
     how: str
@@ -204,7 +205,7 @@ class Parser:
             return Text(text, place)
         if kind == "word" and text == "this":
             return This(place)
-        if kind == "word" and text in ("each", "first", "every") and self._next_is_word():
+        if kind == "word" and text in ("each", "first", "only", "every") and self._next_is_word():
             self.at += 1
             return Name(self.tokens[self.at - 1][1], text, place)
         if kind == "word" and text not in KEYWORDS:

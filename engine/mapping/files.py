@@ -402,7 +402,7 @@ class Reader:
         if "name" in got:
             changes["entry"] = got["name"].text
         if "from" in got:
-            changes["maps"] = tuple((item.text, item.place) for item in texts(got["from"]))
+            changes["maps"] = tuple(self._from(item) for item in texts(got["from"]))
         if "rows" in got:
             changes["rows"] = base.rows + self.rows.rows(got["rows"])
         if "key" in got:
@@ -421,6 +421,13 @@ class Reader:
         changes["update"] = self._word(got, "update", ("create", "fill", "overwrite"), base.update)
         changes["keyless"] = self._word(got, "keyless", ("contain", "drop"), base.keyless)
         return replace(base, **changes)  # type: ignore[arg-type]
+
+    def _from(self, source: Source) -> tuple[str, Place, Condition | None]:
+        """`OBSERVATION.OBX[DiagnosticReport-Final] when OBR-25 is not valued`."""
+        name, _, when = source.text.partition(" when ")
+        place = source.place if source.plain else source.place.shifted(1)
+        condition = self.rows.condition(when, place.shifted(len(name) + 6)) if when else None
+        return name.strip(), source.place, condition
 
     def _when(self, source: Source) -> Condition | None:
         return self.rows.condition(source.text, source.place if source.plain else source.place.shifted(1))

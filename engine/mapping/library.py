@@ -131,7 +131,8 @@ class Mapping:
             state.delimiters = delimiters_of(lines[0])
         came = list(lines) if traced else lines
         function = self._functions.get((full, traced)) or self._function(full, traced)
-        names = [lines[repair.segment][:3] for repair in repairs]
+        mark = lines[0][3:4]
+        names = [line[:3] if (line := lines[repair.segment])[3:4] in (mark, "") else "" for repair in repairs]
         function(state, lines, group)  # cuts the lines into fields as it goes
         for repair, name in zip(repairs, names, strict=True):
             shown = name if name.isalnum() and name.isascii() else "segment"

@@ -253,7 +253,7 @@ class Block:
     role: str
     update: str
     when: Condition | None
-    maps: tuple[tuple[str, Place], ...]
+    maps: tuple[tuple[str, Place, Condition | None], ...]
     rows: tuple[Row, ...]
     keys: tuple[Key, ...]
     keyless: str

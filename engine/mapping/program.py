@@ -19,7 +19,7 @@ from engine.mapping.expression import Path, paths
 from engine.mapping.model import Block, Map, MessageMap
 from engine.mapping.problems import Place, Problems, guess
 from engine.mapping.schema import Schema
-from engine.mapping.scope import Raw, Scope, every
+from engine.mapping.scope import TEXT, Raw, Scope, every
 from engine.mapping.writer import Unit, Writer
 
 _AROUND = re.compile(r"(?:e|n|all)_\w+|lines|[gh]\d+|group|i|MSH|[A-Z][A-Z0-9_]*_\d+[xy]?")
@@ -164,9 +164,8 @@ class Program:
             homes = [next((a for a in reversed(self.areas) if a.slot(o)), self.areas[0]) for o in sorted(owners)]
             home = max(homes, key=lambda one: len(one.chain()), default=self.areas[0])
             if home is area:
-                raw = self.emitter.values.raw(value, self._scope(None, area, {}))
-                out(f"n_{name} = {raw.code}")
-                self.lets[name] = (area, Raw(f"n_{name}", raw.level))
+                out(f"n_{name} = {self.emitter.values.text(value, self._scope(None, area, {}))}")
+                self.lets[name] = (area, Raw(f"n_{name}", TEXT))
 
     def _prologue(self, area: Area, blocks: list[Block], variable: str, out: Writer) -> None:
         for block in blocks:
@@ -182,7 +181,10 @@ class Program:
                 out(f"t = {items}")
                 out(f"{name} = X.fields(lines, t[0], {tail}) if t else {tail}")
             else:
-                out(f"{name} = {'header' if dotted == 'MSH' else 'fields'}(lines, {items}, {tail})")
+                if dotted == "MSH":
+                    out(f"{name} = header(lines, {items}, {tail})")
+                else:
+                    out(f"{name} = fields(lines, t, {tail}) if (t := {items}) else {tail}")
             if dotted == "MSH":
                 out(f"X.begin(MSH[7], {self._sent()})")
             if self.emitter.shop.traced:
@@ -196,7 +198,7 @@ class Program:
         return f"event_time(lines, {'X.delimiters.field' if self.emitter.shop.full else repr('|')})"
 
     def _tail(self, area: Area, name: str) -> str:
-        return self.emitter.shop.constant(("",) * (area.widths.get(name, 0) + 1), "W")
+        return self.emitter.shop.constant((0, *("",) * area.widths.get(name, 0)), "W")
 
     def _fetch(self, area: Area, dotted: str) -> str:
         """The variable with the fields of a segment that occurs once in an area."""
@@ -253,7 +255,7 @@ class Program:
         self._required(block, scope)
         free = self._around(unit)
         unit.lines = [f"def {name}({', '.join(['X', *free])}):", *self._remembered(block, unit, free)]
-        maps = [(self._split(name, place), name, place) for name, place in block.maps]
+        maps = [(self._split(name, place), name, place) for name, place, _ in block.maps]
         present = self._present(maps, area, bound, block)
         condition = self.emitter.values.condition(block.when, scope) if block.when else ""
         made = f"{shop.call(unit)}({', '.join(['X', *free])})"
@@ -263,18 +265,24 @@ class Program:
     def _body(
         self, block: Block, area: Area, variable: str, bound: dict[str, str], scope: Scope, inner: Writer
     ) -> None:
-        maps = [(self._split(name, place), name, place) for name, place in block.maps]
+        maps = [(self._split(name, place), name, place) for name, place, _ in block.maps]
+        tests = {name: when for name, _, when in block.maps}
         inner(f"e_{block.id} = None")
         inner(f'r = {{"resourceType": {block.make[0]!r}}}')
         if scope.nulls:
             inner("X.cleared.clear()")
         for name, value in block.lets:
-            raw = self.emitter.values.raw(value, scope)
-            inner(f"l_{name} = {raw.code}")
-            scope.names[name] = Raw(f"l_{name}", raw.level)
+            inner(f"l_{name} = {self.emitter.values.text(value, scope)}")
+            scope.names[name] = Raw(f"l_{name}", TEXT)
         for (groups, segment), name, place in maps:
             one = self.emitter.map(name[len(groups) + 1 :] if groups else name, place)
-            if one is not None:
+            if one is None:
+                continue
+            when = tests[name]
+            if when is None:
+                self._apply(one, groups, segment, block, area, variable, bound, scope, inner)
+                continue
+            with inner.block(f"if {self.emitter.values.condition(when, scope)}:"):
                 self._apply(one, groups, segment, block, area, variable, bound, scope, inner)
         self.emitter.rows(block.rows, scope, inner)
         with inner.block("if X.loose:"):
@@ -341,7 +349,8 @@ class Program:
             slot = area.slot(segment)
             if slot and not slot[2]:
                 name = self._fetch(area, slot[0])
-                tests.append(f"{name}[0]")
+                if f"{name}[0]" not in tests:
+                    tests.append(f"{name}[0]")
         return "" if bound else " or ".join(tests)
 
     def _apply(
@@ -358,7 +367,7 @@ class Program:
     ) -> None:
         """One segment map, for each of its segments."""
         out(f"# {found.name}")
-        place = next(place for name, place in block.maps if name.endswith(found.name))
+        place = next(place for name, place, _ in block.maps if name.endswith(found.name))
         if found.target != block.make[0]:
             self.problems.add(place, f"{found.name}, which makes {found.target}", f"a map that makes {block.make[0]}")
             return
@@ -384,7 +393,7 @@ class Program:
             self.problems.add(place, f"{segment} in {here.name}", guess(segment, here.segments, "segment"))
             return
         if not slot[2] and here is area:
-            self._mapped(found, block, area, bound, scope, out)
+            self._mapped(found, block, area, bound, scope, out, slot[0])
             return
         name = f"{segment}_{here.id}y"
         with out.block(f"for i in {_items(holder, slot[1])}:"):
@@ -393,8 +402,10 @@ class Program:
             self._mapped(found, block, area, bound | {segment: name}, scope, out)
         out.depth = depth
 
-    def _mapped(self, found: Map, block: Block, area: Area, bound: dict[str, str], scope: Scope, out: Writer) -> None:
-        """Call a segment map's function."""
+    def _mapped(
+        self, found: Map, block: Block, area: Area, bound: dict[str, str], scope: Scope, out: Writer, dotted: str = ""
+    ) -> None:
+        """Call a segment map's function. dotted: the slot of its segment, where that occurs once."""
         unit = self.emitter.functions.filler(found, frozenset(scope.written))
         scope.written |= unit.writes
         place = Place("", 1, 1)
@@ -403,6 +414,10 @@ class Program:
             most = max(unit.reads.get(owner, {1}))
             if owner in bound:
                 self.reach[bound[owner]] = max(self.reach.get(bound[owner], 0), most)
+            if owner == found.owner and dotted:
+                area.widths[self._fetch(area, dotted)] = max(area.widths.get(self._fetch(area, dotted), 0), most)
+                given.append(self._fetch(area, dotted))
+                continue
             given.append(bound.get(owner) or self._segment(area, Path(owner, most, 0, 0, place), True) or "")
         out(f"{self.emitter.shop.call(unit)}(X, r, {', '.join(given)})")
 
@@ -474,7 +489,7 @@ class Program:
                 name = self._fetch(one, slot[0])
                 one.widths[name] = max(one.widths.get(name, 0), path.field)
                 return name
-        return self.emitter.shop.constant(("",) * 64, "W") if beside else None
+        return self.emitter.shop.constant((0, *("",) * 63), "W") if beside else None
 
     def _entry(self, block: Block, area: Area, name: str, how: str) -> str | None:
         if how == "every":
@@ -493,7 +508,9 @@ class Program:
                 )
                 return "None"
             place = next(b.place for b in self.message.blocks if b.id == block.id)
-            self.problems.add(place, f"{name}, of which there may be many here", f"each {name} or first {name}")
+            self.problems.add(
+                place, f"{name}, of which there may be many here", f"each {name}, first {name} or only {name}"
+            )
             return "None"
         nearest = next(one for one in area.chain() if one in home[0].chain())
         if name in self.closed and self.closed[name] in nearest.chain():
@@ -551,7 +568,7 @@ class Program:
         if block.event is not None:
             self.emitter.shop.unit.namespace["as_dateTime"] = CONVERSIONS["dateTime"][1]
             event = self.emitter.values.text(block.event, scope)
-            told.append(f"{name}.event = (t := {event}) and as_dateTime(t, X) or X.event")
+            told.append(f"{name}.event = (t := {event}) and (X.times.get(t) or as_dateTime(t, X)) or X.event")
         if block.drops:
             for drop, place in block.drops:
                 if self.schema.element(block.make[0], drop) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterable
@@ -22,6 +23,8 @@ from engine.mapping.convert import text as clean
 CACHE_LIMIT = 4096
 """Entries of each cache; a full one is emptied, as the values in use come back at once."""
 _NUMBERS = tuple(f"{number:06x}" for number in range(256))
+_NUMBER = r"[+-]?\d+(?:\.\d+)?"
+_RANGE = re.compile(rf"\s*(?:({_NUMBER})\s*-\s*({_NUMBER})|([<>]=?)\s*({_NUMBER}))\s*")
 _PAD = ("",) * 64
 _NEAR = 8  # segments
 _CACHE_LENGTH = 200  # characters; longer values hardly repeat
@@ -161,7 +164,7 @@ class Run:
         mark = self.delimiters.repetition
         return [part for part in (value.split(mark) if mark else [value]) if part and part != '""']
 
-    def fields(self, lines: list[Any], index: int, tail: tuple[str, ...]) -> list[str]:
+    def fields(self, lines: list[Any], index: int, tail: tuple[Any, ...]) -> list[Any]:
         """A segment's fields, padded; explicit nulls count as not valued."""
         line = lines[index]
         fields = Fields(line.split(self.delimiters.field))
@@ -170,6 +173,7 @@ class Run:
         fields.nulls = frozenset(number for number, field in enumerate(fields) if field == '""')
         for number in fields.nulls:
             fields[number] = ""
+        fields[0] = len(fields)
         fields.extend(tail[len(fields) :])
         return fields
 
@@ -306,7 +310,7 @@ class Run:
         return [entry.reference for entry in self.entries if entry.role == role]
 
 
-class Fields(list[str]):
+class Fields(list[Any]):
     """A segment's fields. nulls: the numbers of those that are explicitly null."""
 
     __slots__ = ("nulls",)
@@ -411,13 +415,15 @@ def _fits(wanted: tuple[str, ...], cell: str) -> bool:
     )
 
 
-def fields(lines: list[Any], items: Any, tail: tuple[str, ...]) -> Any:
-    """The fields of the first of some segments, padded to the length of `tail`; `tail` itself where there is none."""
+def fields(lines: list[Any], items: Any, tail: tuple[Any, ...]) -> Any:
+    """The fields of the first of some segments, padded to the length of `tail`; `tail` itself where there is none.
+    In the place of its name stands how many it came with."""
     if not items:
         return tail
-    found = lines[items[0]]
+    found: Any = lines[items[0]]
     if type(found) is str:
         found = lines[items[0]] = found.split("|")  # once, however many rows read it
+        found[0] = len(found)
     if len(found) < len(tail):
         found.extend(tail[len(found) :])
     return found
@@ -425,8 +431,9 @@ def fields(lines: list[Any], items: Any, tail: tuple[str, ...]) -> Any:
 
 def header(lines: list[str], items: Any, tail: tuple[str, ...]) -> Any:
     """MSH, whose first field is the separator itself."""
-    found = lines[0].split("|")
+    found: list[Any] = lines[0].split("|")
     found.insert(1, "|")
+    found[0] = len(found)
     found.extend(tail[len(found) :])
     return found
 
@@ -495,7 +502,7 @@ def kept(resource: dict[str, Any], run: Run, url: str, value: str, *marks: str) 
     """Keep a value whole in extensions, one for each repetition. marks: those of its parts, outermost first."""
     made = [_kept(run, url, part, marks[1:]) for part in value.split(marks[0])]
     if found := [one for one in made if one is not None]:
-        resource.setdefault("extension", []).extend(found)
+        resource["extension"] = [*resource.get("extension", ()), *found]
 
 
 def _kept(run: Run, url: str, value: str, marks: tuple[str, ...]) -> dict[str, Any] | None:
@@ -522,11 +529,11 @@ def gathered(run: Run, lines: list[Any], items: list[int], field: int, fits: Any
     return "\n".join(texts).rstrip("\n")
 
 
-def event_time(lines: list[Any], mark: str) -> str:
+def event_time(lines: list[str], mark: str) -> str:
     """EVN-2, which stands near the beginning; `` where there is none."""
     for line in lines[1:_NEAR]:
-        if line[:3] == "EVN" or line[0] == "EVN":  # cut already, perhaps
-            fields = line.split(mark, 3) if type(line) is str else line
+        if line[:3] == "EVN":
+            fields = line.split(mark, 3)
             return head(fields[2]) if len(fields) > 2 else ""
     return ""
 
@@ -546,6 +553,35 @@ def encoded(run: Run, value: str) -> str:
     return b64encode(value.encode()).decode() if value else ""
 
 
+def taken_over(resource: dict[str, Any], made: dict[str, Any]) -> None:
+    """What a map made becomes part of an object that may have some of it already. `made` may be shared: it stays."""
+    for name, value in made.items():
+        if isinstance(value, list):
+            resource[name] = [*resource.get(name, ()), *value]
+        else:
+            resource.setdefault(name, value)
+
+
+def low(run: Run, value: str) -> str:
+    """The lower bound of a plainly numeric range (OBX-7): of `3.5-5.3`, `>=4`, `> 4`."""
+    return _bounds(value)[0]
+
+
+def high(run: Run, value: str) -> str:
+    """The upper bound of a plainly numeric range: of `3.5-5.3`, `<10`, `<= 10`."""
+    return _bounds(value)[1]
+
+
+def _bounds(value: str) -> tuple[str, str]:
+    found = _RANGE.fullmatch(value)
+    if found is None:
+        return "", ""
+    left, right, mark, bound = found.groups()
+    if mark:
+        return (bound, "") if mark[0] == ">" else ("", bound)
+    return (left, right) if float(left) <= float(right) else ("", "")
+
+
 def from_hex(run: Run, value: str) -> str:
     """Bytes in hexadecimal (ED.4 `Hex`) as base64; `` where they are none."""
     try:
@@ -561,6 +597,11 @@ def in_order(run: Run, period: dict[str, Any]) -> None:
         return
     run.note("period-order", "a period", "an end that is not before the start")
     period.setdefault("extension", []).append({"url": f"{lineage.KEPT}end", "valueDateTime": period.pop("end")})
+
+
+def repeats(value: str) -> bool:
+    """Whether a field has more than one repetition that is valued."""
+    return "~" in value and sum(map(bool, value.split("~"))) > 1
 
 
 def clock(run: Run, value: str) -> str:

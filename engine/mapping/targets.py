@@ -22,6 +22,7 @@ class Targets:
     def __init__(self, files: Files, schema: Schema, shop: Workshop, problems: Problems, values: Values) -> None:
         self.files, self.schema, self.shop, self.problems, self.values = files, schema, shop, problems, values
         self.row: Row | None = None
+        self.flags: list[tuple[str, str]] = []  # an object, and the variable that says whether it was added to
 
     def resolve(self, target: Target, scope: Scope) -> Found:
         """The elements along a path, each with the JSON key and, for extensions, the url; empty after a problem."""
@@ -71,22 +72,36 @@ class Targets:
         key, element, url = found[split]
         if url:
             value = _extension(url, value)
-        holder = scope.target
-        for name, _, _ in found[:split]:
-            holder += f".setdefault({name!r}, {{}})"
+        holder = self._inner([name for name, _, _ in found[:split]], scope, out)
         path = ".".join(name for name, _, _ in found[: split + 1])
         if element.many:
             if once and holder == scope.target and path not in scope.written:
                 out(f"{holder}[{key!r}] = {value if extend else f'[{value}]'}")
                 scope.written.add(path)
                 self._trace(holder, key, note, scope, out)
+                self.yielded(scope, out)
                 return
             self._append(holder, key, path, element, value, scope, out, extend)
             self._trace(holder, key, note, scope, out)
+            self.yielded(scope, out)
         else:
             self._set(holder, key, path, element, value, scope, out, note)
         if len(found) > 1 and found[-2][1].type == "Period" and found[-1][0] == "end" and split == len(found) - 1:
             out(f"in_order(X, {holder})")
+
+    def _inner(self, names: list[str], scope: Scope, out: Writer) -> str:
+        """The variable of an element inside the object, made where it is not there. What is there may be shared with
+        other messages, as a map made it of a value that they have too; so it is copied before it is changed."""
+        holder = scope.target
+        for name in names:
+            old, new = self.shop.temporary(), self.shop.temporary()
+            out(f"{old} = {holder}.get({name!r})")
+            out(f"{holder}[{name!r}] = {new} = {{**{old}}} if {old} else {{}}")
+            if self.shop.traced:
+                with out.block(f"if {old}:"):
+                    out(f"X.moved({old}, {new})")
+            holder = new
+        return holder
 
     def _trace(self, holder: str, key: str, note: Note | None, scope: Scope, out: Writer) -> None:
         """Note what an element that has just been set was made of."""
@@ -129,7 +144,8 @@ class Targets:
         extend: bool,
     ) -> None:
         if holder != scope.target:
-            out(f"{holder}.setdefault({key!r}, []).{'extend' if extend else 'append'}({value})")
+            more = f"*{value}" if extend else value
+            out(f"{holder}[{key!r}] = [*{holder}.get({key!r}, ()), {more}]")
         else:
             with out.block(f"if {key!r} in {holder}:"):
                 if extend:
@@ -146,9 +162,15 @@ class Targets:
                 out(f"{holder}[{key!r}] = {value if extend else f'[{value}]'}")
         scope.written.add(path)
 
+    def yielded(self, scope: Scope, out: Writer) -> None:
+        """Tell a `first` around it that one of its options has yielded."""
+        for target, flag in self.flags:
+            if target == scope.target:
+                out(f"{flag} = True")
+
     def rivals(self, type: str, writes: frozenset[str], before: frozenset[str]) -> frozenset[str]:
         """Those of the elements `before` that would be in the way of `writes`: the same, or another of a choice."""
-        found = set(writes & before)
+        found = {path for path in before if any(_same(path, one) for one in writes)}
         for path in before - found:
             element = self.schema.element(type, path)
             if element is not None and element.choice and any(_choice(one, element.choice) for one in writes):
@@ -166,21 +188,25 @@ class Targets:
         out: Writer,
         note: Note | None = None,
     ) -> None:
-        rivals = {path}
-        if element.choice:
-            rivals = {one for one in scope.written if _choice(one, element.choice)} | {path}
-        before = sorted(rivals & scope.written)
+        before = {one for one in scope.written if _same(one, path)}
+        rivals = {one for one in scope.written if _choice(one, element.choice)} if element.choice else set()
+        names = sorted({one.rpartition(".")[2] for one in rivals} | ({key} if before else set()))
         scope.written.add(path)
-        if not before:
+        if not names:
             out(f"{holder}[{key!r}] = {value}")
             self._trace(holder, key, note, scope, out)
-        elif holder != scope.target and not self.shop.traced:
-            out(f"{holder}.setdefault({key!r}, {value})")
+            self.yielded(scope, out)
         else:
-            tests = " and ".join(f"{one.rpartition('.')[2]!r} not in {holder}" for one in before)
+            tests = " and ".join(f"{one!r} not in {holder}" for one in names)
             with out.block(f"if {tests}:"):
                 out(f"{holder}[{key!r}] = {value}")
                 self._trace(holder, key, note, scope, out)
+                self.yielded(scope, out)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two paths are of one element, or one of a part of the other."""
+    return one == other or one.startswith(f"{other}.") or other.startswith(f"{one}.")
 
 
 def _choice(path: str, choice: str) -> bool:

@@ -24,6 +24,8 @@ FUNCTIONS = {
     "encoded": 1,
     "clock": 1,
     "from_hex": 1,
+    "high": 1,
+    "low": 1,
     "option": 1,
     "all": 1,
 }
@@ -96,6 +98,8 @@ class Values:
             return raw.code
         if self.shop.full:
             cut = "X.first" if whole else "X.head"
+            if _FIELD.fullmatch(raw.code):  # most fields are empty
+                return f"({raw.code} and X.text({cut}({raw.code})))"
             if whole and raw.level != FIELD:
                 return f"X.text({raw.code})"
             if scope.owner and not whole:
@@ -131,7 +135,7 @@ class Values:
             raw = self.raw(test.value, scope)
             if self.shop.full:
                 return f"len(X.repetitions({raw.code})) > 1"
-            return f'"~" in {raw.code}' if raw.level == FIELD else "False"
+            return f"repeats({raw.code})" if raw.level == FIELD else "False"
         value = self.text(test.value, scope)
         options = [self.text(option, scope) for option in test.options]
         if len(options) == 1:

@@ -15,6 +15,7 @@ WITHHELD = "(withheld)"
 ID = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.~/:@+\[\]-]{0,127}")
 ADDRESS = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+):[0-9]{1,5}")
 CODE = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+FIELD = re.compile(r"[A-Z][A-Z0-9]{2}-[0-9]{1,3}|other")
 MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}([+-][0-9]{2}:[0-9]{2})?")
 PATH = re.compile(r"[^\x00-\x1f|^]{1,400}")
 # Words of ours: no HL7 delimiters, nothing long, and a caret only inside a message type such as ORU^R01.
@@ -33,11 +34,13 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
         "connection": NUMBER,  # written as `interlock show` writes it
         "destination": ID,
         "endpoint": ID,
+        "field": FIELD,
         "first_seq": NUMBER,
         "held": NUMBER,
         "in_s": NUMBER,
         "incarnation": ID,
         "ledger": PATH,
+        "lost": NUMBER,
         "messages": NUMBER,
         "open": NUMBER,
         "peer": ADDRESS,

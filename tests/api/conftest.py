@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from engine.api.application import application
+from tests.api.told_codes import Codes
 from tests.support.told import Told
 
 
@@ -18,7 +19,13 @@ def told() -> Told:
 
 
 @pytest.fixture
-async def client(told: Told) -> AsyncIterator[TestClient[Any, Any]]:
+def codes() -> Codes:
+    return Codes()
+
+
+@pytest.fixture
+async def client(told: Told, codes: Codes) -> AsyncIterator[TestClient[Any, Any]]:
     """Without the token: it is given where a request needs it."""
-    async with TestClient(TestServer(application(told.asked_of, "secret", "0.1.0"))) as client:
+    asked = told.asked_of._replace(unmapped=codes)
+    async with TestClient(TestServer(application(asked, "secret", "0.1.0"))) as client:
         yield client

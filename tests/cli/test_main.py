@@ -60,8 +60,10 @@ def test_help_lists_every_verb_in_one_line(interlock: Interlock) -> None:
         "restore",
         "compact",
         "reconcile",
+        "mapping",
         "discrepancies",
         "tap",
+        "unmapped",
         "audit",
     ]
     assert "..." not in result.out.partition("Commands:")[2]
@@ -94,7 +96,10 @@ ALONE = [
     "reconcile",
     "runs",
 ]
-IN_GROUPS = ["discrepancies list", "discrepancies show", "discrepancies explain", "audit list", "audit verify"]
+IN_GROUPS = [
+    "discrepancies list", "discrepancies show", "discrepancies explain", "audit list", "audit verify", "unmapped list",
+    "unmapped set", "unmapped fields",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", [*ALONE, *IN_GROUPS, *VERBS])

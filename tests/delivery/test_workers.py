@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import marshal
 import os
 import pickle
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from engine.delivery.workers import pool
 from engine.delivery.workers.lock import DeliveryLock
 from engine.delivery.workers.pool import RemoteCarrier, Workers
 from engine.delivery.workers.wire import Wire
+from engine.ledger.gaps import Code, Gaps
 from engine.ledger.outcome import Outcome, Result
 from engine.observe.service_events import FAULTS
 from engine.observe.worker_events import CPU, ENDED, MEMORY, UP
@@ -105,14 +107,21 @@ def test_what_is_sent_arrives_as_it_was_however_it_is_cut(batches: list[list[tup
     assert heard == [each for batch in batches for each in batch]
 
 
+GAPS = st.builds(
+    Gaps,
+    st.lists(st.builds(Code, *[st.text()] * 4)).map(tuple),
+    st.lists(st.tuples(st.text(), st.integers(1, 1 << 60))).map(tuple),
+)
+
+
 @given(
     st.builds(
         Outcome, st.sampled_from(Result), st.text(), st.none() | st.binary(), st.none() | st.floats(0, 1e6),
-        st.integers(0), st.booleans(), st.booleans(), st.booleans(), st.booleans(),
+        st.integers(0), st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.none() | GAPS,
     )
 )  # fmt: skip
 def test_an_outcome_is_the_same_in_both_processes(outcome: Outcome) -> None:
-    assert outcome_of(values(outcome)) == outcome
+    assert outcome_of(marshal.loads(marshal.dumps(values(outcome)))) == outcome
 
 
 async def test_a_message_goes_to_a_worker_and_its_outcome_comes_back(tmp_path: Path) -> None:

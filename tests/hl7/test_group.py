@@ -242,6 +242,14 @@ def test_a_grammar_may_give_results_to_the_specimen_at_once() -> None:
     assert grouped("MSH OBR1 SPM1 OBX1 OBX2", root) == ("MSH (OBR1 (SPM1 OBX1 OBX2))", [])
 
 
+def test_they_are_not_those_of_a_container_that_is_not_there() -> None:
+    container = slot("CONTAINER*", "SAC", slot("CONTAINER_OBSERVATION*", "OBX"))
+    specimen = slot("SPECIMEN*", "SPM", slot("SPECIMEN_OBSERVATION*", "OBX", after="OBSERVATION"), container)
+    root = message("M", "MSH", slot("ORDER*", "OBR", OBSERVATION, specimen))
+    assert grouped("MSH OBR1 SPM1 OBX1", root) == ("MSH (OBR1 (OBX1) (SPM1))", ["displaced-segment OBX1"])
+    assert grouped("MSH OBR1 SPM1 SAC1 OBX1", root) == ("MSH (OBR1 (SPM1 (SAC1 (OBX1))))", [])
+
+
 def test_a_container_behind_a_result_is_its_specimens() -> None:
     tree, repairs = grouped("MSH PID1 OBR1 SPM1 OBX1 SAC1")
     assert tree == "MSH ((PID1) (OBR1 (OBX1) (SPM1 SAC1)))"
@@ -410,6 +418,12 @@ def test_two_patients_have_their_own_orders() -> None:
     assert repairs == []
 
 
+def test_an_end_in_the_middle_does_not_join_patients() -> None:
+    tree, repairs = grouped("MSH DSC PID1 OBR1 OBX1 NTE1 PID2 CTD2 OBR2 OBX2")
+    assert tree == "MSH ((PID1) (OBR1 (OBX1 NTE1))) ((PID2) (OBR2 CTD2 (OBX2))) DSC"
+    assert repairs[:2] == ["displaced-segment PID1", "displaced-segment PID2"]
+
+
 def test_the_same_patient_again_is_another_group() -> None:
     assert grouped("MSH PID1 OBR1 PID1 OBR2") == ("MSH ((PID1) (OBR1)) ((PID1) (OBR2))", [])
 
@@ -425,7 +439,7 @@ def test_a_result_without_an_order_opens_one() -> None:
 def test_insurance_goes_back_to_the_one_before() -> None:
     tree, repairs = grouped("MSH PID1 IN1a IN1b AL1 IN2b IN3b IN1c ORC1 OBR1", OML)
     assert tree == "MSH ((PID1 (IN1a) (IN1b IN2b IN3b) (IN1c) AL1) (ORC1 (OBR1)))"
-    assert repairs == ["displaced-segment IN2b", "displaced-segment IN3b", "displaced-segment IN1c"]
+    assert repairs == ["displaced-segment IN2b", "displaced-segment IN1c"]
 
 
 def test_a_diagnosis_behind_the_results_is_the_orders() -> None:

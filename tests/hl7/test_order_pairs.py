@@ -117,7 +117,7 @@ def test_the_same_number_pairs(text: str, tree: str, moved: list[str] | None) ->
         ("A1", "A2", False),
         ("A1", "a1", False),
         ("A1/F1", "A1/F1", True),
-        ("A1/F1", "A1/F2", False),  # the child orders of one parent have its placer number (4.4)
+        ("A1/F1", "A1/F2", False),  # the child orders of one parent have its placer number
         ("A1/F1", "A2/F1", False),
         ("A1/F1", "/F1", True),
         ("A1/F1", "A1", True),
@@ -378,6 +378,14 @@ def test_a_visit_between_the_blocks_does_not_part_them() -> None:
 )
 def test_in_specimen_oriented_results(text: str, orders: str) -> None:
     assert grouped(f"PID SPM {text}", OUL)[0] == f"PID) (SPM {orders}"
+
+
+def test_an_orc_begins_an_order_that_may_begin_with_a_group() -> None:
+    container = slot("CONTAINER*", "SAC")
+    order = slot("ORDER*", container, "ORC?", "OBR", slot("RESULT*", "OBX"))
+    root = message("OUL_R21", "MSH", slot("PATIENT_RESULT+", slot("PATIENT?", "PID"), order))
+    assert grouped("PID OBR:P1 OBX-a ORC:P2 OBR:P2", root) == ("(PID) (OBR:P1 (OBX-a)) (ORC:P2 OBR:P2)", [])
+    assert grouped("PID SAC ORC:P1 OBR:P1 OBX-a", root) == ("(PID) ((SAC) ORC:P1 OBR:P1 (OBX-a))", [])
 
 
 def test_a_specimen_parts_orders_where_it_leads_them() -> None:

@@ -393,3 +393,64 @@ def test_a_period_never_ends_before_it_starts(tmp_path: Path, start: str, end: s
 def test_hexadecimal_becomes_base64(tmp_path: Path) -> None:
     found = made(tmp_path, "PID-9 -> photo:\n      - from_hex(PID-9) -> data", pid="PID|||M1||||||48656C6C6F")
     assert found["photo"] == [{"data": "SGVsbG8="}]
+
+
+def test_only_refers_where_there_is_just_one(tmp_path: Path) -> None:
+    text = (
+        "message: ZZZ\naccepts: [ZZZ^Z01]\ngroups:\n  - MSH\n  - PATIENT*: [PID]\nresources:\n"
+        "  patient: {for: PATIENT, make: Patient, role: anchor, from: 'PID[Patient]', key: identifier}\n"
+        "  one: {for: MSH, make: Basic, role: fact, rows: [code.text = x, only patient -> subject], key: KEY}\n"
+    )
+    folder = write(tmp_path, messages_ZZZ=text.replace("KEY", "\"one '{MSH-10}'\""))
+    assert "subject" in run(folder, "PID|||M1").entries[1].resource
+    assert "subject" not in run(folder, "PID|||M1", "PID|||M2").entries[2].resource
+
+
+def test_a_map_may_be_for_a_case_alone(tmp_path: Path) -> None:
+    text = MESSAGE.replace("from: PID[Patient]", "from: [PID[Patient] when PID-8 = 'F']")
+    text = text.replace("[PID[Patient] when PID-8 = 'F']", "\"PID[Patient] when PID-8 = 'F'\"")
+    output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1|||||M")
+    assert output.entries == []
+    assert [entry.name for entry in run(write(tmp_path, messages_ZZZ=text), "PID|||M1|||||F").entries] == ["patient"]
+
+
+@pytest.mark.parametrize(
+    ("text", "bounds"),
+    [
+        ("3.5-5.3", ["3.5", "5.3"]),
+        ("3.5 - 5.3", ["3.5", "5.3"]),
+        ("<10", [None, "10"]),
+        (">= 4", ["4", None]),
+        ("-2-3", ["-2", "3"]),
+        ("5-3", [None, None]),
+        ("negative", [None, None]),
+        ("3.5-5.3 mmol/L", [None, None]),
+        ("", [None, None]),
+    ],
+)
+def test_bounds_are_told_of_plainly_numeric_ranges(tmp_path: Path, text: str, bounds: list[str | None]) -> None:
+    lines = ("low(PID-9) -> maritalStatus.text", "high(PID-9) -> address.text")
+    found = made(tmp_path, *lines, pid=f"PID|||M1||||||{text}")
+    assert [found.get("maritalStatus", {}).get("text"), (found.get("address") or [{}])[0].get("text")] == bounds  # type: ignore[attr-defined,index]
+
+
+NESTED_ROWS = (
+    "PID-16 -> maritalStatus as CWE[CodeableConcept]",
+    "PID-9 -> maritalStatus.extension(religion).valueString",
+)
+
+
+@pytest.mark.parametrize("escape", ["", "\\T\\"])
+def test_what_a_map_made_of_a_value_is_never_changed_for_the_next_message(tmp_path: Path, escape: str) -> None:
+    folder = write(tmp_path, segments_PID=rows(IDENTIFIED, *NESTED_ROWS))
+    cwe = "map: CWE[CodeableConcept]\ncached: true\nrows:\n  - CWE.1 -> text\n"
+    (folder / "datatypes" / "CWE.yaml").write_text(cwe, encoding="utf-8")
+    one = mapping(folder)
+    header = "MSH|^~\\&|LAB|||||x|ZZZ^Z01|1"
+    first = one.run(f"{header}\rPID|||M1||||||secret{escape}|||||||S".encode(), CONTEXT)
+    second = one.run(f"{header}\rPID|||M2||||||{escape}|||||||S".encode(), CONTEXT)
+    assert "extension" in first.entries[0].resource["maritalStatus"]
+    assert second.entries[0].resource["maritalStatus"].get("extension", []) in (
+        [],
+        [{"url": "http://example.org/religion", "valueString": "&"}],
+    )

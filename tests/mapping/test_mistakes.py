@@ -118,5 +118,6 @@ def test_a_name_that_many_have_must_say_which(tmp_path: Path) -> None:
     )
     found = mistakes(write(tmp_path, messages_ZZZ=text))
     assert found == [
-        "messages/ZZZ.yaml:13:3: found patient, of which there may be many here; expected each patient or first patient"
+        "messages/ZZZ.yaml:13:3: found patient, of which there may be many here; "
+        "expected each patient, first patient or only patient"
     ]

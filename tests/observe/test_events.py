@@ -19,6 +19,7 @@ from engine.observe import (
     delivery_events,
     file_events,
     follower_events,
+    gap_events,
     intake_events,
     ledger_events,
     migration_events,
@@ -31,7 +32,7 @@ from engine.observe.metrics import METRICS, exposition
 
 MODULES = (
     intake_events, ledger_events, delivery_events, service_events, tap_events, compare_events, migration_events,
-    file_events, follower_events,
+    file_events, follower_events, gap_events,
 )  # fmt: skip
 EVENTS = sorted(
     {

@@ -92,6 +92,7 @@ def test_names_carry_the_product_and_the_unit() -> None:
             "verb",
             "table",
             "tap",
+            "field",
             "decision",
             "verdict",
             "severity",

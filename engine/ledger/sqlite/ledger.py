@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from engine.ledger.audit import Entry
 from engine.ledger.book import Book
 from engine.ledger.course import ChannelBook, Course
+from engine.ledger.gaps import Gaps
 from engine.ledger.keeping import needed
 from engine.ledger.model import IntakeEvent, Message, Settlement, TapOutput, Together
 from engine.ledger.repeats import Repeats
@@ -21,6 +22,7 @@ from engine.ledger.sqlite import incarnations, mappings, retention, schema
 from engine.ledger.sqlite.large import pieces, put_piece, put_size
 from engine.ledger.sqlite.loading import LedgerError, open_ledger
 from engine.ledger.sqlite.mappings import KeptMapping
+from engine.ledger.sqlite.noting import Noting
 from engine.ledger.sqlite.reader import Reader
 from engine.ledger.sqlite.repeats import newest
 from engine.ledger.sqlite.writer import Commit, Order, Reclaim, Writer
@@ -50,6 +52,7 @@ class SqliteLedger:
         self.incarnations = incarnations.read(opened.connection)
         self.mappings = mappings.versions(opened.connection)  # that are kept
         self._in_use: set[str] = set()  # that this process has asked to keep
+        self.noting = Noting(self, opened.connection, clock)
         self._large = opened.last_large
         self._book = Book(opened.term, opened.last_message, opened.audited, opened.last_output)
         self._reader = Reader(path)
@@ -112,6 +115,9 @@ class SqliteLedger:
 
         self._put(Together(messages, rows, done))
         return await future
+
+    def note(self, channel: ChannelBook, seq: int, gaps: Gaps, *, counts: bool, fresh: bool) -> None:
+        self.noting.note(channel, seq, gaps, counts=counts, fresh=fresh)
 
     def claim(self, course: Course, key: tuple[int, int, int]) -> None:
         self._put(Reclaim(course, key))
@@ -250,6 +256,7 @@ class SqliteLedger:
         return (await self.read(lambda reader: reader.message(id, revision))).of(channel)
 
     async def close(self) -> None:
+        await self.noting.close()
         # The writer's connection is the last to close: then SQLite brings the log into the one file.
         self._reading.shutdown()
         self._reader.close()

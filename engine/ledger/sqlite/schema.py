@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from engine.ledger.sqlite import incarnations, later, mappings, parked, remembered, replays, retention, search
+from engine.ledger.sqlite import gaps, incarnations, later, mappings, parked, remembered, replays, retention, search
 from engine.ledger.sqlite.upgrading import STEPS, statements
 
 VERSION = max(STEPS) + 1
@@ -170,7 +170,7 @@ create table audit (                   -- who did what; append only, each row's 
 
 TABLES = (
     _CORE + replays.TABLES + retention.TABLES + incarnations.TABLES + search.TABLES + remembered.TABLES + later.TABLES
-    + mappings.TABLES + parked.TABLES
+    + mappings.TABLES + parked.TABLES + gaps.TABLES
 )  # fmt: skip
 
 INSERT_MESSAGE = (

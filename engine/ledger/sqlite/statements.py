@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from engine.ledger.sqlite import comparisons, files, large, parked, remembered, replays, retention
+from engine.ledger.sqlite import comparisons, files, gaps, large, parked, remembered, replays, retention
 
 _JOURNAL = {
     "put_hold": "insert or replace into hold (channel, until, who, why, at) values (?,?,?,?,?)",
@@ -38,6 +38,7 @@ STATEMENTS = MappingProxyType(
         **_JOURNAL,
         **comparisons.STATEMENTS,
         **files.STATEMENTS,
+        **gaps.STATEMENTS,
         **large.STATEMENTS,
         **parked.STATEMENTS,
         **remembered.STATEMENTS,

@@ -43,6 +43,7 @@ STEPS = MappingProxyType(
             "drop table if exists search_block",  # other hashes: they are made again, behind everything else
             "drop table if exists search_bucket",
         ),
+        6: (),  # new tables only
     }
 )
 """Version → what leads from it to the next one."""

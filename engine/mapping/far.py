@@ -1,0 +1,99 @@
+"""Rows that read only what stands far behind, and are skipped together where a segment or a value ends before.
+
+Most segments and values are short, and even to see that a field is empty takes its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from engine.mapping.expression import Call, Else, Path, Template, Value
+from engine.mapping.model import Assign, Build, Constant, First, Kept, Nothing, Row, Switch, When
+
+FIELDS = (8, 14, 20, 28, 38)
+COMPONENTS = (4, 8, 14)
+_FEW = 2  # rows that are not worth a test of their own
+
+Run = tuple[str, int, list["Row | Run"]]
+"""An owner, the lowest number of its fields or components that the rows read, and the rows or runs of them."""
+
+
+def runs(rows: Sequence[Row], marks: tuple[int, ...]) -> list[Row | Run]:
+    """The rows in their order; neighbours that read nothing before one of the marks, of one owner, as runs."""
+    if not marks:
+        return list(rows)
+    out: list[Row | Run] = []
+    run: list[Row] = []
+    owner = ""
+    for row in [*rows, None]:
+        found = _least(row) if row is not None else None
+        far = found is not None and found[1] >= marks[0] and (not run or found[0] == owner)
+        if row is not None and found is not None and far:
+            owner = found[0]
+            run.append(row)
+            continue
+        if len(run) >= _FEW:
+            lowest = min(least[1] for one in run if (least := _least(one)) is not None)
+            out.append((owner, lowest, runs(run, marks[1:])))
+        else:
+            out.extend(run)
+        run = []
+        if row is not None and found is not None and found[1] >= marks[0]:
+            owner, run = found[0], [row]
+        elif row is not None:
+            out.append(row)
+    return out
+
+
+def _least(row: Row) -> tuple[str, int] | None:
+    """The owner and the lowest field or component without which a row does nothing; None where that is not plain."""
+    match row:
+        case Assign():
+            return None if row.decide else _lowest([_value(value) for value in row.values])
+        case Kept():
+            return _lowest([_value(value) for value in row.values])
+        case Build() | When():
+            return _lowest([_least(one) for one in row.rows if not isinstance(one, Constant)])
+        case First():
+            return _lowest([_least(one) for one in row.options])
+        case Switch():
+            inner = [one for _, rows in row.cases for one in rows]
+            return _lowest([_least(one) for one in (*inner, *row.otherwise)])
+        case Nothing():
+            return None
+        case _:
+            return None
+
+
+def _value(value: Value) -> tuple[str, int] | None:
+    match value:
+        case Path():
+            return value.owner, value.field
+        case Else():
+            return _lowest([_value(option) for option in value.options])
+        case Template():
+            found = [
+                one for part in value.parts if not isinstance(part, str) and not part[1] for one in _known(part[0])
+            ]
+            return max(found, key=lambda one: one[1], default=None) if _one_owner(found) else None
+        case Call() if value.function == "lines":
+            return _value(value.arguments[0])
+        case _:
+            return None  # a function may make something of nothing
+
+
+def _known(value: Value) -> Iterator[tuple[str, int]]:
+    found = _value(value)
+    if found is not None:
+        yield found
+
+
+def _one_owner(found: Sequence[tuple[str, int]]) -> bool:
+    return len({owner for owner, _ in found}) == 1
+
+
+def _lowest(found: Sequence[tuple[str, int] | None]) -> tuple[str, int] | None:
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found) or not _one_owner(known):
+        return None
+    return min(known, key=lambda one: one[1])
