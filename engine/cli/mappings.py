@@ -100,6 +100,14 @@ def _shown(config: Path, channel: str | None, name: str | None) -> tuple[Shown, 
     return Shown(found.files, base, found.moves), names
 
 
+@mapping.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the mapping files and their examples, for an editor."""
+    from engine.mapping.editor_schema import editor_schema
+
+    out_json(editor_schema())
+
+
 @mapping.command("guide")
 def guide(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The tables of HL7's v2-to-FHIR guide, as CSV.")],

@@ -54,7 +54,7 @@ class RuleCoverage:
         """All rows of a mapping that do something, in its own blocks and in the maps that it uses."""
         seen: set[str] = set()
         for block in message.blocks:
-            for name, _ in block.maps:
+            for name, *_ in block.maps:
                 yield from self._map(name[name.rfind(".", 0, name.find("[")) + 1 :], seen)
             yield from self._rows(block.rows, seen)
 

@@ -192,7 +192,7 @@ class _Parts:
 
     def message(self, message: MessageMap) -> None:
         for block in message.blocks:
-            for name, _ in block.maps:
+            for name, *_ in block.maps:
                 self._map(name[name.rfind(".", 0, name.find("[")) + 1 :])
             self._rows(block.rows)
             values = [value for _, value in block.lets] + [one for one in (block.event,) if one is not None]
@@ -416,7 +416,7 @@ def _block_text(block: Block) -> dict[str, Texts]:
         "update": _one(block.update if block.role == "anchor" else ""),
         "event": _one(quoted(value_text(block.event)) if block.event is not None else ""),
         "when": _one(quoted(condition_text(block.when)) if block.when is not None else ""),
-        "from": _list(name for name, _ in block.maps),
+        "from": _list(name for name, *_ in block.maps),
         "let": _one(f"{{{lets}}}" if lets else ""),
         "drops": _list(name for name, _ in block.drops),
         "key": _list(map(_key, block.keys)),
@@ -473,7 +473,7 @@ def _node(node: Node, depth: int) -> Iterator[Line]:
         name = f"{slot.name}{count}{after}"
         if slot.node is None:
             yield depth, f"- {name}", ""
-        elif any(one.node or one.after for one in slot.node.slots):
+        elif any(one.node or one.after or (one.optional and not one.many) for one in slot.node.slots):
             yield depth, f"- {name}:", ""
             yield from _node(slot.node, depth + 2)
         else:

@@ -24,6 +24,7 @@ CERTIFICATE_DAYS = METRICS.gauge(
     "owner",
 )
 TABLE_BROKEN = METRICS.gauge("interlock_table_broken", "1 while a table's file is gone or has a mistake", "table")
+MAPPINGS_BROKEN = METRICS.gauge("interlock_mappings_broken", "1 while the site's mapping files have mistakes")
 TABLE_STALE = METRICS.gauge("interlock_table_stale", "1 while a table in use is older than it may be", "table")
 FAULTS = METRICS.counter("interlock_faults_total", "Defects of ours that were caught and reported")
 
@@ -88,6 +89,25 @@ def count(gauge: Family[Gauge], before: Iterable[str], now: Collection[str]) -> 
     """1 for each that is so now, 0 for each that no longer is."""
     for name in {*before, *now}:
         gauge.of(name).n = int(name in now)
+
+
+@dataclass(frozen=True, slots=True)
+class MappingsRead(Event):
+    """The site's mapping files have changed, have no mistake, and are used from now on."""
+
+    said: ClassVar[str] = "the mappings were read anew"
+
+
+@dataclass(frozen=True, slots=True)
+class MappingsBroken(Event):
+    """The site's mapping files have changed and have mistakes: what was read before is still used."""
+
+    mistakes: int
+    reason: str
+    level: ClassVar[Level | None] = "error"
+    said: ClassVar[str] = (
+        "the mappings could not be read anew, the old ones stay; {mistakes} mistakes, the first: {reason}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

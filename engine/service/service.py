@@ -148,7 +148,7 @@ class Service:
         self.spawn(self.follower.run(), "follower")
         self.spawn(self.follower.tidy(), "tidy")
         self.spawn(self.remembering.run(), "remembering")
-        if self.ways.v2.reads_files:
+        if self.ways.rereads:
             self.spawn(self._tables(), "tables")
         self.spawn(self.keeping.run(), "keeping")
         await self.replaying.start()

@@ -52,12 +52,23 @@ from engine.mllp.back import Back
 from engine.mllp.client import Client
 from engine.observe.delivery_events import StrayAnswer
 from engine.observe.events import emit
-from engine.observe.service_events import TABLE_BROKEN, TABLE_STALE, TableBroken, TableRead, TableStale, count
+from engine.observe.service_events import (
+    MAPPINGS_BROKEN,
+    TABLE_BROKEN,
+    TABLE_STALE,
+    MappingsBroken,
+    MappingsRead,
+    TableBroken,
+    TableRead,
+    TableStale,
+    count,
+)
 from engine.service.carriers import carrier_to, is_mapped, setup
 from engine.service.certificates import Certificates
 from engine.service.moments import now_us
 from engine.service.opening import keep_opening, opened
 from engine.service.remembering import Rule
+from engine.service.rereading import Fresh, MappingFiles
 
 # The old engine gets everything again that it may not have taken, and a message that it will never take stops nobody:
 # it answered its sender itself before, and the sender went on.
@@ -123,6 +134,11 @@ def _rule(channel: Channel) -> Rule:
     return brings
 
 
+def _has_v2(configuration: Configuration) -> bool:
+    """Whether a channel has a mapping from v2 to v2."""
+    return any(each.mapping for channel in configuration.channels for each in channel.destinations)
+
+
 class Ways:
     """Builds the destinations of a configuration. `prepare` first: it loads the mappings."""
 
@@ -148,6 +164,10 @@ class Ways:
         self._broken: set[str] = set()  # tables whose file is gone or broken, and this was said
         self._stale: set[str] = set()  # tables that are too old, and this was said
         self._configuration = configuration
+        settings, v2 = configuration.service, _has_v2(configuration)
+        self._cache = settings.ledger.with_suffix(".mappings")  # beside the ledger, like the token: this user's alone
+        tables = settings.ledger.with_suffix(".tables") if v2 else None
+        self._files = MappingFiles(shipped_mappings(), settings.mappings, self._cache, tables)
         self._breakers: dict[str, Breaker] = {}
         self._schedules: list[Schedule] = []
         self._paces: dict[str, Pace] = {}
@@ -160,18 +180,22 @@ class Ways:
         """Raises MappingError."""
         settings = self._configuration.service
         if any(map(is_mapped, self._configuration.channels)):
-            cache = settings.ledger.with_suffix(".mappings")  # beside the ledger, like the token: this user's alone
-            self.library = Library.load(shipped_mappings(), settings.mappings, cache)
+            self.library = Library.load(shipped_mappings(), settings.mappings, self._cache)
         else:
             self.library = Library.empty()
-        if any(each.mapping for channel in self._configuration.channels for each in channel.destinations):
+        if _has_v2(self._configuration):
             self.v2 = V2Library.load(shipped_mappings(), settings.mappings, settings.ledger.with_suffix(".tables"))
             self._tell(self.v2.news)
         if problems := check(self._configuration.channels, self.v2):
             raise MappingError(problems)
         self._sources = Sources(shipped_mappings(), settings.mappings)
-        self._present = self._effective(self.v2)
+        self._present = self._effective(self.library, self.v2)
         self.mappings.use(_all(self._present))
+
+    @property
+    def rereads(self) -> bool:
+        """Whether there are files that may change while the service runs."""
+        return self.v2.reads_files or self._files.has_site
 
     def hire(self, lock: DeliveryLock) -> None:
         """Have as many workers as the settings say, where there is something to map. They start with `open`."""
@@ -188,10 +212,10 @@ class Ways:
         by_version = {each.version: each for each in _all(present) if each.version}
         await self.kept(by_version, Packer(by_version, self._sources))
 
-    def _effective(self, v2: V2Library) -> dict[str, dict[str, Effective]]:
-        """Channel → destination → what makes the outputs there."""
+    def _effective(self, library: Library, v2: V2Library) -> dict[str, dict[str, Effective]]:
+        """Channel → destination → what makes the outputs there. Raises MappingError."""
         return {
-            channel.id: {each.name: Effective.of(channel, each, self.library, v2) for each in channel.destinations}
+            channel.id: {each.name: Effective.of(channel, each, library, v2) for each in channel.destinations}
             for channel in self._configuration.channels
         }
 
@@ -211,13 +235,17 @@ class Ways:
         return Outputs(channel.id, destination.name, self.mappings, incarnations, self.memory)
 
     async def refresh(self) -> bool:
-        """Read the tables of v2 mappings anew where their files have changed. Whether a mapping is another one now."""
-        fresh, news = await asyncio.to_thread(self.v2.refreshed)
+        """Read the mappings, and the tables of v2 mappings, anew where their files have changed. Whether a mapping is
+        another one now."""
+        new = await self._reread()
+        fresh, news = await asyncio.to_thread((new.v2 if new and new.v2 else self.v2).refreshed)
         self._tell(news)
-        if changed := fresh is not self.v2:
-            present = self._effective(fresh)
+        if changed := new is not None or fresh is not self.v2:
+            library = new.library if new else self.library
+            present = await asyncio.to_thread(self._effective, library, fresh)
+            self._sources = new.sources if new else self._sources
             await self._keep(present)
-            self.v2, self._present = fresh, present
+            self.library, self.v2, self._present = library, fresh, present
             self.mappings.use(_all(present))
         stale = {each.table for each in fresh.stale(now_us())}
         for table in stale - self._stale:
@@ -225,6 +253,28 @@ class Ways:
         count(TABLE_STALE, self._stale, stale)
         self._stale = stale
         return changed
+
+    async def _reread(self) -> Fresh | None:
+        """The mapping files, if they have changed and have no mistake, nor any channel with them."""
+        try:
+            new = await asyncio.to_thread(self._checked)
+        except MappingError as error:
+            emit(MappingsBroken(len(error.problems), str(error.problems[0])))
+            MAPPINGS_BROKEN.of().n = 1
+            return None
+        if new is not None:
+            emit(MappingsRead())
+            MAPPINGS_BROKEN.of().n = 0
+        return new
+
+    def _checked(self) -> Fresh | None:
+        new = self._files.changed()
+        if new is not None:
+            v2 = new.v2 or self.v2
+            if problems := check(self._configuration.channels, v2):
+                raise MappingError(problems)
+            self._effective(new.library, v2)
+        return new
 
     def _tell(self, news: Sequence[TableNews]) -> None:
         """What is broken is told at each look; it is said once."""
