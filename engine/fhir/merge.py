@@ -23,6 +23,7 @@ _GROUPED: dict[str, Callable[[Any], Any]] = {
     "modifierExtension": lambda one: one.get("url"),
     "telecom": lambda one: one.get("use") == "work",  # PID-13 and PID-14, NK1-5 and NK1-6
     "participant": lambda one: repr(one.get("type")),  # PV1-7, PV1-8, PV1-9, PV1-17
+    "component": lambda one: repr(one.get("code")),
 }
 # What FHIR requires and a message does not always tell: a mapping says "unknown" then.
 _REQUIRED = frozenset(("status", "class", "code", "subject", "patient", "beneficiary"))
@@ -68,12 +69,22 @@ def cleared(existing: Resource, clears: Collection[str]) -> Resource:
         if isinstance(result.get(name), dict):
             result[name] = cleared(result[name], {inner})
         elif isinstance(result.get(name), list):
-            use = {"use": inner.rstrip("]")}
+            kind = inner.rstrip("]")
             group = _GROUPED.get(name, lambda one: one.get("use"))
-            result[name] = [one for one in result[name] if group(one) != group(use)]
+            result[name] = [one for one in result[name] if group(one) != group({"use": kind}) and not _typed(one, kind)]
         if name in result and not result[name]:
             del result[name]
     return result
+
+
+def _is_bare(content: Any) -> bool:
+    """Whether a document's content is there only because FHIR requires one: a notice without the document (MDM T01)."""
+    return bool(content) and all(one.get("attachment") == {"title": "unknown"} for one in content)
+
+
+def _typed(one: Any, code: str) -> bool:
+    """Whether an element (a participant) is of a type."""
+    return any(coding.get("code") == code for kind in one.get("type") or () for coding in kind.get("coding", ()))
 
 
 def says_nothing(value: Any) -> bool:
@@ -204,6 +215,8 @@ def replace_fact(
     for name in _REQUIRED & result.keys() & existing.keys():
         if says_nothing(result[name]):
             result[name] = existing[name]
+    if "content" in existing and _is_bare(ours.get("content")):
+        result["content"] = existing["content"]
     for name in _KEPT_WHEN_ABSENT.get(ours["resourceType"], ()):
         if name not in existing or name in clears:
             continue

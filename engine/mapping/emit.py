@@ -260,7 +260,7 @@ class Emitter:
         found = self.targets.resolve(row.target, scope)
         if not found:
             return
-        if scope.nulls and len(row.values) == 1:
+        if scope.nulls and scope.root and len(row.values) == 1:
             self._nulled(row, found, scope, out)
         if row.use is not None and self._of_segment(row.use):
             self._party(row, found, scope, out)
@@ -284,13 +284,13 @@ class Emitter:
 
     def _nulled(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
         """A field that is explicitly null declares its element empty (2.5.3): of elements that repeat those of the use
-        that the row gives them, `telecom[home]`."""
+        or type that the row gives them, `telecom[home]`, `participant[ATND]`."""
         value = row.values[0]
         if not isinstance(value, Path) or value.component or value.dotted or found[0][2]:
             return
         if found[0][1].many:
-            use = next((one.code for one in row.rows if isinstance(one, Constant) and str(one.target) == "use"), "")
-            cleared = found[0][0] + (f"[{use}]" if use else "")
+            kinds = [one.code for one in row.rows if isinstance(one, Constant) and str(one.target) in ("use", "type")]
+            cleared = found[0][0] + (f"[{kinds[0]}]" if kinds else "")
         else:
             cleared = ".".join(key for key, _, _ in found)
         variable = scope.fields(value)

@@ -2,7 +2,7 @@
 
     value      := term { else term }                      the first that is valued
     term       := path | name | 'text with {value} parts' | function(value, …) | this
-    path       := PID-3 | PID-3.4 | PID-3.4.2 | CX.4 | CX.4.2
+    path       := PID-3 | VISIT.PV1-2 (of a group) | PID-3.4 | PID-3.4.2 | CX.4 | CX.4.2
     condition  := test { and test } { or … }, with not and parentheses
     test       := value is [not] valued | value repeats | value = term | value != term | value [not] in (term, …)
 
@@ -117,10 +117,10 @@ Condition = Test | Logic
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<text>'[^']*'|\"[^\"]*\")"
-    r"|(?P<path>[A-Z][A-Z0-9]{2}-\d+(?:\.\d+){0,2}|[A-Z][A-Z0-9]{0,2}\.\d+(?:\.\d+)?)"
+    r"|(?P<path>(?:[A-Z][A-Z0-9_]+\.)?[A-Z][A-Z0-9]{2}-\d+(?:\.\d+){0,2}|[A-Z][A-Z0-9]{0,2}\.\d+(?:\.\d+)?)"
     r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*(?:-[a-z][a-z0-9]*)*)|(?P<number>-?\d+(?:\.\d+)?)|(?P<mark>!=|[(),=]))"
 )
-_PATH = re.compile(r"([A-Z0-9]+)([-.])(\d+)(?:\.(\d+))?(?:\.(\d+))?")
+_PATH = re.compile(r"((?:[A-Z][A-Z0-9_]+\.(?=[A-Z0-9]{3}-))?[A-Z0-9]+)([-.])(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 _HOLE = re.compile(r"\{([^{}]*)\}")
 KEYWORDS = frozenset(
     {"is", "not", "valued", "in", "and", "or", "else", "repeats", "when", "where", "as", "table", "decide", "this"}

@@ -571,7 +571,7 @@ class Program:
             told.append(f"{name}.event = (t := {event}) and (X.times.get(t) or as_dateTime(t, X)) or X.event")
         if block.drops:
             for drop, place in block.drops:
-                if self.schema.element(block.make[0], drop) is None:
+                if self.schema.element(block.make[0], drop.partition(".")[0]) is None:
                     known = self.schema.types.get(block.make[0], {})
                     self.problems.unknown(place, f"element of {block.make[0]}", drop, known)
             told.append(f"{name}.drops = {tuple(drop for drop, _ in block.drops)!r}")

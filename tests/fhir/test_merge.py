@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from engine.fhir.merge import add_parts, agrees, contradicts, merge_anchor, older, replace_fact, same, says_nothing
+from engine.fhir.merge import (
+    add_parts,
+    agrees,
+    cleared,
+    contradicts,
+    merge_anchor,
+    older,
+    replace_fact,
+    same,
+    says_nothing,
+)
 
 
 def patient(**content: Any) -> dict[str, Any]:
@@ -315,3 +325,20 @@ def test_who_is_the_same_agrees_in_what_both_know() -> None:
     assert agrees({"birthDate": "1980"}, {"birthDate": "1980-01-01"}) is True
     assert agrees({"birthDate": "1980"}, {"birthDate": "1981"}) is False
     assert agrees({"birthDate": "1980"}, {}) is None
+
+
+def test_a_notice_without_a_document_leaves_the_document_as_it_is() -> None:
+    stored = {"resourceType": "DocumentReference", "id": "1", "content": [{"attachment": {"data": "eA=="}}]}
+    bare = [{"attachment": {"title": "unknown"}}]
+    notice = {"resourceType": "DocumentReference", "status": "superseded", "content": bare}
+    result = replace_fact(stored, notice)
+    assert result["content"] == stored["content"]
+    assert result["status"] == "superseded"
+
+
+def test_participants_go_by_their_type() -> None:
+    def one(code: str) -> dict[str, object]:
+        return {"type": [{"coding": [{"code": code}]}], "individual": {"display": code}}
+
+    stored = {"resourceType": "Encounter", "participant": [one("ATND"), one("REF")]}
+    assert cleared(stored, {"participant[ATND]"})["participant"] == [one("REF")]

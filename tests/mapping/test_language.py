@@ -454,3 +454,20 @@ def test_what_a_map_made_of_a_value_is_never_changed_for_the_next_message(tmp_pa
         [],
         [{"url": "http://example.org/religion", "valueString": "&"}],
     )
+
+
+def test_a_null_inside_an_element_clears_nothing_of_the_resource(tmp_path: Path) -> None:
+    line = "contact:\n      - PID-9 -> name.text\n      - PID-10 -> gender table Sex"
+    message = MESSAGE.replace("    key: identifier\n", "    update: fill\n    key: identifier\n")
+    folder = write(tmp_path, segments_PID=rows(IDENTIFIED, line), messages_ZZZ=message)
+    assert run(folder, 'PID|||M1||||||""|F').entries[0].clears == frozenset()
+
+
+def test_a_path_may_name_the_group_that_it_means(tmp_path: Path) -> None:
+    text = MESSAGE.replace("PATIENT*: [PID, NTE*]", "PATIENT*: [PID, FIRST?: [NTE], OTHER*: [NTE]]")
+    text += (
+        "  other:\n    for: OTHER\n    make: Basic\n    role: fact\n    when: NTE-2 != FIRST.NTE-2\n"
+        "    rows: NTE-3 -> code.text\n    key: other '{NTE-3}'\n"
+    )
+    output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1", "NTE|1|L|a", "NTE|2|L|b", "NTE|3|P|c")
+    assert [entry.key[0][1] for entry in output.entries if entry.name == "other"] == ["c"]
