@@ -32,6 +32,7 @@ from engine.cli.helped import Helped
 from engine.cli.mappings import mapping, run_examples
 from engine.cli.orders import VERBS
 from engine.cli.tap import tap
+from engine.cli.unmapped import unmapped
 
 app = typer.Typer(
     name="interlock",
@@ -70,6 +71,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.add_typer(mapping, name="mapping")
 app.add_typer(discrepancies, name="discrepancies")
 app.add_typer(tap, name="tap")
+app.add_typer(unmapped, name="unmapped")
 app.add_typer(audit, name="audit")
 
 for _typer in (app, *(group.typer_instance for group in app.registered_groups if group.typer_instance)):

@@ -22,7 +22,7 @@ _RUNTIME = {
         "link", "received", "translated", "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,
-     "as_string": convert.text, "NUL": "\0", "UnmappedCode": UnmappedCode}  # fmt: skip
+     "as_string": convert.text, "NUL": "\0", "EMPTY": ((),) * 64, "UnmappedCode": UnmappedCode}  # fmt: skip
 
 LANGUAGE = 2
 """Part of every version: goes up when the same files come to mean something else."""

@@ -9,7 +9,7 @@ expect:                               # of each type that is named, all entries 
       identifier.0.value: MRN1
       extension(religion).valueCodeableConcept.text: (any)     # (any): something
       deceasedBoolean: null           # null: nothing
-      entry.policy: fill              # of the entry itself: name, role, policy, event, key (the first's value)
+      entry.policy: fill              # of the entry itself: name, role, policy, event, clears, drops, key (the first)
   Observation: [{status: final, subject.reference: "Patient[1]"}, {status: final}]
   Condition: []                       # none
 output:                               # instead, or besides: all of it, every entry with every element
@@ -50,7 +50,7 @@ AROUND: Final = ("mapping", "options", "override", "unmapped", "channel", "conne
 READING: Final = ("encoding", "charset", "received")
 KEYS: Final = ("name", "message", *OUTCOMES, *AROUND, *READING)
 UNMAPPED: Final = ("ignore", "count", "keep", "refuse")
-ENTRY: Final = ("name", "role", "policy", "event", "key")
+ENTRY: Final = ("name", "role", "policy", "event", "key", "clears", "drops")
 E = TypeVar("E")
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -341,7 +341,7 @@ class _Comparison:
     def _at(self, entry: Entry, path: str) -> Any:
         head, _, rest = path.partition(".")
         if head == "entry" and rest in ENTRY:
-            return entry.key[0][1] if rest == "key" and entry.key else getattr(entry, rest) or None
+            return _of_entry(entry, rest)
         return value_at(self._plain(entry.resource), path, self._extensions())
 
     def _extensions(self) -> Mapping[str, str]:
@@ -360,6 +360,14 @@ class _Comparison:
 
     def _types_found(self) -> list[str]:
         return [entry.type for entry in self._output.entries]
+
+
+def _of_entry(entry: Entry, name: str) -> Any:
+    """What an entry is beside its resource, None for nothing; sets in order."""
+    if name == "key":
+        return entry.key[0][1] if entry.key else None
+    found = getattr(entry, name) or None
+    return sorted(found) if isinstance(found, frozenset | tuple) else found
 
 
 def value_at(resource: Any, path: str, extensions: Mapping[str, str] | None = None) -> Any:

@@ -135,7 +135,7 @@ class Reason:
     place: Place
 
     def __str__(self) -> str:
-        return f"{self.map} {self.path}" + (f" -> {self.element}" if self.element else "")
+        return f"{self.map} {self.path}".rstrip() + (f" -> {self.element}" if self.element else "")
 
     def fits(self, row: Row | None, name: str) -> bool:
         """Whether it is for a row; without one, for a map as a whole."""

@@ -22,10 +22,11 @@ from engine.mapping.schema import Schema
 from engine.mapping.scope import TEXT, Raw, Scope, every
 from engine.mapping.writer import Unit, Writer
 
-_AROUND = re.compile(r"(?:e|n|all)_\w+|lines|[gh]\d+|group|i|MSH|[A-Z][A-Z0-9_]*_\d+[xy]?")
+_AROUND = re.compile(r"(?:e|n|all)_\w+|lines|[gh]\d+|(?:g\d+|group)(?:s\d+)+|group|i|MSH|[A-Z][A-Z0-9_]*_\d+[xy]?")
 """The variables that `run` sets for the resources inside it."""
 
 
+_AREA = re.compile(r"g\d+|group")
 SENT = Path("MSH", 7, 0, 0, Place("", 1, 1))
 
 
@@ -167,7 +168,16 @@ class Program:
                 out(f"n_{name} = {self.emitter.values.text(value, self._scope(None, area, {}))}")
                 self.lets[name] = (area, Raw(f"n_{name}", TEXT))
 
+    def _singles(self, area: Area, variable: str, out: Writer) -> None:
+        """The slots of the groups that occur once, in variables; of one that is not there they are empty."""
+        paths = {path[:-1] for path, _ in area.segments.values()} | {path[:-1] for path, _ in area.children.values()}
+        every = {path[:size] for path in paths for size in range(1, len(path) + 1)}
+        for path in sorted(every):
+            items = _items(variable, path)
+            out(f"{_inner(variable, path)} = {items}[0].items if {items} else EMPTY")
+
     def _prologue(self, area: Area, blocks: list[Block], variable: str, out: Writer) -> None:
+        self._singles(area, variable, out)
         for block in blocks:
             if self.homes[block.id] == (area, ""):
                 out(f"e_{block.id} = None")
@@ -596,4 +606,14 @@ def _variable(area: Area) -> str:
 
 
 def _items(variable: str, path: tuple[int, ...]) -> str:
-    return f"{variable}.items[{path[0]}]" if len(path) == 1 else f"walk({variable}, {path!r})"
+    """What stands in a slot of a group, or of groups that occur once in it."""
+    if len(path) == 1:
+        return f"{variable}.items[{path[0]}]"
+    if not _AREA.fullmatch(variable):
+        return f"walk({variable}, {path!r})"
+    return f"{_inner(variable, path[:-1])}[{path[-1]}]"
+
+
+def _inner(variable: str, path: tuple[int, ...]) -> str:
+    """The variable of the slots of a group that occurs once."""
+    return variable + "".join(f"s{slot}" for slot in path)

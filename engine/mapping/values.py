@@ -39,7 +39,7 @@ GIVEN = {
 }
 _FIELD = re.compile(r"([A-Za-z_0-9]+)\[(\d+)\]")
 _FIRST = re.compile(r"\(([A-Za-z_0-9]+)\[(\d+)\] and component\(first\(\1\[\2\]\), 1, \"\^\"\)\)")
-_LEAF = re.compile(r"component\(.*, (?:T|\"&\")\)")
+_LEAF = re.compile(r"component\(.*, (?:T|\"&\")\)|\(component\(c\[\d+\], \d+, T\) if .*\)")
 NONE = Raw('""', TEXT)
 
 
@@ -203,7 +203,10 @@ class Values:
         index = path.field - 1
         code = f"c[{index}]" if index == 0 else f'(c[{index}] if n > {index} else "")'
         if path.component:
-            return Raw(f"component({code}, {path.component}, T)", COMPONENT)
+            whole = "T in c[0]" if index == 0 else f"n > {index} and T in c[{index}]"
+            part = f"component(c[{index}], {path.component}, T)"
+            other = code if path.component == 1 else '""'
+            return Raw(f"({part} if {whole} else {other})", COMPONENT)
         return Raw(code, COMPONENT)
 
     def _field(self, path: Path, scope: Scope) -> Raw:

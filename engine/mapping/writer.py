@@ -6,6 +6,7 @@ constants have names made of their content. So units written at different times 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,7 +105,8 @@ class Workshop:
         finally:
             self._open.pop()
         head, body = out.lines[0], out.lines[1:]
-        unit.lines = [head, *self._front(unit, body), *body]
+        front = self._front(unit, body)
+        unit.lines = [head, *front, *body]
         return unit
 
     def _front(self, unit: Unit, body: list[str]) -> list[str]:
@@ -112,7 +114,10 @@ class Workshop:
         out = Writer(1)
         text = "\n".join(body)
         for name, variable in unit.caches.items():
-            out(f"{variable} = X.coded[{name!r}]")
+            if len(re.findall(rf"\b{variable}\b", text)) > 1:
+                out(f"{variable} = X.coded[{name!r}]")
+            else:  # where it is used once, it is looked up there, if at all
+                body[:] = [re.sub(rf"\b{variable}\b", f"X.coded[{name!r}]", line) for line in body]
         if "known_time(" in text:
             out("known_time = X.times.get")
         if "known_instant(" in text:
@@ -148,7 +153,8 @@ class Workshop:
         self.unit.heads[variable, number] += 1
         if (variable, number) in self.unit.hoisted:
             return f"h_{variable}_{number}"
-        return f"({variable}[{number}] and head({variable}[{number}]))"
+        field = f"{variable}[{number}]"
+        return f"({field} and ({field} if {field}.isalnum() else head({field})))"
 
     def temporary(self) -> str:
         """A variable name not used yet."""

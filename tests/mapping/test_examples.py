@@ -1,15 +1,25 @@
-"""The shipped mappings keep what their examples promise."""
+"""The shipped mappings keep what their examples promise, and an example that does not hold says what is otherwise."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent, indent
 
 import pytest
 
 from engine.mapping import examples
-from engine.mapping.examples import Example
+from engine.mapping.examples import Example, Fault, Verdict
 from engine.mapping.library import Library
-from tests.mapping.folders import SHIPPED
+from tests.mapping.folders import FILES, SHIPPED, rows, write
 
 EXAMPLES = examples.load(SHIPPED / "examples")
+MESSAGE = "MSH|^~\\&|LAB|||||x|ZZZ^Z01|1\nPID|1||M1||||19800228|F|||||||||C"
+ROWS = rows(
+    "PID-3 -> identifier as CX[Identifier]('patient')",
+    "PID-7 -> birthDate",
+    "PID-8 -> gender table Sex",
+    "PID-17 -> extension(religion).valueString",
+)
 
 
 @pytest.fixture(scope="module")
@@ -17,21 +27,196 @@ def library() -> Library:
     return Library.load(SHIPPED)
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Library:
+    return Library.load(write(tmp_path / "maps", segments_PID=ROWS))
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: f"{one.file.stem}: {one.name}")
 def test_the_example_holds(example: Example, library: Library) -> None:
-    assert examples.check(example, library).faults == []
+    assert list(map(str, examples.check(example, library).faults)) == []
 
 
-def test_an_example_that_does_not_hold_says_where(library: Library) -> None:
-    wrong = Example(
-        EXAMPLES[0].file,
-        "wrong",
-        EXAMPLES[0].message,
-        {"Patient": {"gender": "x"}, "Flag": [{}]},
-        ["y"],
-        EXAMPLES[0].context,
+def example(folder: Path, wanted: str, message: str = MESSAGE) -> Example:
+    path = folder / "one.yaml"
+    text = "name: one\nmessage: |\n" + indent(message, "  ") + "\n" + dedent(wanted)
+    path.write_text(text, encoding="utf-8")
+    (found,) = examples.load(folder)
+    return found
+
+
+def check(folder: Path, library: Library, wanted: str, message: str = MESSAGE) -> Verdict[Example]:
+    return examples.check(example(folder, wanted, message), library)
+
+
+def faults(folder: Path, library: Library, wanted: str, message: str = MESSAGE) -> list[str]:
+    return list(map(str, check(folder, library, wanted, message).faults))
+
+
+# -- what is compared
+
+
+def test_some_elements_of_the_entries_of_a_type(tmp_path: Path, small: Library) -> None:
+    wanted = "expect: {Patient: {birthDate: 1980-02-28, identifier.0.value: M1, deceasedBoolean: null}, Condition: []}"
+    assert faults(tmp_path, small, wanted) == []
+    assert faults(tmp_path, small, "expect: {Patient: {gender: male}, Flag: [{}]}") == [
+        "Patient[1].gender: expected 'male', found 'female'",
+        "Flag: expected 1, found 0; there are Patient",
+    ]
+
+
+def test_a_fault_knows_its_line(tmp_path: Path, small: Library) -> None:
+    verdict = check(tmp_path, small, "expect:\n  Patient:\n    - gender: male\n")
+    (fault,) = verdict.faults
+    assert isinstance(fault, Fault)
+    assert (Path(fault.place.file).name, fault.place.line, fault.place.column) == ("one.yaml", 7, 7)
+
+
+def test_a_nested_value_is_compared_path_by_path(tmp_path: Path, small: Library) -> None:
+    wanted = "expect: {Patient: {identifier: [{value: M2, system: (any), use: usual}, {value: M3}]}}"
+    assert faults(tmp_path, small, wanted) == [
+        "Patient[1].identifier.0.value: expected 'M2', found 'M1'",
+        "Patient[1].identifier.0.use: expected 'usual', found nothing",
+        "Patient[1].identifier.1: expected {'value': 'M3'}, found nothing",
+    ]
+
+
+def test_an_extension_goes_by_the_name_that_the_mappings_have_for_it(tmp_path: Path, small: Library) -> None:
+    assert faults(tmp_path, small, "expect: {Patient: {extension(religion).valueString: C}}") == []
+    named = "expect: {Patient: {\"extension('http://example.org/religion').valueString\": C}}"
+    assert faults(tmp_path, small, named) == []
+
+
+def test_an_entry_has_a_name_a_role_a_policy_and_a_key(tmp_path: Path, small: Library) -> None:
+    wanted = "expect: {Patient: {entry.name: patient, entry.role: anchor, entry.policy: fill, entry.key: M1}}"
+    assert faults(tmp_path, small, wanted) == ["Patient[1].entry.policy: expected 'fill', found 'create'"]
+    assert faults(tmp_path, small, "expect: {Patient: {entry.clears: null, entry.drops: null}}") == []
+
+
+def test_an_entry_may_blank_elements(tmp_path: Path) -> None:
+    text = FILES["messages/ZZZ.yaml"] + "    update: overwrite\n"
+    library = Library.load(write(tmp_path / "maps", segments_PID=ROWS, messages_ZZZ=text))
+    message = MESSAGE.replace("|19800228|F|", '|""|""|')
+    assert faults(tmp_path, library, "expect: {Patient: {entry.clears: [birthDate, gender]}}", message) == []
+
+
+def test_a_yes_is_no_one(tmp_path: Path, small: Library) -> None:
+    assert faults(tmp_path, small, "expect: {Patient: {gender: true}}") != []
+
+
+def test_the_whole_output(tmp_path: Path, small: Library) -> None:
+    wanted = """
+        output:
+          - Patient:
+              birthDate: "1980-02-28"
+              gender: female
+              identifier: [{value: M1, system: (any)}]
+              extension: [{url: http://example.org/religion, valueString: C}]
+        types: [Patient]
+        """
+    assert faults(tmp_path, small, wanted) == []
+    assert faults(tmp_path, small, wanted.replace("gender: female", "active: true")) == [
+        "Patient[1].active: expected True, found nothing",
+        "Patient[1].gender: expected nothing, found 'female'",
+    ]
+    assert faults(tmp_path, small, "output: []\ntypes: [Flag]") == [
+        "output: expected nothing, found Patient",
+        "types: expected Flag, found Patient",
+    ]
+
+
+def test_references_go_by_the_entries_that_they_point_at(tmp_path: Path) -> None:
+    more = (
+        "  note:\n    for: PATIENT.NTE\n    make: Communication\n    role: fact\n"
+        "    rows: [status = completed, patient -> subject]\n    key: note '{NTE-1}'\n"
     )
-    faults = examples.check(wrong, library).faults
-    assert faults[0].startswith("Patient[0].gender: expected 'x', found ")
-    assert faults[1] == "Flag: expected 1, found 0"
-    assert faults[2].startswith("diagnostics: expected ['y'], found")
+    library = Library.load(write(tmp_path / "maps", messages_ZZZ=FILES["messages/ZZZ.yaml"] + more))
+    message = MESSAGE + "\nNTE|1||x"
+    assert faults(tmp_path, library, 'expect: {Communication: {subject.reference: "Patient[1]"}}', message) == []
+
+
+def test_diagnostics_are_compared_as_they_are(tmp_path: Path, small: Library) -> None:
+    message = MESSAGE.replace("|F|", "|Q|")
+    assert faults(tmp_path, small, "diagnostics: [unknown-code]", message) == []
+    assert faults(tmp_path, small, "diagnostics: []", message) == [
+        "diagnostics: expected none, found unknown-code at PID-8"
+    ]
+
+
+# -- what the message is mapped by
+
+
+def test_fields_whose_values_no_rule_takes(tmp_path: Path, small: Library) -> None:
+    message = MESSAGE.replace("M1|||", "M1|X||")
+    lost = "MSH-10, MSH-3, MSH-8, MSH-9, PID-1"
+    assert faults(tmp_path, small, f"lost: [{lost}, PID-4]", message) == []
+    assert faults(tmp_path, small, f"lost: [{lost}]", message) == [f"lost: expected {lost}, found {lost}, PID-4"]
+
+
+def test_a_refusal_may_be_what_is_wanted(tmp_path: Path, small: Library) -> None:
+    assert faults(tmp_path, small, "unmapped: refuse\nrefused: unmapped") == []
+    assert faults(tmp_path, small, "refused: unmapped") == ["refused: expected 'unmapped', found an output"]
+    assert faults(tmp_path, small, "unmapped: refuse\nrefused: charset") == [
+        "refused: expected 'charset', found 'unmapped'"
+    ]
+    (told,) = faults(tmp_path, small, "unmapped: refuse\nexpect: {}")
+    assert told.startswith("unmapped at ")
+
+
+def test_a_message_that_no_mapping_accepts(tmp_path: Path, small: Library) -> None:
+    message = MESSAGE.replace("ZZZ^Z01", "ZZZ^Z02")
+    assert faults(tmp_path, small, "expect: {Patient: {}}", message) == ["no mapping for ZZZ^Z02"]
+    assert faults(tmp_path, small, "refused: no-mapping", message) == []
+    assert faults(tmp_path, small, "mapping: zzz\nexpect: {Patient: {gender: female}}", message) == []
+    (told,) = faults(tmp_path, small, "mapping: yyy\nexpect: {}", message)
+    assert told.startswith("no mapping yyy")
+
+
+def test_what_a_channel_has_otherwise(tmp_path: Path, small: Library) -> None:
+    override = 'override: {"PID[Patient]": {rows: [{PID-8 -> nothing: not wanted}]}}\n'
+    assert faults(tmp_path, small, override + "expect: {Patient: {gender: null, birthDate: 1980-02-28}}") == []
+    (told,) = faults(tmp_path, small, 'override: {"PID[Patient]": {rows: [PID-8 -> gendr]}}\nexpect: {}')
+    assert "one.yaml:5:45: found unknown element of Patient gendr" in told
+
+
+def test_options_as_a_channel_chooses_them(tmp_path: Path) -> None:
+    options = "options: {sex: {of: [told, untold], default: told, about: Whether}}\n"
+    lines = rows("PID-3 -> identifier as CX[Identifier]('patient')", "PID-7 -> birthDate when option(sex) = 'told'")
+    folder = write(tmp_path / "maps", segments_PID=lines)
+    (folder / "options.yaml").write_text(options)
+    library = Library.load(folder)
+    assert faults(tmp_path, library, "expect: {Patient: {birthDate: (any)}}") == []
+    assert faults(tmp_path, library, "options: {sex: untold}\nexpect: {Patient: {birthDate: null}}") == []
+
+
+# -- which rule it was
+
+
+def test_a_traced_fault_names_the_rules(tmp_path: Path, small: Library) -> None:
+    one = example(tmp_path, "expect: {Patient: {gender: male, identifier.0.value: M2, telecom: []}}")
+    found = examples.check(one, small, traced=True).faults
+    assert [fault.rules for fault in found if isinstance(fault, Fault)] == [
+        ("segments/PID.yaml:5: PID-8 -> gender table Sex",),
+        ("datatypes/CX.yaml:5: CX.1 -> value",),
+        (),
+    ]
+
+
+# -- files that are no examples
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: x\n", "one.yaml:1:1: an example needs name, message and expect"),
+        ("- a\n", "one.yaml:1:1: an example is a mapping with name, message and expect"),
+        ("name: x\nmessage: x\nexpect: {}\nexpct: {}\n", "one.yaml:4:1: expct in an example; expect"),
+        ("name: x\nmessage: x\nexpect: {}\nunmapped: lose\n", "one.yaml:4:11: unmapped is one of"),
+        ("name: [\n", "one.yaml:2:1: "),
+    ],
+)
+def test_what_is_no_example_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "one.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"one\.yaml") as error:
+        examples.load(tmp_path)
+    assert told in str(error.value)
