@@ -25,7 +25,7 @@ def editor_schema() -> Schema:
     kinds = ("map", "table", "csv", "decision", "systems", "extensions", "options", "guide")
     example = {"required": ["name", "message"]}
     message = {"required": ["message"], "not": example}
-    chosen = [{"if": {"required": [kind]}, "then": _ref(kind)} for kind in kinds]
+    chosen = [{"if": {"required": [kind], "not": example}, "then": _ref(kind)} for kind in kinds]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A document of a mapping folder",
@@ -244,6 +244,7 @@ def _block() -> Schema:
         "keyless": {"enum": ["contain", "drop"], "description": "What becomes of it where nothing identifies it."},
         "let": _ref("lets"),
         "event": _text("A value: when what it says was so. An older event never overwrites a newer one."),
+        "apart": _text("An element that tells apart what has the same identifiers: two that differ in it are two."),
         "drops": _texts("Elements that are removed before what it says is put in their place."),
     }
 

@@ -149,7 +149,7 @@ class Emitter:
         name = self.shop.temporary()
         before, after = set(scope.written), set(scope.written)
         out(f"{name} = False")
-        self.targets.flags.append((scope.target, name))
+        self.shop.unit.flags.append((scope.target, name))
         for index, option in enumerate(row.options):
             if index == 0:
                 self._alone((option,), before, after, scope, out)
@@ -159,7 +159,7 @@ class Emitter:
                 scope.written.update(before)
                 self.row(option, scope, out)
                 after |= scope.written
-        self.targets.flags.pop()
+        self.shop.unit.flags.pop()
         scope.written |= after
 
     def _kept(self, row: Kept, scope: Scope, out: Writer) -> None:

@@ -234,13 +234,22 @@ class Reader:
             if key.text in new:
                 self.problems.add(key.place, f"code {key.text} twice", "each code once")
             new.add(key.text)
-            codes[key.text], places[key.text] = _coded(value), value.place
-        otherwise = _coded(got["otherwise"]) if "otherwise" in got else base.otherwise
+            codes[key.text], places[key.text] = self._coded(value), value.place
+        otherwise = self._coded(got["otherwise"]) if "otherwise" in got else base.otherwise
         if "otherwise" in got:
             places[""] = got["otherwise"].place
         system = got["system"].text if "system" in got else base.system
         source = said if said is base.source else Source(said.place, [(base.source, said)], "mapping")
         return replace(base, system=system, codes=codes, places=places, otherwise=otherwise, source=source)
+
+    def _coded(self, source: Source) -> tuple[str, str]:
+        """A code, or a code and its display."""
+        parts = words(source)
+        if len(parts) > 2:
+            self.problems.add(
+                source.place, f"{len(parts)} words", "[code, display], with quotes where a comma is in it"
+            )
+        return (parts[0] if parts else "", parts[1] if len(parts) > 1 else "")
 
     def _decision(self, source: Source) -> None:
         known = ("decision", "title", "inputs", "rows", "otherwise")
@@ -448,8 +457,3 @@ def _fields(rows: tuple[Row, ...], place: Place) -> bool:
 
 def words(source: Source | None) -> tuple[str, ...]:
     return tuple(item.text for item in texts(source))
-
-
-def _coded(source: Source) -> tuple[str, str]:
-    parts = words(source)
-    return (parts[0] if parts else "", parts[1] if len(parts) > 1 else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -79,12 +79,14 @@ class Origin:
 
 @dataclass(slots=True)
 class Lineage:
-    """Of one message. lost: the values that are in no element; left out on purpose or not, `why` tells."""
+    """Of one message. lost: the values that are in no element; left out on purpose or not, `Reasons` tells. used: the
+    rows that have set something."""
 
     origins: list[Origin]
     lost: list[Leaf]
     lines: Sequence[str]
     delimiters: Delimiters
+    used: list[Any] = field(default_factory=list)
 
     def path(self, leaf: Leaf) -> str:
         """`OBX[2]-5[1].1.1` of a leaf."""
@@ -130,7 +132,16 @@ def lineage(state: Run, output: Output, lines: Sequence[str]) -> Lineage:
         taken.update(places)
         shown = tuple(_shown(lines, place) for place in places)
         origins.append(Origin(found, shown, f"{rule.row.place}: {getattr(rule.row, 'text', '')}"))
-    return Lineage(origins, [leaf for leaf in valued if not _is_taken(leaf, taken)], lines, state.delimiters)
+    used = list({id(row): row for row in _used(state.trace)}.values())
+    return Lineage(origins, [leaf for leaf in valued if not _is_taken(leaf, taken)], lines, state.delimiters, used)
+
+
+def _used(notes: Iterable[Taken]) -> Iterator[Any]:
+    """The rows of notes, those of functions that were called too."""
+    for what, key, rule, _, _ in notes:
+        yield rule.row
+        if key is None and what:
+            yield from _used(what)
 
 
 def lost(state: Run, output: Output, lines: Sequence[str]) -> list[Leaf]:

@@ -419,6 +419,7 @@ def _block_text(block: Block) -> dict[str, Texts]:
         "from": _list(name for name, *_ in block.maps),
         "let": _one(f"{{{lets}}}" if lets else ""),
         "drops": _list(name for name, _ in block.drops),
+        "apart": _one(block.apart[0] if block.apart is not None else ""),
         "key": _list(map(_key, block.keys)),
         "keyless": _one(block.keyless if block.keyless != "drop" else ""),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.mapping.expression import Value
 from engine.mapping.files import Files
-from engine.mapping.lineage import Rule
+from engine.mapping.lineage import Every, Rule
 from engine.mapping.model import Row, Step, Target
 from engine.mapping.problems import Problems
 from engine.mapping.schema import Element, Schema
@@ -22,7 +22,6 @@ class Targets:
     def __init__(self, files: Files, schema: Schema, shop: Workshop, problems: Problems, values: Values) -> None:
         self.files, self.schema, self.shop, self.problems, self.values = files, schema, shop, problems, values
         self.row: Row | None = None
-        self.flags: list[tuple[str, str]] = []  # an object, and the variable that says whether it was added to
 
     def resolve(self, target: Target, scope: Scope) -> Found:
         """The elements along a path, each with the JSON key and, for extensions, the url; empty after a problem."""
@@ -107,6 +106,8 @@ class Targets:
         """Note what an element that has just been set was made of."""
         if note is not None:
             self._noted(f"{holder}, {key!r}", note, scope, out)
+        elif self.shop.traced and self.row is not None:  # from nothing, for who asks which rows were used
+            self._noted("None, None", Note(Every(()), whole=False), scope, out)
 
     def traced(self, holder: str, key: str, value: Value, scope: Scope, out: Writer) -> None:
         """As `_trace`, of an element that no row set."""
@@ -164,7 +165,7 @@ class Targets:
 
     def yielded(self, scope: Scope, out: Writer) -> None:
         """Tell a `first` around it that one of its options has yielded."""
-        for target, flag in self.flags:
+        for target, flag in self.shop.unit.flags:
             if target == scope.target:
                 out(f"{flag} = True")
 

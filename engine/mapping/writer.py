@@ -46,7 +46,7 @@ class Unit:
 
     lines: its source. namespace: the constants in it. calls: the units it needs. used: the content it was made of, its
     callees' too. reads: by segment, the fields it reads. writes: the elements it may set. party: whether it, or what it
-    calls, makes entries of the message.
+    calls, makes entries of the message. flags: objects, and the variables that say whether an option has added to them.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Unit:
     heads: Counter[tuple[str, str]] = field(default_factory=Counter)
     hoisted: frozenset[tuple[str, str]] = frozenset()
     caches: dict[str, str] = field(default_factory=dict)
+    flags: list[tuple[str, str]] = field(default_factory=list)
     count: int = 0
 
     @property

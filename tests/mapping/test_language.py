@@ -471,3 +471,20 @@ def test_a_path_may_name_the_group_that_it_means(tmp_path: Path) -> None:
     )
     output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1", "NTE|1|L|a", "NTE|2|L|b", "NTE|3|P|c")
     assert [entry.key[0][1] for entry in output.entries if entry.name == "other"] == ["c"]
+
+
+def test_a_map_that_is_first_used_in_an_option_is_the_same_as_elsewhere(tmp_path: Path) -> None:
+    line = "first:\n      - PID-5 -> name as XPN[HumanName]\n      - PID-9 -> name as XPN[HumanName]"
+    xpn = (
+        "map: XPN[HumanName]\nrows:\n  - XPN.1 -> family\n  - first:\n      - XPN.2 -> given\n      - XPN.3 -> given\n"
+    )
+    folder = write(tmp_path, segments_PID=rows(IDENTIFIED, line))
+    (folder / "datatypes" / "XPN.yaml").write_text(xpn, encoding="utf-8")
+    source = mapping(folder).source
+    body = source[source.index("def XPN_HumanName") :].split("\ndef ")[0]
+    assert "= True" in body
+    assert patient(folder, "PID|||M1||One^^x||||||Two")["name"] == [{"family": "One", "given": ["x"]}]
+    alone = write(tmp_path / "b", segments_PID=rows(IDENTIFIED, "PID-5 -> name as XPN[HumanName]"))
+    (alone / "datatypes" / "XPN.yaml").write_text(xpn, encoding="utf-8")
+    other = mapping(alone).source
+    assert other[other.index("def XPN_HumanName") :].split("\ndef ")[0].strip() == body.strip()
