@@ -24,16 +24,15 @@ if TYPE_CHECKING:
 
 LENGTH = 16  # of a version that people read
 
-mapping = command_group("The mappings: which there are, what they say, and how they compare with HL7's guide.")
+mapping = command_group("Show the mappings; compare them with HL7's guide.")
 
 
 @mapping.command("list")
 def list_mappings(config: Config = SETTINGS_FILE, json: Json = False) -> None:
     """Show the mappings: their names, the messages that they accept, their versions."""
-    from engine.cli.files import configuration_of, library_of
+    from engine.cli.files import library_of
 
-    configuration = configuration_of(config, required=False)
-    library = library_of(configuration.service.mappings if configuration else None)
+    library = library_of(site_of(config))
     found = [library.mapping(name) for name in library.names]
     if json:
         for one in found:
@@ -79,8 +78,8 @@ def _shown(config: Path, channel: str | None, name: str | None) -> tuple[Shown, 
     from engine.mapping.shown import Shown
     from engine.mapping.source import said_by
 
-    configuration = configuration_of(config, required=channel is not None)
-    library = library_of(configuration.service.mappings if configuration else None)
+    configuration = configuration_of(config, required=True) if channel is not None else None
+    library = library_of(site_of(config))
     base, changes, accepted = library.files(), UNCHANGED, set(library.names)
     if channel is not None and configuration is not None:
         known = {one.id: one for one in configuration.channels}
@@ -199,7 +198,7 @@ def _as_json(found: Guide, answers: list[Answer], codes: bool) -> None:
 
 def run_examples(
     only: Annotated[
-        list[str] | None, typer.Argument(metavar="FILE|NAME...", help="Only the examples of a file, or of a name.")
+        list[str] | None, typer.Argument(metavar="FILE|NAME", help="Only the examples of a file, or of a name.")
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Tell which rules set what is otherwise.")] = False,
     coverage: Annotated[bool, typer.Option("--coverage", help="Show the rules that no example has used.")] = False,
@@ -233,11 +232,10 @@ class _Examples:
     """Those of the product and of the site, as far as they are asked for."""
 
     def __init__(self, config: Path, only: list[str]) -> None:
-        from engine.cli.files import configuration_of, library_of, v2_library_of
+        from engine.cli.files import library_of, v2_library_of
         from engine.config.shipped import shipped_mappings
 
-        configuration = configuration_of(config, required=False)
-        site = configuration.service.mappings if configuration else None
+        site = site_of(config)
         self.library, self._v2 = library_of(site), v2_library_of(site)
         self._folders = [folder for folder in (shipped_mappings(), site) if folder is not None]
         self._files = {Path(one).resolve() for one in only if Path(one).is_file()}
@@ -307,7 +305,8 @@ def _show_coverage(used: RuleCoverage, library: Library, least: float, listed: b
             unused = [{"at": str(place), "rule": text} for place, text in one.unused]
             out_json({"mapping": one.mapping, "rules": one.rows, "percent": round(one.percent, 1), "unused": unused})
     else:
-        for place, text in sorted({rule for one in found for rule in one.unused} if listed else ()):
+        rules = dict.fromkeys(rule for one in found for rule in one.unused) if listed else {}
+        for place, text in sorted(rules, key=lambda rule: (rule[0].file, rule[0].line, rule[0].column)):
             out(f"{place}: {text}")
         lines = [[one.mapping, str(one.rows), str(one.rows - len(one.unused)), f"{one.percent:.1f} %"] for one in found]
         out(table(["mapping", "rules", "used", "share"], lines, right=["rules", "used", "share"]))
@@ -316,7 +315,23 @@ def _show_coverage(used: RuleCoverage, library: Library, least: float, listed: b
 
 def files_of(config: Path) -> Files:
     """What stands in the mapping folders, the site's on top."""
-    from engine.cli.files import configuration_of, library_of
+    from engine.cli.files import library_of
 
-    configuration = configuration_of(config, required=False)
-    return library_of(configuration.service.mappings if configuration else None).files()
+    return library_of(site_of(config)).files()
+
+
+def site_of(config: Path) -> Path | None:
+    """The site's folder of mappings. The channels need not be right, nor the secrets be set: who writes mappings may
+    have neither."""
+    import os
+
+    from engine.config.nodes import Findings
+    from engine.config.settings import load_settings
+
+    if not config.is_file():
+        return None
+    findings = Findings(os.environ)
+    settings = load_settings(config, findings)
+    if settings is None or (settings.mappings is None and findings.problems):
+        raise Stop("the settings have problems:\n" + "\n".join(map(str, sorted(findings.problems))))
+    return settings.mappings

@@ -13,7 +13,7 @@ from engine.mapping.schema import r4
 Schema = dict[str, Any]
 
 _MAP_NAME: Final = r"^[A-Z][A-Z0-9]*\[[A-Za-z]+(\.[A-Za-z]+)*(-[A-Za-z0-9-]+)?\]$"
-_MAP_IN_GROUP: Final = r"^([A-Z][A-Z0-9_]*\.)*[A-Z][A-Z0-9]*\[[A-Za-z]+(\.[A-Za-z]+)*(-[A-Za-z0-9-]+)?\]$"
+_MAP_IN_GROUP: Final = r"^([A-Z][A-Z0-9_]*\.)*[A-Z][A-Z0-9]*\[[A-Za-z]+(\.[A-Za-z]+)*(-[A-Za-z0-9-]+)?\]( when .+)?$"
 _SLOT: Final = r"^[A-Z][A-Z0-9_]*[?*+]?(\s+after\s+[A-Z_0-9]+)?$"
 _KEY: Final = r"""^(identifier( [A-Z]+)?|[a-z][a-z-]* ('.*'|".*"))$"""
 _LEFT: Final = r" -> (nothing|kept( when .+)?)$"
@@ -237,7 +237,10 @@ def _block() -> Schema:
         },
         "name": _text("What it is called in traces and tests, where that is not its name here."),
         "when": _text("A condition. Without it, one is made wherever its segments are."),
-        "from": _texts("Maps of segments, the more important first: OBX[Observation].", pattern=_MAP_IN_GROUP),
+        "from": _texts(
+            "Maps of segments, the more important first: OBX[Observation], NTE[Observation] when NTE-2 != 'X'.",
+            pattern=_MAP_IN_GROUP,
+        ),
         "rows": _ref("rows"),
         "key": _keys(),
         "update": {"enum": ["create", "fill", "overwrite"], "description": "What it may change of one that is there."},

@@ -6,10 +6,11 @@ inside an element they are written once something else was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from engine.mapping.convert import CONVERSIONS
-from engine.mapping.expression import Call, Else, Name, Path, Template, Text, This, Value
+from engine.mapping.expression import Call, Else, Name, Path, Template, Text, This, Value, compared
 from engine.mapping.far import COMPONENTS, FIELDS, Run, runs
 from engine.mapping.files import Files
 from engine.mapping.functions import Functions
@@ -110,7 +111,8 @@ class Emitter:
             case Include():
                 self._include(row, scope, out)
             case When():
-                with out.block(f"if {self.values.condition(row.condition, scope)}:"):
+                test = self.values.condition(row.condition, scope)
+                with out.block(f"if {test}:"), self._guard(compared(row.condition)):
                     self.rows(row.rows, scope, out)
 
     def _guarded(
@@ -120,8 +122,17 @@ class Emitter:
         if row.when is None:
             emit(out)
             return
-        with out.block(f"if {self.values.condition(row.when, scope)}:"):
+        with out.block(f"if {self.values.condition(row.when, scope)}:"), self._guard(compared(row.when)):
             emit(out)
+
+    @contextmanager
+    def _guard(self, values: tuple[Value, ...]) -> Iterator[None]:
+        """While rows are written that stand there because of some values."""
+        self.shop.unit.guards.append(values)
+        try:
+            yield
+        finally:
+            self.shop.unit.guards.pop()
 
     def _switch(self, row: Switch, scope: Scope, out: Writer) -> None:
         name = self.shop.temporary()
@@ -129,7 +140,7 @@ class Emitter:
         word, before, after = "if", set(scope.written), set(scope.written)
         for codes, rows in row.cases:
             test = f"{name} == {codes[0]!r}" if len(codes) == 1 else f"{name} in {codes!r}"
-            with out.block(f"{word} {test}:"):
+            with out.block(f"{word} {test}:"), self._guard((row.value,)):
                 self._alone(rows, before, after, scope, out)
             word = "elif"
         if row.otherwise:

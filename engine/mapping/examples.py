@@ -41,6 +41,7 @@ from engine.config.changes import Changes, as_written
 from engine.fhir.output import Entry, Output
 from engine.mapping.library import Context, Library, MappingError, Unmappable
 from engine.mapping.library import Mapping as FhirMapping
+from engine.mapping.lineage import values
 from engine.mapping.problems import Place, guess
 
 RECEIVED: Final = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z; of an example that does not say
@@ -105,8 +106,8 @@ class Fault:
 
 @dataclass(slots=True)
 class Verdict(Generic[E]):
-    """What an example showed: no faults means that it holds. used: the rows that it used, where it was traced; left:
-    the places of rows that leave values out, and did."""
+    """What an example showed: no faults means that it holds. Where it was traced, used: the rows that it used; left:
+    the places of rows that left values out, and the fields of its message that have a value."""
 
     example: E
     faults: list[Fault | str] = field(default_factory=list)
@@ -231,7 +232,8 @@ def _traced(mapping: FhirMapping, verdict: Verdict[Example]) -> dict[str, list[s
     """The rules by what they have set."""
     example = verdict.example
     _, lineage = mapping.trace(example.message, example.context)
-    verdict.used = list(getattr(lineage, "used", ()))
+    verdict.used = lineage.used
+    verdict.left = {f"{lineage.name(leaf)}-{leaf[1]}" for leaf in values(lineage.lines, lineage.delimiters)}
     reasons = mapping.reasons()
     for leaf in lineage.lost:
         reason = reasons.why(lineage.name(leaf), leaf[1], leaf[3], leaf[4])

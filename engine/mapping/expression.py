@@ -292,6 +292,13 @@ class Parser:
         return Test("in", value, tuple(o for o in options if o is not None), negated)
 
 
+def compared(condition: Condition) -> tuple[Value, ...]:
+    """The values whose content decides, where a condition holds because they are one of some."""
+    if isinstance(condition, Logic):
+        return () if condition.kind == "not" else tuple(one for part in condition.parts for one in compared(part))
+    return (condition.value,) if condition.kind == "in" and not condition.negated else ()
+
+
 def path(text: str, place: Place) -> Path:
     """`PID-3.4.2` or `CX.4.2`. A data type's owner keeps its dot, to tell `CWE.1` from a segment's field."""
     match = _PATH.fullmatch(text)

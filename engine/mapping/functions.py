@@ -226,13 +226,13 @@ class Functions:
                     else:
                         out(f"X.keep(X.coded[{self._cache(found)!r}], w, (dict(r), key))")
                 if traced:
-                    out("kept, r = r, dict(r)")
+                    out("noted_of, r = r, dict(r)")
             else:
                 with out.block("if len(X.loose) > loose:"):
                     out("X.hold(r, loose)")
             out(f"one = X.anchor({found.entry!r}, r, {found.update!r}, key)")
             if found.cached and traced:
-                out("X.moved(kept, one.resource)")
+                out("X.moved(noted_of, one.resource)")
             out("known = one.reference")
         with out.block("else:"):
             self._keyless(found, name, scope, out)
@@ -251,6 +251,7 @@ class Functions:
         else:
             display = self.emitter.values.text(found.display, scope, True) if found.display else '""'
             out(f"known = {display}")
+            out("known = known and as_string(known, X)")
             with out.block("if not known:"):
                 out("return None")
             out('known = {"display": known}')

@@ -1,10 +1,11 @@
-"""Which rules the examples have used: a row that set something, or that left out a value on purpose, and did."""
+"""Which rules the examples have used: a row that set something, or that leaves out a field that had a value."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from engine.mapping.expression import paths
 from engine.mapping.files import Files
 from engine.mapping.model import Assign, Build, Constant, First, Include, Kept, MessageMap, Nothing, Row, Switch, When
 from engine.mapping.problems import Place
@@ -36,7 +37,7 @@ class RuleCoverage:
         self._left: set[str] = set()
 
     def add(self, used: Iterable[Row], left: Iterable[str]) -> None:
-        """What one example used. left: the places of rows that left a value out."""
+        """What one example used. left: the places of rows that left a value out, and fields that have a value."""
         self._used.update(_spot(row.place) for row in used)
         self._left.update(left)
 
@@ -48,7 +49,10 @@ class RuleCoverage:
         return Covered(message.name, len(rows), tuple((row.place, text_of(row)) for row in unused))
 
     def _has(self, spot: Spot, row: Row) -> bool:
-        return spot in self._used or (isinstance(row, Nothing) and str(row.place) in self._left)
+        if not isinstance(row, Nothing):
+            return spot in self._used
+        read = {f"{path.owner}-{path.field}" for value in row.values for path in paths(value)}
+        return bool(self._left & {str(row.place), *read})
 
     def rows(self, message: MessageMap) -> Iterator[Row]:
         """All rows of a mapping that do something, in its own blocks and in the maps that it uses."""

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from datetime import tzinfo
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote
@@ -61,6 +62,7 @@ class Run:
         "cleared",
         "coded",
         "connection",
+        "counts",
         "delimiters",
         "diagnostics",
         "entries",
@@ -92,7 +94,8 @@ class Run:
         self.entries: list[Entry] = []
         self.diagnostics: list[Diagnostic] = []
         self.parties: dict[tuple[str, str], Any] = {}
-        self.keys: dict[tuple[str, str, str], Any] = {}
+        self.keys: dict[tuple[str, str, str], Any] = {}  # of anchors
+        self.counts: dict[tuple[str, str, str], int] = {}  # of facts, and of what is contained
         self.loose: list[dict[str, Any]] = []  # contained resources whose holder is not made yet
         self.alones: dict[tuple[str, str], tuple[dict[str, str], list[dict[str, Any]], list[Any] | None]] = {}
         self.l: list[Any] | None = None  # while traced: what the function that returned last has noted
@@ -234,7 +237,8 @@ class Run:
         return ()
 
     def _is_another(self, known: Any, mine: Any, element: str) -> bool:
-        return known is not None and known.resource.get(element) != mine
+        theirs = known.resource.get(element) if known is not None else None
+        return theirs is not None and mine is not None and theirs != mine
 
     def again(self, name: str, update: Policy, made: Any) -> Entry:
         """What an earlier message of the connection made of the same value, for a party or a block of fields."""
@@ -244,8 +248,7 @@ class Run:
     def fact(self, name: str, resource: dict[str, Any], system: str, value: str, where: Any) -> Entry:
         """A fact under its key; an ordinal tells apart what the sender calls the same."""
         place = resource["resourceType"], system, value
-        count = self.keys.get(place, 0) + 1
-        self.keys[place] = count
+        count = self.counts[place] = self.counts.get(place, 0) + 1
         if count > 1:
             value = f"{value}#{count}"
         identifier = {"system": system, "value": value}
@@ -267,7 +270,7 @@ class Run:
 
     def contained(self, name: str, resource: dict[str, Any], role: Role) -> Entry:
         """A resource that stands inside those that refer to it."""
-        count = self.keys[name, "", ""] = self.keys.get((name, "", ""), 0) + 1
+        count = self.counts[name, "", ""] = self.counts.get((name, "", ""), 0) + 1
         reference = {"reference": f"#{name}-{count}" if count > 1 else f"#{name}"}
         return Entry(name, resource, reference, role, (), "create")
 
@@ -289,11 +292,18 @@ class Run:
 
     def hold(self, resource: dict[str, Any], since: int) -> None:
         """Contain the loose resources from a number on."""
-        kept = resource.setdefault("contained", [])
-        for one in self.loose[since:]:
-            if all(one["id"] != other["id"] for other in kept):
-                kept.append(one)
+        loose = {one["id"]: one for one in self.loose[since:]}
         del self.loose[since:]
+        waiting, wanted = _local_references(resource), set[str]()
+        while waiting:  # what was dropped together with the element that referred to it stays out (dom-3)
+            name = waiting.pop()
+            if name in loose and name not in wanted:
+                wanted.add(name)
+                waiting |= _local_references(loose[name])
+        kept = {one["id"]: one for one in resource.get("contained", ())}
+        kept |= {name: one for name, one in loose.items() if name in wanted and name not in kept}
+        if kept:
+            resource["contained"] = list(kept.values())
 
     def _entry(
         self, name: str, resource: dict[str, Any], role: Role, key: tuple[tuple[str, str], ...], update: Policy
@@ -322,11 +332,22 @@ def nulls(fields: Any) -> frozenset[int]:
     return fields.nulls if isinstance(fields, Fields) else frozenset()
 
 
+def _local_references(value: Any) -> set[str]:
+    """The ids of the contained resources that something refers to."""
+    if isinstance(value, list):
+        return {name for one in value for name in _local_references(one)}
+    if not isinstance(value, dict):
+        return set()
+    found = {name for key, one in value.items() if key != "contained" for name in _local_references(one)}
+    reference = value.get("reference")
+    return found | {reference[1:]} if isinstance(reference, str) and reference.startswith("#") else found
+
+
 def link(resource: dict[str, Any], entry: Entry) -> dict[str, str]:
     """The reference to an entry. One without a key is contained here, and what it contains comes with it."""
     if not entry.key and entry.role != "provenance":
         kept = resource.setdefault("contained", [])
-        inner = dict(entry.resource)
+        inner = {name: value for name, value in entry.resource.items() if name != "meta"}  # dom-5
         for other in (*inner.pop("contained", ()), inner | {"id": entry.reference["reference"][1:]}):
             if all(other["id"] != known["id"] for known in kept):
                 kept.append(other)
@@ -572,6 +593,7 @@ def high(run: Run, value: str) -> str:
     return _bounds(value)[1]
 
 
+@lru_cache(maxsize=1024)
 def _bounds(value: str) -> tuple[str, str]:
     found = _RANGE.fullmatch(value)
     if found is None:

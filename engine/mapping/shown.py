@@ -4,7 +4,7 @@ what a channel has otherwise. As YAML, to be read beside the guide: each row tel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -245,8 +245,8 @@ class _Parts:
 # -- rows as text
 
 
-def _row(row: Row, depth: int, whence: object) -> Iterator[Line]:
-    told = whence(row)  # type: ignore[operator]
+def _row(row: Row, depth: int, whence: Callable[[Row], str]) -> Iterator[Line]:
+    told = whence(row)
     inner: Sequence[Row] = ()
     text = said(row)
     match row:
@@ -342,7 +342,8 @@ def value_text(value: Value) -> str:
         case Template():
             return f"'{''.join(map(_hole, value.parts))}'"
         case Call():
-            return f"{value.function}({', '.join(map(value_text, value.arguments))})"
+            where = f" where {condition_text(value.where)}" if value.where is not None else ""
+            return f"{value.function}({', '.join(map(value_text, value.arguments))}{where})"
         case Else():
             return " else ".join(map(value_text, value.options))
 
@@ -416,13 +417,17 @@ def _block_text(block: Block) -> dict[str, Texts]:
         "update": _one(block.update if block.role == "anchor" else ""),
         "event": _one(quoted(value_text(block.event)) if block.event is not None else ""),
         "when": _one(quoted(condition_text(block.when)) if block.when is not None else ""),
-        "from": _list(name for name, *_ in block.maps),
+        "from": _list(_from(name, when) for name, _, when in block.maps),
         "let": _one(f"{{{lets}}}" if lets else ""),
         "drops": _list(name for name, _ in block.drops),
         "apart": _one(block.apart[0] if block.apart is not None else ""),
         "key": _list(map(_key, block.keys)),
         "keyless": _one(block.keyless if block.keyless != "drop" else ""),
     }
+
+
+def _from(name: str, when: Condition | None) -> str:
+    return name if when is None else f"{name} when {condition_text(when)}"
 
 
 def _map_text(found: Map) -> dict[str, Texts]:

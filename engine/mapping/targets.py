@@ -107,7 +107,12 @@ class Targets:
         if note is not None:
             self._noted(f"{holder}, {key!r}", note, scope, out)
         elif self.shop.traced and self.row is not None:  # from nothing, for who asks which rows were used
-            self._noted("None, None", Note(Every(()), whole=False), scope, out)
+            values = [value for guard in self.shop.unit.guards for value in guard]
+            decided = self.values.note(values, scope)
+            if decided is None:
+                self._noted("None, None", Note(Every(()), whole=False), scope, out)
+            else:  # what decided that the constant stands there is no less carried over than a value
+                self._noted(f"{holder}, {key!r}", decided, scope, out)
 
     def traced(self, holder: str, key: str, value: Value, scope: Scope, out: Writer) -> None:
         """As `_trace`, of an element that no row set."""

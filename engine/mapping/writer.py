@@ -47,6 +47,7 @@ class Unit:
     lines: its source. namespace: the constants in it. calls: the units it needs. used: the content it was made of, its
     callees' too. reads: by segment, the fields it reads. writes: the elements it may set. party: whether it, or what it
     calls, makes entries of the message. flags: objects, and the variables that say whether an option has added to them.
+    guards: the values that were compared before the row that is being written.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Unit:
     hoisted: frozenset[tuple[str, str]] = frozenset()
     caches: dict[str, str] = field(default_factory=dict)
     flags: list[tuple[str, str]] = field(default_factory=list)
+    guards: list[tuple[Any, ...]] = field(default_factory=list)
     count: int = 0
 
     @property

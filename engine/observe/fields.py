@@ -42,6 +42,7 @@ FIELDS: Mapping[str, re.Pattern[str] | None] = MappingProxyType(
         "ledger": PATH,
         "lost": NUMBER,
         "messages": NUMBER,
+        "mistakes": NUMBER,
         "open": NUMBER,
         "peer": ADDRESS,
         "phase": CODE,

@@ -86,6 +86,12 @@ def test_a_value_alone_goes_to_an_element_of_its_type(tmp_path: Path) -> None:
     assert found == ["realised", "realised"]
 
 
+def test_a_text_of_ours_is_no_value_of_theirs(tmp_path: Path) -> None:
+    own = patient("identifier:\n      - PID-19 -> value\n      - \"'urn:x' -> system\"")
+    lines = ("PID[Patient]|PID-19|ST|identifier[2].value", "ST[uri]|ST.1|ST|$value")
+    assert outcomes(tmp_path, *lines, segments_PID=own) == ["realised", "missing"]
+
+
 def test_another_element_is_missing(tmp_path: Path) -> None:
     (answer,) = answers(tmp_path, "PID[Patient]|PID-7|DTM|deceasedDateTime")
     assert (answer.outcome, answer.by) == ("missing", "elsewhere: segments/PID.yaml:4: PID-7 -> birthDate")
@@ -174,11 +180,12 @@ def test_through_references(tmp_path: Path) -> None:
     lines = (
         "PV1[Encounter]|PV1-7|XX|participant[1].individual(Practitioner)",
         "PV1[Encounter]|PV1-7|XX|participant[1].individual(Practitioner.name)",
+        "PV1[Encounter]|PV1-7|XX|participant[1].individual(RelatedPerson)",
         "PID[Encounter]|PID-7|DTM|subject(Patient.birthDate)",
         "PID[Encounter]|PID-7|DTM|serviceProvider(Organization.name)",
     )
     found = outcomes(tmp_path, *lines, messages_ZZZ=MESSAGE, datatypes_CX=_with_cx(PARTY))
-    assert found == ["realised", "realised", "realised", "missing"]
+    assert found == ["realised", "realised", "missing", "realised", "missing"]
 
 
 def _with_cx(text: str) -> str:

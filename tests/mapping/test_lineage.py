@@ -132,3 +132,10 @@ def test_lost_values_can_be_kept(tmp_path: Path) -> None:
 def test_a_message_with_lost_values_can_be_refused(tmp_path: Path) -> None:
     with pytest.raises(Unmappable, match="unmapped at"):
         counted(tmp_path, "refuse")
+
+
+def test_what_decides_that_a_constant_stands_there_is_not_lost(tmp_path: Path) -> None:
+    line = "active = true when PID-9 = 'Y'"
+    one = mapping(write(tmp_path, segments_PID=rows(IDENTIFIED, line)))
+    assert lost(trace(one, "PID|||M1||||||Y")) == []
+    assert lost(trace(one, "PID|||M1||||||N")) == ["PID[1]-9[1].1.1"]

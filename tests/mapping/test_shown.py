@@ -77,7 +77,7 @@ fields: {PID-3: PID-2}
     assert line(lines, "X:") == "X: other  # channels/acme.yaml:2, a new one"
     assert line(lines, "M:") == "M: male"
     assert line(lines, "key:") == "key: patient '{PID-3}'  # instead of identifier"
-    assert line(lines, "message:") == "message: ZZZ  # messages/ZZZ.yaml:1, with channels/acme.yaml:4"
+    assert line(lines, "message:") == "message: ZZZ  # messages/ZZZ.yaml:1, with channels/acme.yaml:3"
     assert line(lines, "# fields") == "# fields that stand elsewhere: PID-3: PID-2"
 
 

@@ -1,0 +1,267 @@
+"""Whatever comes as a message: valid resources or a clear refusal, and never anything of another person's.
+
+Two thousand mutants here, ten thousand by `make soak`. A failure prints a mutant's number, what was done to it, and a
+message that is as small as still fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from engine.fhir.output import Output
+from engine.fhir.single import single
+from engine.hl7.peek import peek
+from engine.mapping import library as libraries
+from engine.mapping.library import Context, Library, Mapping, Unmappable
+from tests.mapping.folders import CONTEXT, SHIPPED
+from tests.mapping.mutants import MARKS, Mutant, Mutants, fewest, shrunk, sources
+from tests.mapping.shapes import faults
+
+REFERENCE = os.environ.get("INTERLOCK_REFERENCE", "")
+SEED = int(os.environ.get("INTERLOCK_SEED", "1"))
+FEW, MANY = 2000, 10_000
+BLOCK = 500
+CONNECTIONS = (
+    replace(CONTEXT, connection="north", channel="north"),
+    replace(CONTEXT, connection="south", channel="south", identity={}, timezone="Asia/Kolkata", received=10**15),
+)
+NAMES = re.compile(rb"urn:uuid:[0-9a-f-]{30}")
+STRANGER = b"ZQQ"
+Found = list[str]
+
+
+class Lab:
+    """The shipped mappings at work: `serving`, which has seen many messages, and `fresh`, which has seen none."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self._serving: dict[str, Mapping] = {}
+        self._fresh: dict[str, Mapping] = {}
+
+    def of(self, raw: bytes) -> str | None:
+        """The name of the mapping that takes a message."""
+        head = peek(raw)
+        found = self.library.for_message(head.type, head.trigger) if head.ok else None
+        return found.name if found else None
+
+    def serving(self, name: str) -> Mapping:
+        """A mapping that goes on."""
+        return self._serving.setdefault(name, self._another(name))
+
+    def fresh(self, name: str) -> Mapping:
+        """The same, without a memory."""
+        found = self._fresh.setdefault(name, self._another(name))
+        found._connections.clear()
+        return found
+
+    def forget(self) -> None:
+        self._serving.clear()
+
+    def _another(self, name: str) -> Mapping:
+        one = self.library.mapping(name)
+        return Mapping(one._compiled, one._shelf, one._maker)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return Lab(Library.load(SHIPPED))
+
+
+@pytest.fixture(scope="module")
+def mutants(lab: Lab) -> Mutants:
+    return Mutants(sources(lab.library, *([Path(REFERENCE, "samples")] if REFERENCE else [])), SEED)
+
+
+# -- what must be
+
+
+def told(mapping: Mapping, raw: bytes, context: Context, unmapped: str = "ignore") -> tuple[bytes, Output | None]:
+    """All that comes of a message, and its output. Only `Unmappable` is caught."""
+    try:
+        output = mapping.account(raw, context, unmapped)  # type: ignore[arg-type]
+    except Unmappable as error:
+        return f"refused: {error}".encode(), None
+    return shown(output), output
+
+
+def shown(output: Output) -> bytes:
+    """Everything of an output."""
+    entries = [
+        [e.name, e.resource, e.reference, e.role, e.key, e.policy, e.event, sorted(e.clears), e.drops]
+        for e in output.entries
+    ]
+    return orjson.dumps([entries, output.diagnostics, [list(one) for one in output.unmapped], output.lost])
+
+
+def resources(told: bytes) -> bytes:
+    """The same without diagnostics, and whatever the bytes of the message are called."""
+    if not told.startswith(b"["):
+        return told
+    entries, _, unmapped, _ = orjson.loads(told)
+    return NAMES.sub(b"", orjson.dumps([entries, unmapped]))
+
+
+def marks(text: bytes) -> set[str]:
+    return {mark for mark in MARKS if mark.encode() in text.upper()}
+
+
+def wrong(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[str]:
+    """Everything that is wrong with what comes of a mutant's bytes, sent to a mapping that has seen others."""
+    name = lab.of(raw) or "ORU_R01"
+    came, output = told(lab.serving(name), raw, context)
+    if marks(came) - {mutant.mark}:
+        yield "another patient's values"
+    others = {one.connection for one in CONNECTIONS} - {context.connection}
+    if any(f"urn:interlock:{other}:".encode() in came for other in others):
+        yield "another connection's systems"
+    if came != told(lab.serving(name), raw, context)[0]:
+        yield "not the same when it comes again"
+    if came != told(lab.fresh(name), raw, context)[0]:
+        yield "not the same where nothing came before"
+    if output is None:
+        if marks(came):
+            yield "a refusal that tells values"
+        return
+    yield from faults(output)
+    orjson.dumps(single(output))
+    if marks(orjson.dumps(output.diagnostics)):
+        yield "diagnostics that tell values"
+    for number, entry in enumerate(output.entries):  # as a delivery does
+        entry.reference["reference"] = f"{entry.type}/{mutant.mark}{number}"
+
+
+def careful(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[str]:
+    """Whether careful reading gives what fast reading gives."""
+    name = lab.of(raw) or "ORU_R01"
+    came = told(lab.serving(name), raw, context)[0]
+    plain, libraries._is_plain = libraries._is_plain, lambda raw: False
+    try:
+        if told(lab.serving(name), raw, context)[0] != came:
+            yield "not the same where it is read with care"
+    finally:
+        libraries._is_plain = plain
+
+
+def traced(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[str]:
+    """Whether a trace changes nothing, tells no values, and gives every value that is lost its reason."""
+    name = lab.of(raw) or "ORU_R01"
+    mapping = lab.serving(name)
+    came = told(mapping, raw, context)[0]
+    try:
+        output, lineage = mapping.trace(raw, context)
+    except Unmappable:
+        return
+    if shown(output) != came:
+        yield "not the same where it is traced"
+    if marks(orjson.dumps(lineage.origins)):
+        yield "a trace that tells values"
+    reasons = mapping.reasons()
+    for leaf in lineage.lost:
+        if not reasons.why(lineage.name(leaf), leaf[1], leaf[3], leaf[4]).text:
+            yield "a value that is lost without a reason"
+    for unmapped in ("count", "keep", "refuse"):
+        came, found = told(mapping, raw, context, unmapped)
+        if found is None:
+            if marks(came):
+                yield "a refusal that tells values"
+        else:
+            yield from (f"{unmapped}: {fault}" for fault in faults(found))
+
+
+def strange(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[str]:
+    """Whether a segment that nobody knows changes nothing but the diagnostics."""
+    places = [found.end() for found in re.finditer(rb"\r\n?|\n", raw)]
+    if not places or b"\x00" in raw[:8]:
+        return
+    name = lab.of(raw) or "ORU_R01"
+    end = raw[places[0] - 1 : places[0]]
+    place = places[mutant.number % len(places)]
+    with_stranger = raw[:place] + STRANGER + end + raw[place:]
+    if (lab.of(with_stranger) or "ORU_R01") != name:
+        return  # the header had no end
+    came, more = told(lab.serving(name), raw, context)[0], told(lab.serving(name), with_stranger, context)[0]
+    if resources(came) != resources(more):
+        yield "not the same with an unknown segment"
+    elif STRANGER not in more and more.startswith(b"["):
+        yield "an unknown segment is not told"
+
+
+# -- how a failure is shown
+
+Check = Callable[[Lab, Mutant, bytes, Context], Iterator[str]]
+
+
+def found(check: Check, lab: Lab, mutant: Mutant, raw: bytes) -> Found:
+    """What a check finds, an exception too."""
+    context = CONNECTIONS[mutant.number % len(CONNECTIONS)]
+    try:
+        return list(check(lab, mutant, raw, context))
+    except Exception as error:
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else ""
+        return [f"{type(error).__name__}: {error} at {where}"]
+
+
+def kind(fault: str) -> str:
+    """A fault without what differs from message to message."""
+    return re.sub(r"\d+", "n", fault)
+
+
+def report(check: Check, lab: Lab, all: Sequence[Mutant]) -> dict[str, str]:
+    """By kind of fault, the first mutant that has it, as small as may be."""
+    first: dict[str, tuple[Mutant, int]] = {}
+    counts: Counter[str] = Counter()
+    for place, mutant in enumerate(all):
+        for fault in {kind(one) for one in found(check, lab, mutant, mutant.raw)}:
+            counts[fault] += 1
+            first.setdefault(fault, (mutant, place))
+    return {
+        f"{counts[fault]} × {fault}": f"seed {SEED}, {mutant}:\n" + small(check, lab, fault, mutant, all[:place])
+        for fault, (mutant, place) in first.items()
+    }
+
+
+def small(check: Check, lab: Lab, fault: str, mutant: Mutant, before: Sequence[Mutant]) -> str:
+    """The message; with those that have to come before, where there are such."""
+
+    def fails(raw: bytes, before: Sequence[Mutant] = ()) -> bool:
+        lab.forget()
+        for one in before:
+            found(check, lab, one, one.raw)
+        return fault in map(kind, found(check, lab, mutant, raw))
+
+    if fails(mutant.raw):
+        return shrunk(mutant.raw, fails).decode("utf-8", "backslashreplace").replace("\r", "\n")
+    if not fails(mutant.raw, before):
+        return "(it fails in this process only, after others)"
+    left = fewest(list(before), lambda some: fails(mutant.raw, some))
+    return "\n-- after:\n".join(
+        raw.decode("utf-8", "backslashreplace").replace("\r", "\n")
+        for raw in [shrunk(mutant.raw, lambda raw: fails(raw, left)), *(one.raw for one in left)]
+    )
+
+
+def check(check: Check, lab: Lab, all: Sequence[Mutant]) -> None:
+    lab.forget()
+    problems = report(check, lab, all)
+    assert not problems, "\n\n".join(f"{fault}\n{message}" for fault, message in problems.items())
+
+
+# -- the tests
+
+
+@pytest.mark.parametrize("start", range(0, FEW, BLOCK))
+def test_a_mutant_becomes_valid_resources_of_its_own_patient_or_is_refused(
+    lab: Lab, mutants: Mutants, start: int
+) -> None:
+    check(wrong, lab, [mutants(number) for number in range(start, start + BLOCK)])
