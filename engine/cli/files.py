@@ -84,6 +84,12 @@ class _Mapper:
         name = mapping or (self._channel.target.mapping if self._channel and self._channel.target else None)
         site = configuration.service.mappings if configuration else None
         self._library = library_of(site)
+        from engine.config.changes import UNCHANGED
+
+        self._changes = self._channel.target.changes if self._channel and self._channel.target else UNCHANGED
+        if self._channel and self._channel.target and not mapping:
+            own, changes = self._channel.target.mapping, self._changes
+            self._library = _right(lambda: library_of(site).changed(own, changes))
         self._mapping, self._v2 = _named(self._library, site, name) if name else (None, None)
         self._outputs = _outputs(self._channel, self._library, site) if self._channel and self._channel.target else None
         self._as_it_came = _as_it_came(self._channel)
@@ -147,7 +153,7 @@ class _Mapper:
             for line in traced(output, lineage, mapping.reasons()):
                 err(f"{file}: message {number}: {line}")
         else:
-            out_json(single(mapping.run(raw, self._context(received))))
+            out_json(single(mapping.account(raw, self._context(received), self._changes.unmapped)))
         return True
 
     def _context(self, received: int) -> Context:

@@ -128,15 +128,16 @@ def _set(result: Resource, name: str, value: Any, existing: Resource, ours: Reso
             return
     elif f"_{name}" in result and f"_{name}" not in ours and result.get(name) != value:
         del result[f"_{name}"]
-    rivals = _rivals(result, name)
-    if rivals and not overwrite:
+    others = rivals(result, name)
+    if others and not overwrite:
         return
-    for rival in rivals:
-        del result[rival]
+    for other in others:
+        del result[other]
     result[name] = value
 
 
-def _rivals(resource: Resource, name: str) -> list[str]:
+def rivals(resource: Resource, name: str) -> list[str]:
+    """The elements of a resource that are another of the same choice."""
     choice = _CHOICE.fullmatch(name)
     if choice is None:
         return []

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from engine.fhir.output import UnmappedCode
 from engine.hl7.group import Node, Slot
-from engine.mapping import convert, run
+from engine.mapping import convert, lineage, run
 from engine.mapping.writer import Unit
 
 _RUNTIME = {
@@ -22,7 +21,7 @@ _RUNTIME = {
         "link", "received", "translated", "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,
-     "as_string": convert.text, "NUL": "\0", "EMPTY": ((),) * 64, "UnmappedCode": UnmappedCode}  # fmt: skip
+     "as_string": convert.text, "NUL": "\0", "EMPTY": ((),) * 64, "Into": lineage.Into}  # fmt: skip
 
 LANGUAGE = 2
 """Part of every version: goes up when the same files come to mean something else."""

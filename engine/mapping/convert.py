@@ -187,14 +187,14 @@ def coding_system(run: Run, name: str, oid: str) -> str | None:
     """The URI of a coding system: its OID, a known name, an HL7 table, else a name of this connection's."""
     if not name:
         return as_uri(oid) if oid else None
-    known = run.connection.coding.get(name.upper())
+    known = run.connection.systems.get((name, oid))
     if known is None:
+        known = run.connection.coding.get(name.upper())
         table = _HL7.fullmatch(name)
-        if table:
+        if known is None and table:
             known = f"http://terminology.hl7.org/CodeSystem/v2-{table[1]}"
-        else:
-            known = as_uri(name) or (as_uri(oid) if oid else None) or run.local(name)
-        run.connection.remember(run.connection.coding, name.upper(), known)
+        known = known or as_uri(name) or (as_uri(oid) if oid else None) or run.local(name)
+        run.connection.remember(run.connection.systems, (name, oid), known)
     return known
 
 

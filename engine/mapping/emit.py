@@ -144,7 +144,7 @@ class Emitter:
                 self._alone(rows, before, after, scope, out)
             word = "elif"
         if row.otherwise:
-            with out.block("else:"):
+            with out.block("else:"), self._guard((row.value,)):
                 self._alone(row.otherwise, before, after, scope, out)
         scope.written |= after
 
@@ -208,6 +208,8 @@ class Emitter:
 
     def _constant(self, row: Constant, scope: Scope, out: Writer) -> None:
         found = self.targets.resolve(row.target, scope)
+        if found and row.when is None and scope.root and not self.shop.unit.guards:
+            scope.always.add(found[0][0])
         if found:
             self.targets.store(found, scope, self._literal(row, found[-1][1]), out, once=True)
 
@@ -551,7 +553,7 @@ class Emitter:
         with out.block(f"if {value} is None:"):
             if table.otherwise is None:
                 out(f'X.note("unknown-code", {_shown(row.values[0])!r}, "a code of {table.name}")')
-                out(f"X.unmapped[UnmappedCode({table.name!r}, {_shown(row.values[0])!r}, {name}, '')] = None")
+                out(f"X.miss({table.name!r}, {_shown(row.values[0])!r}, {name})")
             out(f"{value} = {other!r}")
         with out.block(f"if {value}:"):
             self.targets.store(found, scope, value, out, note=note)
@@ -582,7 +584,7 @@ class Emitter:
                 self.targets.store(found, scope, self.shop.constant(whole), out, note=note)
         elif element.type == "CodeableConcept":
             with out.block(f"elif {name}:"):
-                out(f"X.unmapped[UnmappedCode({table.name!r}, {_shown(row.values[0])!r}, {name}, '')] = None")
+                out(f"X.miss({table.name!r}, {_shown(row.values[0])!r}, {name})")
                 self.targets.store(found, scope, f'{{"text": as_string({name}, X) or "?"}}', out, note=note)
 
     def table(self, row: Assign, element: Element) -> Table | None:
@@ -717,14 +719,12 @@ class Emitter:
                 call = f"{self.shop.cache(used.name)}.get({name}) or {call}"
             out(f"{value} = {call}")
             with out.block(f"if {value} is not None:"):
-                self.targets.passed(note.turned("1") if note else None, scope, out)
+                self.targets.passed(note.turned("1") if note else None, scope, out, f"{value}, {scope.target}")
                 if self._plain_parts(found):
                     out(f"{scope.target}.update({{**{value}, **{scope.target}}})")
                 else:
                     out(f"taken_over({scope.target}, {value})")
                 self.targets.yielded(scope, out)
-                if self.shop.traced:
-                    out(f"X.moved({value}, {scope.target})")
 
     def _plain_parts(self, found: Map) -> bool:
         """Whether nothing that a map sets repeats."""

@@ -113,7 +113,7 @@ class Functions:
                     if traced:
                         out("r, X.l = cache[key]")
                     out("return r" if traced else "return cache[key]")
-                out("noted = len(X.diagnostics) + len(X.unmapped)")
+                out("noted = len(X.diagnostics) + X.missed")
             out("c = v.split(S)")
             out("n = len(c)")
             self._noting(out)
@@ -122,7 +122,7 @@ class Functions:
             whole = self.emitter.whole("r", found.needs)
             out(f"r = r if {whole} else None" if found.needs else "r = r or None")
             if found.cached:
-                with out.block("if len(X.diagnostics) + len(X.unmapped) == noted:"):
+                with out.block("if len(X.diagnostics) + X.missed == noted:"):
                     out(f"X.keep(cache, key, {'(r, l)' if traced else 'r'})")
             self._noted(out)
             out("return r")
@@ -164,8 +164,6 @@ class Functions:
         )
         with out.block(f"def {name}(w, X, f):"):
             if resource:
-                if found.cached:
-                    out("w += X.mark")
                 self._found_again(found, name, out)
                 self._resource(found, name, scope, out)
             else:
@@ -207,7 +205,7 @@ class Functions:
                 out("known = one.reference")
                 out(f"X.parties[{name!r}, w] = {'known, X.l' if traced else 'known'}")
                 out("return known")
-            out("noted = len(X.diagnostics) + len(X.unmapped)")
+            out("noted = len(X.diagnostics) + X.missed")
 
     def _resource(self, found: Map, name: str, scope: Scope, out: Writer) -> None:
         """The resource, its key, and the reference to it."""
@@ -220,7 +218,7 @@ class Functions:
         self.keys(found.keys, scope, out, first=False)
         with out.block("if key:"):
             if found.cached:
-                with out.block("if len(X.diagnostics) + len(X.unmapped) == noted:"):
+                with out.block("if len(X.diagnostics) + X.missed == noted:"):
                     if traced:
                         out(f"X.keep(X.coded[{self._cache(found)!r}], w, (r, key, l))")
                     else:
@@ -269,6 +267,8 @@ class Functions:
                 out(f"k = {self.emitter.values.text(key.value, scope)}")
                 with out.block("if not k.isprintable():"):
                     out("k = as_string(k, X)")
+                with out.block("if k and '|' in k:"):  # no server can be asked for a bar
+                    out("k = k.replace('|', '%7C')")
                 with out.block("if k:"):
                     out(f"key = ((X.local({key.system!r}), k),)")
                     if not first:

@@ -59,6 +59,14 @@ class Rule(NamedTuple):
     whole: bool
 
 
+class Into(NamedTuple):
+    """The notes of a function whose result, `made`, became part of `target`."""
+
+    notes: list[Taken]
+    made: Any
+    target: Any
+
+
 Taken = tuple[Any, str | None, Rule, tuple[Any, ...] | None, int]
 """What a rule has taken: the object and the element that it set, or the notes of a function that it called, and None;
 the rule; the fields of the segments that it reads, None in a function; the repetition."""
@@ -141,7 +149,7 @@ def _used(notes: Iterable[Taken]) -> Iterator[Any]:
     for what, key, rule, _, _ in notes:
         yield rule.row
         if key is None and what:
-            yield from _used(what)
+            yield from _used((what.notes or ()) if isinstance(what, Into) else what)
 
 
 def lost(state: Run, output: Output, lines: Sequence[str]) -> list[Leaf]:
@@ -216,9 +224,15 @@ def _unfolded(state: Run, there: _Valued) -> Iterator[tuple[Any, str, Rule, list
             yield from _inner(what, places, there)
 
 
-def _inner(notes: list[Taken], base: list[Leaf], there: _Valued) -> Iterator[tuple[Any, str, Rule, list[Leaf]]]:
+def _inner(notes: list[Taken] | Into, base: list[Leaf], there: _Valued) -> Iterator[tuple[Any, str, Rule, list[Leaf]]]:
     """The notes of a function, of the value at some places or of the fields of a segment."""
-    for what, key, rule, _, turn in notes:
+    made: Any = None
+    target: Any = None
+    if isinstance(notes, Into):
+        notes, made, target = notes
+    for what, key, rule, _, turn in notes or ():
+        if target is not None and what is made:
+            what = target
         places = _places(rule.tree, [base[0][0]] if base else [], turn, rule.whole, base, there) if base else []
         if key is not None:
             yield what, key, rule, places

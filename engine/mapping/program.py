@@ -300,12 +300,30 @@ class Program:
         named = [name.removeprefix(f"{groups}.") if groups else name for (groups, _), name, _ in maps]
         found = [self.emitter.files.maps[name] for name in named if name in self.emitter.files.maps]
         needs = {need for one in found for need in one.needs}
+        for name in self.schema.required(block.make[0]):
+            self._complete(block, name, needs, scope, inner)
         if needs:
             with inner.block(f"if {self.emitter.whole('r', tuple(sorted(needs)))}:"):
                 self._identify(block, area, scope, inner)
         else:
             self._identify(block, area, scope, inner)
         inner(f"return e_{block.id}")
+
+    def _complete(self, block: Block, name: str, needs: set[str], scope: Scope, out: Writer) -> None:
+        """What FHIR requires and no row has set: of whom it is stays unknown; without anything else nothing is made."""
+        element = self.schema.element(block.make[0], name)
+        choices = [one.name for one in self.schema.types[block.make[0]].values() if one.choice == name]
+        missing = " and ".join(f"{one!r} not in r" for one in (choices or [name]))
+        if name in needs or scope.always & {*choices, name}:
+            return
+        if element is not None and element.type == "Reference":
+            with out.block(f"if {missing}:"):
+                value = '{"display": "unknown"}'
+                out(f"r[{name!r}] = {f'[{value}]' if element.many else value}")
+            return
+        with out.block(f"if {missing}:"):
+            out(f'X.note("incomplete", {block.id!r}, {name!r})')
+            out("return None")
 
     def _remembered(self, block: Block, unit: Unit, free: list[str]) -> list[str]:
         """The body; an anchor made of some fields of one segment and of nothing else is made once for the same
@@ -330,9 +348,9 @@ class Program:
         with out.block("if made is not None:"):
             out(f"known = X.parties[{unit.name!r}, f] = X.again({block.entry!r}, {block.update!r}, made)")
             out("return known")
-        out("noted = len(X.diagnostics) + len(X.unmapped)")
+        out("noted = len(X.diagnostics) + X.missed")
         keep = Writer(2)
-        with keep.block("if len(X.diagnostics) + len(X.unmapped) == noted:"):
+        with keep.block("if len(X.diagnostics) + X.missed == noted:"):
             keep(f"X.keep(X.coded['block {block.id}'], f, (dict(r), key))")
         made = next(index for index, line in enumerate(body) if f"e_{block.id} = X.anchor(" in line)
         keep(f"X.parties[{unit.name!r}, f] = {body[made].strip()}")

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
+from engine.fhir.merge import rivals
 from engine.fhir.output import Diagnostic, Entry, Policy, Role, UnmappedCode
 from engine.hl7 import datetime as times
 from engine.hl7.escape import STANDARD, Delimiters, unescape
@@ -27,6 +28,7 @@ _NUMBERS = tuple(f"{number:06x}" for number in range(256))
 _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 _RANGE = re.compile(rf"\s*(?:({_NUMBER})\s*-\s*({_NUMBER})|([<>]=?)\s*({_NUMBER}))\s*")
 _PAD = ("",) * 64
+_READINGS = 64
 _NEAR = 8  # segments
 _CACHE_LENGTH = 200  # characters; longer values hardly repeat
 
@@ -40,11 +42,21 @@ class Connection:
         self.coding: dict[str, str] = dict(coding)
         self.authorities: dict[tuple[str, str, str], str] = {}
         self.locals: dict[str, str] = {}
-        self.coded: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        self.systems: dict[tuple[str, str], str] = {}
+        self._coded: dict[tuple[str, Delimiters], defaultdict[str, dict[str, Any]]] = {}
         self.times: dict[str, dict[str, str]] = {}
         self.instants: dict[str, dict[str, str]] = {}
         self.numbers: dict[str, float | int] = {}
         self.zones: dict[str, tzinfo | None] = {}
+
+    def coded(self, mark: str, delimiters: Delimiters) -> defaultdict[str, dict[str, Any]]:
+        """The caches of messages that are read alike: of one zone, and with the same delimiters."""
+        found = self._coded.get((mark, delimiters))
+        if found is None:
+            if len(self._coded) >= _READINGS:
+                self._coded.clear()
+            found = self._coded[mark, delimiters] = defaultdict(dict)
+        return found
 
     def remember(self, cache: dict[Any, Any], key: Any, value: Any) -> None:
         """Keep a value in a bounded cache."""
@@ -73,6 +85,7 @@ class Run:
         "l",
         "loose",
         "mark",
+        "missed",
         "moves",
         "parties",
         "places",
@@ -88,7 +101,7 @@ class Run:
 
     def __init__(self, raw: bytes, connection: Connection, channel: str, received: int) -> None:
         self.connection = connection
-        self.coded = connection.coded
+        self.coded: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         self.channel = channel
         self.received = received
         self.entries: list[Entry] = []
@@ -103,6 +116,7 @@ class Run:
         self.trace: list[lineage.Taken] = []
         self.moves: list[tuple[Any, Any]] = []  # what became part of what
         self.unmapped: dict[UnmappedCode, None] = {}
+        self.missed = 0
         self.places: dict[int, int] = {}  # id of a segment's fields → its number
         self.event = self.sequence = self.incarnation = self.version = ""
         self.delimiters: Delimiters = STANDARD
@@ -117,6 +131,7 @@ class Run:
     def begin(self, sent: str, happened: str) -> None:
         """Take the message's zone from MSH-7, if it has one (2.14.9.7), and the time of its event: EVN-2 else MSH-7."""
         self._begin(sent)
+        self.coded = self.connection.coded(self.mark, self.delimiters)
         told = happened or sent
         self.event = self.times.get(told) or datetime(told, self) or ""
 
@@ -139,7 +154,7 @@ class Run:
 
     def text(self, value: str) -> str:
         """A leaf as it was meant."""
-        value = unescape(value, self.delimiters).strip()
+        value = unescape(value, self.delimiters).strip(" ")
         return "" if value == '""' else value
 
     def turns(self, value: str) -> list[str]:
@@ -185,6 +200,11 @@ class Run:
     def note(self, code: str, where: str, wanted: str) -> None:
         """Something could not be carried over as it stood."""
         self.diagnostics.append(Diagnostic(code, where, wanted))
+
+    def miss(self, table: str, field: str, code: str, system: str = "") -> None:
+        """A table does not know a code, which goes on as it came."""
+        self.unmapped[UnmappedCode(table, field, code, system)] = None
+        self.missed += 1
 
     def keep(self, cache: dict[str, Any], key: str, value: Any) -> Any:
         """Put what a map made of a value into its cache, unless it is too long to come again."""
@@ -361,14 +381,13 @@ def identifiers(resource: dict[str, Any], kind: str) -> tuple[tuple[str, str], .
         found = (found,)
     if len(found) == 1 and not kind:
         one = found[0]
-        return ((one["system"], one["value"]),) if "system" in one and "value" in one else ()
-    return tuple(
-        [
-            (one["system"], one["value"])
-            for one in found
-            if "system" in one and "value" in one and (not kind or kind == _type(one))
-        ]
-    )
+        return ((one["system"], one["value"]),) if _is_key(one) else ()
+    return tuple([(one["system"], one["value"]) for one in found if _is_key(one) and (not kind or kind == _type(one))])
+
+
+def _is_key(identifier: dict[str, Any]) -> bool:
+    """Whether a server can be asked for it: with a system, and without a bar, at which Medplum splits."""
+    return "system" in identifier and "value" in identifier and "|" not in identifier["value"]
 
 
 def _pair(identifier: dict[str, Any]) -> tuple[str | None, str | None]:
@@ -385,7 +404,8 @@ def _fill(known: dict[str, Any], more: dict[str, Any]) -> None:
     for name, value in more.items():
         have = known.get(name)
         if have is None:
-            known[name] = value
+            if not rivals(known, name):  # of a choice only one may stand
+                known[name] = value
         elif isinstance(have, list) and have is not value:
             known[name] = [*have, *(item for item in value if item not in have)]
 
@@ -488,7 +508,7 @@ def translated(
     coding = coding or codes.get(code)
     if coding is None:
         if told[3]:
-            run.unmapped[UnmappedCode(told[0], told[1], code, system)] = None
+            run.miss(told[0], told[1], code, system)
         return concept
     made = _with(concept, coding, run)
     return made if memo is None else run.keep(memo, value, made)

@@ -52,7 +52,8 @@ class Scope:
     fields, or None. owner: the data type whose components are `c` (empty in a segment's rows). walked: fields that an
     enclosing row walks over. there: gives the condition that a segment is in the group or just below it;
     everywhere: the numbers of those in the group, however deep. nulls: whether an explicit null of a field clears the
-    element that it would fill. notes: the list that what is traced goes to. written: elements that earlier rows may
+    element that it would fill. notes: the list that what is traced goes to. always: elements
+    that are set in any case, by constants. written: elements that earlier rows may
     have set, which later ones must not overwrite.
     """
 
@@ -72,6 +73,7 @@ class Scope:
     there: Callable[[str], str | None] = lambda name: None
     everywhere: Callable[[str], str | None] = lambda name: None
     notes: str = "X.trace"
+    always: set[str] = field(default_factory=set)
     nulls: bool = False
     marks: tuple[str, str] = ('"^"', '"&"')
 

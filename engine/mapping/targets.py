@@ -118,10 +118,11 @@ class Targets:
         """As `_trace`, of an element that no row set."""
         self._trace(holder, key, self.values.note((value,), scope, True), scope, out)
 
-    def passed(self, note: Note | None, scope: Scope, out: Writer) -> None:
-        """Take over what a function that was called has noted of the value that it was given."""
+    def passed(self, note: Note | None, scope: Scope, out: Writer, into: str = "") -> None:
+        """Take over what a function that was called has noted of the value that it was given. into: what it made, and
+        the object that this became part of."""
         if note is not None:
-            self._noted("X.l, None", note, scope, out)
+            self._noted(f"Into(X.l, {into}), None" if into else "X.l, None", note, scope, out)
 
     def _noted(self, what: str, note: Note, scope: Scope, out: Writer) -> None:
         assert self.row is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -35,7 +35,7 @@ class Mutant:
 
     number: int
     patient: int
-    raw: bytes
+    raw: bytes = field(repr=False)
     done: tuple[str, ...]
 
     @property
@@ -179,10 +179,10 @@ def _marked(lines: Lines, mark: str) -> Lines:
 
 def _marked_line(line: str, mark: str) -> str:
     fields = line.split("|")
-    for number, field in enumerate(fields[1:], 1):
+    for number, text in enumerate(fields[1:], 1):
         if (line[:3], number) == ("OBX", 2) or (line[:3] != "PID" and crc32(f"{line[:3]}{number}".encode()) % 10 < 3):
             continue
-        parts = re.split(r"([~^&])", field)
+        parts = re.split(r"([~^&])", text)
         for index in range(0, len(parts), 2):
             if _SAYS.fullmatch(parts[index]) and crc32(f"{line[:3]}{number}.{index}".encode()) % 10 < 7:
                 parts[index] += mark
@@ -539,12 +539,15 @@ SPOILS = (_truncated, _truncated, _without_start, _random_bytes, _random_bytes, 
 
 # -- what is left of a failure
 
+TRIES = 400  # to make a message smaller
+
 
 def shrunk(raw: bytes, fails: Callable[[bytes], bool]) -> bytes:
     """A smaller message that still fails: without segments, then without fields, as far as that goes."""
+    fails = _at_most(TRIES, fails)
     if b"\x00M" in raw or b"M\x00" in raw:  # of two bytes a character
         return raw
-    lines = _fewest(re.split(rb"[\r\n]+", raw), lambda some: fails(b"\r".join(some)))
+    lines = fewest(re.split(rb"[\r\n]+", raw), lambda some: fails(b"\r".join(some)))
     for number, line in enumerate(lines):
         before, after = lines[:number], lines[number + 1 :]
 
@@ -561,7 +564,12 @@ def shrunk(raw: bytes, fails: Callable[[bytes], bool]) -> bytes:
     return b"\r".join(lines)
 
 
-def _fewest(items: list[Any], fails: Callable[[list[Any]], bool]) -> list[Any]:
+def _at_most(tries: int, fails: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+    left = iter(range(tries))
+    return lambda raw: next(left, None) is not None and fails(raw)
+
+
+def fewest(items: list[Any], fails: Callable[[list[Any]], bool]) -> list[Any]:
     """As few as fail, found by leaving out ever shorter stretches."""
     if not fails(items):
         return items
@@ -575,6 +583,3 @@ def _fewest(items: list[Any], fails: Callable[[list[Any]], bool]) -> list[Any]:
             else:
                 place += size
     return items
-
-
-fewest = _fewest

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -63,7 +64,9 @@ class Lab:
         return found
 
     def forget(self) -> None:
-        self._serving.clear()
+        """Whatever was kept of earlier messages."""
+        for one in self._serving.values():
+            one._connections.clear()
 
     def _another(self, name: str) -> Mapping:
         one = self.library.mapping(name)
@@ -104,9 +107,36 @@ def shown(output: Output) -> bytes:
 def resources(told: bytes) -> bytes:
     """The same without diagnostics, and whatever the bytes of the message are called."""
     if not told.startswith(b"["):
-        return told
+        return re.sub(rb"byte \d+", b"", told)
     entries, _, unmapped, _ = orjson.loads(told)
     return NAMES.sub(b"", orjson.dumps([entries, unmapped]))
+
+
+def difference(one: bytes, other: bytes) -> str:
+    """Where two outputs differ first; empty where they do not."""
+    if one == other:
+        return ""
+    if not (one.startswith(b"[") and other.startswith(b"[")):
+        return "refused"
+    return _difference(orjson.loads(one), orjson.loads(other), "output")
+
+
+def _difference(one: Any, other: Any, path: str) -> str:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            if one.get(key) != other.get(key):
+                return _difference(one.get(key), other.get(key), f"{path}.{key}")
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            if pair[0] != pair[1]:
+                return _difference(*pair, f"{path}.{index}")
+    kinds = [one, other] if isinstance(one, int) else [type(one).__name__, type(other).__name__]
+    return f"{path} ({kinds[0]} and {kinds[1]})"
+
+
+def unknown(told: bytes) -> int:
+    """How many segments are told to be unknown."""
+    return sum(each["code"] == "unknown-segment" for each in orjson.loads(told)[1])
 
 
 def marks(text: bytes) -> set[str]:
@@ -122,10 +152,10 @@ def wrong(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[st
     others = {one.connection for one in CONNECTIONS} - {context.connection}
     if any(f"urn:interlock:{other}:".encode() in came for other in others):
         yield "another connection's systems"
-    if came != told(lab.serving(name), raw, context)[0]:
-        yield "not the same when it comes again"
-    if came != told(lab.fresh(name), raw, context)[0]:
-        yield "not the same where nothing came before"
+    if where := difference(came, told(lab.serving(name), raw, context)[0]):
+        yield f"not the same when it comes again: {where}"
+    if where := difference(came, told(lab.fresh(name), raw, context)[0]):
+        yield f"not the same where nothing came before: {where}"
     if output is None:
         if marks(came):
             yield "a refusal that tells values"
@@ -144,8 +174,8 @@ def careful(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[
     came = told(lab.serving(name), raw, context)[0]
     plain, libraries._is_plain = libraries._is_plain, lambda raw: False
     try:
-        if told(lab.serving(name), raw, context)[0] != came:
-            yield "not the same where it is read with care"
+        if where := difference(came, told(lab.serving(name), raw, context)[0]):
+            yield f"not the same where it is read with care: {where}"
     finally:
         libraries._is_plain = plain
 
@@ -159,8 +189,8 @@ def traced(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[s
         output, lineage = mapping.trace(raw, context)
     except Unmappable:
         return
-    if shown(output) != came:
-        yield "not the same where it is traced"
+    if where := difference(came, shown(output)):
+        yield f"not the same where it is traced: {where}"
     if marks(orjson.dumps(lineage.origins)):
         yield "a trace that tells values"
     reasons = mapping.reasons()
@@ -178,19 +208,18 @@ def traced(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[s
 
 def strange(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[str]:
     """Whether a segment that nobody knows changes nothing but the diagnostics."""
-    places = [found.end() for found in re.finditer(rb"\r\n?|\n", raw)]
-    if not places or b"\x00" in raw[:8]:
+    ends = list(re.finditer(rb"\r\n?|\n", raw))
+    if not ends or b"\x00" in raw[:8]:
         return
     name = lab.of(raw) or "ORU_R01"
-    end = raw[places[0] - 1 : places[0]]
-    place = places[mutant.number % len(places)]
+    end, place = ends[0].group(), ends[mutant.number % len(ends)].end()
     with_stranger = raw[:place] + STRANGER + end + raw[place:]
     if (lab.of(with_stranger) or "ORU_R01") != name:
         return  # the header had no end
     came, more = told(lab.serving(name), raw, context)[0], told(lab.serving(name), with_stranger, context)[0]
-    if resources(came) != resources(more):
-        yield "not the same with an unknown segment"
-    elif STRANGER not in more and more.startswith(b"["):
+    if where := difference(resources(came), resources(more)):
+        yield f"not the same with an unknown segment: {where}"
+    elif more.startswith(b"[") and unknown(more) != unknown(came) + 1:
         yield "an unknown segment is not told"
 
 
@@ -214,7 +243,7 @@ def found(check: Check, lab: Lab, mutant: Mutant, raw: bytes) -> Found:
 
 def kind(fault: str) -> str:
     """A fault without what differs from message to message."""
-    return re.sub(r"\d+", "n", fault)
+    return re.sub(r"(?<!-)\b\d+", "n", fault)
 
 
 def report(check: Check, lab: Lab, all: Sequence[Mutant]) -> dict[str, str]:
@@ -226,7 +255,7 @@ def report(check: Check, lab: Lab, all: Sequence[Mutant]) -> dict[str, str]:
             counts[fault] += 1
             first.setdefault(fault, (mutant, place))
     return {
-        f"{counts[fault]} × {fault}": f"seed {SEED}, {mutant}:\n" + small(check, lab, fault, mutant, all[:place])
+        f"{counts[fault]} × {fault}": f"seed {SEED}, {mutant}\n" + small(check, lab, fault, mutant, all[:place])
         for fault, (mutant, place) in first.items()
     }
 

@@ -274,7 +274,6 @@ def test_an_override_is_one(block: Block, tmp_path: Path) -> None:
     library().changed(channel.target.mapping, channel.target.changes)
 
 
-@pytest.mark.xfail(reason="then the README and the runbook say so: `map --channel` has no override", strict=True)
 def test_map_has_the_channels_override(tmp_path: Path) -> None:
     (tmp_path / "channels").mkdir()
     (tmp_path / "interlock.yaml").write_text(SETTINGS, encoding="utf-8")
