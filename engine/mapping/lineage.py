@@ -17,6 +17,7 @@ import orjson
 from engine.fhir.output import Output
 from engine.hl7.escape import Delimiters
 from engine.hl7.message import HEADERS, NULL
+from engine.mapping.convert import text as text_of
 
 if TYPE_CHECKING:
     from engine.mapping.run import Run
@@ -177,8 +178,12 @@ def keep(output: Output, state: Run, lines: Sequence[str], left: Iterable[Leaf])
         part = whole.split(marks.repetition)[repetition - 1] if marks.repetition else whole
         text = part.split(marks.component)[component - 1]
         text = text.split(marks.subcomponent)[sub - 1] if marks.subcomponent else text
-        url = f"{KEPT}{lines[segment][:3]}-{field}.{component}.{sub}"
-        resource.setdefault("extension", []).append({"url": url, "valueString": state.text(text)})
+        kept = text_of(state.text(text), state)
+        name = lines[segment][:3]
+        if kept is None or not (name.isalnum() and name.isascii()):
+            continue
+        url = f"{KEPT}{name}-{field}.{component}.{sub}"
+        resource["extension"] = [*resource.get("extension", ()), {"url": url, "valueString": kept}]
 
 
 def _of_segments(output: Output, state: Run) -> dict[int, dict[str, Any]]:

@@ -139,3 +139,11 @@ def test_what_decides_that_a_constant_stands_there_is_not_lost(tmp_path: Path) -
     one = mapping(write(tmp_path, segments_PID=rows(IDENTIFIED, line)))
     assert lost(trace(one, "PID|||M1||||||Y")) == []
     assert lost(trace(one, "PID|||M1||||||N")) == ["PID[1]-9[1].1.1"]
+
+
+def test_what_is_no_text_is_not_kept(tmp_path: Path) -> None:
+    one = mapping(write(tmp_path, segments_PID=rows(IDENTIFIED)))
+    output = one.account(f"{HEADER}\rPID|||M1||||||\\X1B\\".encode(), CONTEXT, "keep")
+    kept = output.entries[0].resource.get("extension", [])
+    assert all(item["valueString"].isprintable() and item["valueString"] for item in kept)
+    assert not any("PID-9" in item["url"] for item in kept)
