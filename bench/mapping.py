@@ -1,20 +1,34 @@
-"""Mapping a ten-segment ORU^R01 to JSON bytes, and python-hl7's parse of the same message, interleaved."""
+"""Mapping results to JSON bytes: of the generator's message, of ten and of sixty segments, with lineage and without, and
+loading all mappings. python-hl7's parse of the same message runs in turn with it, for scale."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hl7
 import orjson
 
 from engine.config.shipped import shipped_mappings
-from engine.mapping.library import Context, Library
+from engine.mapping.library import Context, Library, Mapping
 from engine.simulate.messages import Messages
 
 ROUNDS = 40
 REPEATS = 50
+MANY = 64  # messages that differ in their numbers
+HEADER = "MSH|^~\\&|LAB|REF|EMR|CLINIC|20260105060007||ORU^R01^ORU_R01|C{n}|P|2.5.1"
+PATIENT = (
+    "PID|1||220207^^^SIM^MR||DRUMLIN^ABEL^A||19831005|M|||53 QUARRY AVENUE^^SPRINGVALE^IL^62999^USA^H"
+    "||(555)555-6527^PRN^PH"
+)
+ORDER = "ORC|RE|P{n}^EMR|F{n}^LAB||CM"
+REQUEST = "OBR|1|P{n}^EMR|F{n}^LAB|58410-2^CBC panel^LN|||20260105042507|||||||||||||||20260105060007||LAB|F"
+RESULT = (
+    "OBX|{i}|NM|{code}-2^Leukocytes [#/volume] in Blood^LN||9.{i}|10*3/uL^10*3/uL^UCUM|4.5-11.0|N|||F|||20260105060007"
+)
 
 
 def figures() -> dict[str, Any]:
@@ -41,7 +55,64 @@ def figures() -> dict[str, Any]:
         "map_us_median": round(mapped[middle], 1),
         "python_hl7_parse_us_median": round(parsed[middle], 1),
         "ratio_of_medians": round(mapped[middle] / parsed[middle], 3),
+        "ten": _sized(mapping, context, 6),
+        "sixty": _sized(mapping, context, 56),
+        "load": _loads(),
     }
+
+
+def _sized(mapping: Mapping, context: Context, results: int) -> dict[str, Any]:
+    """Messages with an order and some results, in µs a message: as they are, and with notes of what is from where."""
+    raws = [_message(number, results) for number in range(MANY)]
+
+    def plain() -> None:
+        for raw in raws:
+            orjson.dumps([entry.resource for entry in mapping.run(raw, context).entries])
+
+    def traced() -> None:
+        for raw in raws:
+            orjson.dumps([entry.resource for entry in mapping.noted(raw, context).entries])
+
+    found: dict[str, list[float]] = {"map": [], "noted": []}
+    for _ in range(ROUNDS // 2):
+        found["map"].append(_once(plain) / MANY)
+        found["noted"].append(_once(traced) / MANY)
+    best = {name: round(min(times), 1) for name, times in found.items()}
+    return {
+        "segments": raws[0].count(b"\r"),
+        "resources": len(mapping.run(raws[0], context).entries),
+        "map_us_best": best["map"],
+        "map_us_median": round(sorted(found["map"])[ROUNDS // 4], 1),
+        "with_lineage_us_best": best["noted"],
+        "lineage_ratio": round(best["noted"] / best["map"], 2),
+    }
+
+
+def _message(number: int, results: int) -> bytes:
+    lines = [HEADER, PATIENT, ORDER, REQUEST, *(RESULT.replace("{i}", str(i)) for i in range(1, results + 1))]
+    return "".join(f"{line.replace('{n}', str(number)).replace('{code}', '6690')}\r" for line in lines).encode()
+
+
+def _loads() -> dict[str, float]:
+    """Milliseconds of CPU: everything read, checked and compiled; and the next start, with what was compiled kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "mappings"
+        cold = _cpu(lambda: Library.load(shipped_mappings()))
+        Library.load(shipped_mappings(), None, kept)
+        again = min(_cpu(lambda: Library.load(shipped_mappings(), None, kept)) for _ in range(5))
+    return {"cold_ms": round(cold, 1), "kept_ms": round(again, 1)}
+
+
+def _cpu(act: Callable[[], object]) -> float:
+    began = time.process_time()
+    act()
+    return (time.process_time() - began) * 1e3
+
+
+def _once(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return (time.perf_counter() - began) * 1e6
 
 
 def _microseconds(act: Callable[[], object]) -> float:

@@ -7,7 +7,7 @@ inside an element they are written once something else was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from engine.mapping.convert import CONVERSIONS
 from engine.mapping.expression import Call, Else, Name, Path, Template, Text, This, Value, compared
@@ -720,15 +720,17 @@ class Emitter:
             out(f"{value} = {call}")
             with out.block(f"if {value} is not None:"):
                 self.targets.passed(note.turned("1") if note else None, scope, out, f"{value}, {scope.target}")
-                if self._plain_parts(found):
+                lists = sorted(self._lists(found))
+                if lists:
+                    with out.block(f"if {' or '.join(f'{one!r} in {value}' for one in lists)}:"):
+                        out(f"taken_over({scope.target}, {value})")
+                with out.block("else:") if lists else nullcontext():
                     out(f"{scope.target}.update({{**{value}, **{scope.target}}})")
-                else:
-                    out(f"taken_over({scope.target}, {value})")
                 self.targets.yielded(scope, out)
 
-    def _plain_parts(self, found: Map) -> bool:
-        """Whether nothing that a map sets repeats."""
-        return not any(self.schema.types[found.target][name].many for name in _sets(found.rows))
+    def _lists(self, found: Map) -> set[str]:
+        """What a map sets of elements that repeat."""
+        return {name for name in _sets(found.rows) if self.schema.types[found.target][name].many}
 
     def _single(self, raw: Raw, name: str, out: Writer) -> Raw:
         """The first repetition, in a variable."""

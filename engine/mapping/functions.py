@@ -167,12 +167,28 @@ class Functions:
                 self._found_again(found, name, out)
                 self._resource(found, name, scope, out)
             else:
-                self.emitter.needed(found.needs, found.target, found.rows)
-                self._noting(out)
-                out("r = {}")
-                self.emitter.rows(found.rows, scope, out)
-                self._noted(out)
-                out(f"return r if {self.emitter.whole('r', found.needs)} else None")
+                self._element(found, scope, out)
+
+    def _element(self, found: Map, scope: Scope, out: Writer) -> None:
+        """An element of several fields."""
+        traced = self.emitter.shop.traced
+        self.emitter.needed(found.needs, found.target, found.rows)
+        if found.cached:
+            out(f"cache = X.coded[{self._cache(found)!r}]")
+            with out.block("if w in cache:"):
+                if traced:
+                    out("r, X.l = cache[w]")
+                out("return r" if traced else "return cache[w]")
+            out("noted = len(X.diagnostics) + X.missed")
+        self._noting(out)
+        out("r = {}")
+        self.emitter.rows(found.rows, scope, out)
+        out(f"r = r if {self.emitter.whole('r', found.needs)} else None")
+        if found.cached:
+            with out.block("if len(X.diagnostics) + X.missed == noted:"):
+                out(f"X.keep(cache, w, {'(r, l)' if traced else 'r'})")
+        self._noted(out)
+        out("return r")
 
     def _party(self, found: Map, name: str, out: Writer) -> None:
         """A map of a resource: makes it once for each message, and gives the reference to it."""
@@ -270,7 +286,7 @@ class Functions:
                 with out.block("if k and '|' in k:"):  # no server can be asked for a bar
                     out("k = k.replace('|', '%7C')")
                 with out.block("if k:"):
-                    out(f"key = ((X.local({key.system!r}), k),)")
+                    out(f"key = ((X.locals.get({key.system!r}) or X.local({key.system!r}), k),)")
                     if not first:
                         element = self.emitter.schema.element(scope.type, "identifier")
                         if element is not None:

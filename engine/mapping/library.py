@@ -81,6 +81,10 @@ class Mapping:
         """The message's resources. Raises `Unmappable`."""
         return self._run(raw, context, False)[0]
 
+    def noted(self, raw: bytes, context: Context) -> Output:
+        """As `run`, with notes of what is from where, which nobody reads: what lineage costs."""
+        return self._run(raw, context, True)[0]
+
     def trace(self, raw: bytes, context: Context) -> tuple[Output, Lineage]:
         """As `run`, and what came from where, and what went nowhere. Raises `Unmappable`."""
         output, state, lines = self._run(raw, context, True)

@@ -23,15 +23,18 @@ class Reasons:
 
     def __init__(self, files: Files, used: set[str], rows: tuple[Row, ...], segments: Set[str]) -> None:
         """used: names of the maps. rows: of the message itself. segments: those of its grammar."""
-        self._files, self._rows, self._segments = files, rows, segments
-        self._maps = [one for one in files.maps.values() if one.name in used and one.of_segment]
+        self._files, self._segments = files, segments
+        maps = [one for one in files.maps.values() if one.name in used and one.of_segment]
+        self._readers: dict[tuple[str, int], list[Row]] = {}
+        for row in self._flat([*rows, *(row for one in maps for row in one.rows)]):
+            for place in {(path.owner, path.field) for path in _paths(row)}:
+                self._readers.setdefault(place, []).append(row)
 
     def why(self, segment: str, field: int, component: int, sub: int) -> Reason:
         """Why a value at a place is lost, if it is."""
         if segment not in self._segments:
             return Reason("unread", f"{segment} has no place in this message")
-        every = [*self._rows, *(row for one in self._maps for row in one.rows)]
-        reading = [row for row in self._flat(every) if any(_reads(path, segment, field) for path in _paths(row))]
+        reading = self._readers.get((segment, field), [])
         if not reading:
             return Reason("unread", f"no rule reads {segment}-{field}")
         exact = [row for row in reading if any(_fits(path, segment, field, component) for path in _paths(row))]

@@ -83,6 +83,7 @@ class Run:
         "instants",
         "keys",
         "l",
+        "locals",
         "loose",
         "mark",
         "missed",
@@ -101,6 +102,7 @@ class Run:
 
     def __init__(self, raw: bytes, connection: Connection, channel: str, received: int) -> None:
         self.connection = connection
+        self.locals = connection.locals
         self.coded: defaultdict[str, dict[str, Any]] = defaultdict(dict)
         self.channel = channel
         self.received = received
@@ -228,6 +230,9 @@ class Run:
         for system, value in key:
             known = keys.get((kind, system, value))
             if known is not None:
+                if _of_another(known.resource, resource):
+                    self.note("two-patients", name, "a number that is one patient's")
+                    return self.contained(name, resource, "anchor")
                 _fill(known.resource, resource)
                 if self.trace:
                     self.moved(resource, known.resource)
@@ -397,6 +402,15 @@ def _pair(identifier: dict[str, Any]) -> tuple[str | None, str | None]:
 def _type(identifier: dict[str, Any]) -> str:
     codings = identifier.get("type", {}).get("coding", ())
     return str(codings[0].get("code", "")) if codings else ""
+
+
+def _of_another(known: dict[str, Any], resource: dict[str, Any]) -> bool:
+    """Whether two resources of one number are of two patients."""
+    for element in ("subject", "patient", "beneficiary"):
+        mine, theirs = resource.get(element), known.get(element)
+        if mine and theirs and mine is not theirs and mine != theirs and "reference" in mine and "reference" in theirs:
+            return True
+    return False
 
 
 def _fill(known: dict[str, Any], more: dict[str, Any]) -> None:

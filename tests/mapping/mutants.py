@@ -172,6 +172,11 @@ def _lines(raw: bytes) -> Lines:
 _SAYS = re.compile(r"(?=.*[A-Za-z]{3})(?!HL7)[A-Za-z][A-Za-z0-9' ,-]{3,}|[A-Z]{0,6}(?!(?:19|20)\d\d[01])\d{5,}")
 
 
+def marked(raw: bytes, mark: str) -> bytes:
+    """A message as a person's own."""
+    return "".join(f"{line}\r" for line in _marked(_lines(raw), mark)).encode()
+
+
 def _marked(lines: Lines, mark: str) -> Lines:
     """The lines of a person: a mark on most of what is text or number, by where it stands."""
     return [line if line[:3] == "MSH" else _marked_line(line, mark) for line in lines]

@@ -82,3 +82,17 @@ def test_what_a_table_lacks_is_told_however_often_it_came_before(tmp_path: Path)
     message = (HEADER.format(zone=""), "PID|1||M1|||||Q")
     told = [[one.code for one in output(library, *message).unmapped] for _ in range(3)]
     assert told[0] == told[1] == told[2]
+
+
+def test_a_number_that_two_patients_share_in_one_message_joins_nothing() -> None:
+    order = ("OBR|1||F1^LAB|1^x^L", "OBX|1|ST|a||v")
+    found = output(LIBRARY, HEADER.format(zone=""), "PID|1||M1^^^ACME", *order, "PID|2||M2^^^ACME", *order)
+    assert "two-patients" in [one.code for one in found.diagnostics]
+    for entry in found.entries:
+        every = (entry.resource, *entry.resource.get("contained", ()))
+        subjects = {one["subject"]["reference"] for one in every if "subject" in one}
+        assert len(subjects) <= 1
+    orders = [entry for entry in found.entries if entry.type == "ServiceRequest"]
+    assert len(orders) == 1
+    second = [entry for entry in found.entries if entry.type == "Observation"][1]
+    assert second.resource["basedOn"][0]["reference"].startswith("#")

@@ -488,3 +488,21 @@ def test_a_map_that_is_first_used_in_an_option_is_the_same_as_elsewhere(tmp_path
     (alone / "datatypes" / "XPN.yaml").write_text(xpn, encoding="utf-8")
     other = mapping(alone).source
     assert other[other.index("def XPN_HumanName") :].split("\ndef ")[0].strip() == body.strip()
+
+
+@pytest.mark.parametrize("cached", ["", "cached: true\n"])
+def test_an_element_may_be_made_of_several_fields(tmp_path: Path, cached: str) -> None:
+    text = f"map: PID[HumanName]\n{cached}needs: [family]\nrows:\n  - PID-9 -> family\n  - PID-10 -> given\n---\n"
+    text += rows(IDENTIFIED, "PID-9, PID-10 -> name as PID[HumanName]")
+    one = mapping(write(tmp_path, segments_PID=text))
+    header = "MSH|^~\\&|LAB|||||x|ZZZ^Z01|1"
+
+    def names(pid: str) -> object:
+        raw = f"{header}\r{pid}".encode()
+        plain, traced = one.run(raw, CONTEXT).entries[0].resource, one.trace(raw, CONTEXT)[0].entries[0].resource
+        assert plain == traced
+        return plain.get("name")
+
+    for _ in range(2):
+        assert names("PID|||M1||||||One|x") == [{"family": "One", "given": ["x"]}]
+        assert names("PID|||M1|||||||x") is None

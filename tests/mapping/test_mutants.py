@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,25 @@ from typing import Any
 import orjson
 import pytest
 
+from engine.fhir.failure import Trouble
 from engine.fhir.output import Output
 from engine.fhir.single import single
 from engine.hl7.peek import peek
 from engine.mapping import library as libraries
+from engine.mapping import run as running
 from engine.mapping.library import Context, Library, Mapping, Unmappable
+from engine.simulate.messages import Messages
 from tests.mapping.folders import CONTEXT, SHIPPED
-from tests.mapping.mutants import MARKS, Mutant, Mutants, fewest, shrunk, sources
-from tests.mapping.shapes import faults
+from tests.mapping.mutants import MARKS, Mutant, Mutants, fewest, marked, shrunk, sources
+from tests.mapping.shapes import faults, references
 
 REFERENCE = os.environ.get("INTERLOCK_REFERENCE", "")
 SEED = int(os.environ.get("INTERLOCK_SEED", "1"))
 FEW, MANY = 2000, 10_000
-BLOCK = 500
+BLOCK = 250
+REASONS = 3  # that a trace is asked for: they take time
+TRACED = ("ADT_A01", "OML_O21", "ORU_R01")  # where not all are: each takes a second to compile
+SHARED = ("Device", "Location", "Organization", "Practitioner", "PractitionerRole", "Provenance")  # with other patients
 CONNECTIONS = (
     replace(CONTEXT, connection="north", channel="north"),
     replace(CONTEXT, connection="south", channel="south", identity={}, timezone="Asia/Kolkata", received=10**15),
@@ -161,7 +168,8 @@ def wrong(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[st
             yield "a refusal that tells values"
         return
     yield from faults(output)
-    orjson.dumps(single(output))
+    with suppress(Trouble):  # an identifier that no server can be asked for
+        orjson.dumps(single(output))
     if marks(orjson.dumps(output.diagnostics)):
         yield "diagnostics that tell values"
     for number, entry in enumerate(output.entries):  # as a delivery does
@@ -193,11 +201,10 @@ def traced(lab: Lab, mutant: Mutant, raw: bytes, context: Context) -> Iterator[s
         yield f"not the same where it is traced: {where}"
     if marks(orjson.dumps(lineage.origins)):
         yield "a trace that tells values"
-    reasons = mapping.reasons()
-    for leaf in lineage.lost:
-        if not reasons.why(lineage.name(leaf), leaf[1], leaf[3], leaf[4]).text:
+    for leaf in lineage.lost[:REASONS]:
+        if not mapping.reasons().why(lineage.name(leaf), leaf[1], leaf[3], leaf[4]).text:
             yield "a value that is lost without a reason"
-    for unmapped in ("count", "keep", "refuse"):
+    for unmapped in ("count", "keep", "refuse") if mutant.number % 10 == 0 else ():
         came, found = told(mapping, raw, context, unmapped)
         if found is None:
             if marks(came):
@@ -289,8 +296,65 @@ def check(check: Check, lab: Lab, all: Sequence[Mutant]) -> None:
 # -- the tests
 
 
+def test_the_marks_tell_patients_apart(mutants: Mutants) -> None:
+    """Without marks there would be nothing to find."""
+    found = [mutants(number) for number in range(200)]
+    assert {one.patient for one in found} == set(range(len(MARKS)))
+    assert sum(one.mark.encode() in one.raw for one in found) > 150
+    assert all(marks(one.raw) <= {one.mark} for one in found)
+
+
 @pytest.mark.parametrize("start", range(0, FEW, BLOCK))
-def test_a_mutant_becomes_valid_resources_of_its_own_patient_or_is_refused(
-    lab: Lab, mutants: Mutants, start: int
-) -> None:
+def test_a_mutant_becomes_valid_resources_of_its_patient_or_is_refused(lab: Lab, mutants: Mutants, start: int) -> None:
     check(wrong, lab, [mutants(number) for number in range(start, start + BLOCK)])
+
+
+def test_no_message_remembers_what_a_full_cache_forgot(
+    lab: Lab, mutants: Mutants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "CACHE_LIMIT", 16)
+    check(wrong, lab, [mutants(number) for number in range(FEW, FEW + BLOCK)])
+
+
+def test_careful_reading_gives_what_fast_reading_gives(lab: Lab, mutants: Mutants) -> None:
+    check(careful, lab, [mutants(number) for number in range(BLOCK * 2)])
+
+
+def test_a_segment_that_nobody_knows_changes_nothing(lab: Lab, mutants: Mutants) -> None:
+    check(strange, lab, [mutants(number) for number in range(BLOCK * 2)])
+
+
+def test_a_trace_changes_nothing_and_knows_why(lab: Lab, mutants: Mutants) -> None:
+    few = [mutants(number) for number in range(BLOCK)]
+    check(traced, lab, [one for one in few if (lab.of(one.raw) or "ORU_R01") in TRACED])
+
+
+def test_two_patients_in_one_message_are_kept_apart(lab: Lab) -> None:
+    for number in range(60):
+        kind: Any = ("oru", "orm", "oml")[number % 3]
+        one, other = (marked(Messages(kind).message(number + add), MARKS[add]) for add in (0, 1))
+        output = lab.serving(lab.of(one) or "").run(one + other[other.index(b"PID|") :], CONTEXT)
+        known = {entry.reference["reference"]: entry for entry in output.entries}
+        both = set()
+        for entry in output.entries:
+            near = [entry, *(known[name] for name in references(entry.resource) if name in known)]
+            clinical = [one for one in near if one.type not in SHARED]
+            found = marks(orjson.dumps([one.resource for one in clinical]))
+            assert len(found) < 2, f"{kind} {number}: {entry.name} is of {found}"
+            both |= found
+        assert both == {MARKS[0], MARKS[1]}
+
+
+@pytest.mark.soak
+def test_ten_thousand_mutants(lab: Lab, mutants: Mutants) -> None:
+    many = [mutants(number) for number in range(FEW, FEW + MANY)]
+    check(wrong, lab, many)
+    for one in (careful, strange):
+        check(one, lab, many[:: MANY // FEW])
+    check(traced, lab, many[::20])
+
+
+@pytest.mark.soak
+def test_ten_thousand_mutants_through_small_caches(lab: Lab, mutants: Mutants, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "CACHE_LIMIT", 16)
+    check(wrong, lab, [mutants(number) for number in range(FEW + MANY, FEW + 2 * MANY)])
