@@ -1,4 +1,4 @@
-"""Mapping results to JSON bytes: of the generator's message, of ten and of sixty segments, with lineage and without, and
+"""Mapping results to JSON bytes: of the generator's message, of ten and sixty segments, with lineage and without; and
 loading all mappings. python-hl7's parse of the same message runs in turn with it, for scale."""
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class _Mapper:
         header = peek(raw)
         mapping = self._mapping or self._library.for_message(header.type, header.trigger)
         if mapping is None:
-            wanted = "ORU^R01, ORM^O01, OML^O21 or a mapping of your own; or say --mapping NAME"
+            wanted = "a type that `interlock mapping list` shows, or a mapping of your own; or say --mapping NAME"
             return self._fail(file, number, f"no mapping for {header.type}^{header.trigger}", "MSH-9", wanted)
         if self._trace:
             output, lineage = mapping.trace(raw, self._context(received))

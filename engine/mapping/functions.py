@@ -259,7 +259,8 @@ class Functions:
         traced = self.emitter.shop.traced
         if found.keyless == "contain":
             notes = ", l" if traced else ""
-            out(f"return X.alone({name!r}, w, {found.entry!r}, r{notes}) if len(r) > 1 else None")
+            known = '("name" in r or "identifier" in r)' if found.target == "Organization" else "len(r) > 1"  # org-1
+            out(f"return X.alone({name!r}, w, {found.entry!r}, r{notes}) if {known} else None")
         elif found.keyless == "drop":
             out("return None")
         else:

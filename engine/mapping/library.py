@@ -20,7 +20,7 @@ from engine.mapping.compiled import LANGUAGE, Compiled, Shelf, link
 from engine.mapping.lineage import Leaf, Lineage, keep, lineage, lost
 from engine.mapping.moves import Move, in_place
 from engine.mapping.problems import MappingError, guess
-from engine.mapping.run import Connection, Run
+from engine.mapping.run import Connection, Run, settle
 from engine.mapping.source import said_by
 
 if TYPE_CHECKING:
@@ -141,6 +141,9 @@ class Mapping:
         for repair, name in zip(repairs, names, strict=True):
             shown = name if name.isalnum() and name.isascii() else "segment"
             state.note(repair.code, f"{shown} in line {repair.segment + 1}", repair.wanted)
+        for entry in state.entries:
+            if "contained" in entry.resource:
+                settle(entry.resource)
         return Output(_ordered(state.entries), state.diagnostics, tuple(state.unmapped)), state, came
 
     def _connection(self, context: Context) -> Connection:

@@ -317,18 +317,9 @@ class Run:
 
     def hold(self, resource: dict[str, Any], since: int) -> None:
         """Contain the loose resources from a number on."""
-        loose = {one["id"]: one for one in self.loose[since:]}
+        resource["contained"] = [*resource.get("contained", ()), *self.loose[since:]]
         del self.loose[since:]
-        waiting, wanted = _local_references(resource), set[str]()
-        while waiting:  # what was dropped together with the element that referred to it stays out (dom-3)
-            name = waiting.pop()
-            if name in loose and name not in wanted:
-                wanted.add(name)
-                waiting |= _local_references(loose[name])
-        kept = {one["id"]: one for one in resource.get("contained", ())}
-        kept |= {name: one for name, one in loose.items() if name in wanted and name not in kept}
-        if kept:
-            resource["contained"] = list(kept.values())
+        settle(resource)
 
     def _entry(
         self, name: str, resource: dict[str, Any], role: Role, key: tuple[tuple[str, str], ...], update: Policy
@@ -377,6 +368,24 @@ def link(resource: dict[str, Any], entry: Entry) -> dict[str, str]:
             if all(other["id"] != known["id"] for known in kept):
                 kept.append(other)
     return entry.reference
+
+
+def settle(resource: dict[str, Any]) -> None:
+    """Leave out what is contained and nothing refers to (dom-3): the element that did was dropped, or the resource
+    was joined with one that has this element already."""
+    held: dict[str, dict[str, Any]] = {}
+    for one in resource["contained"]:
+        held.setdefault(one["id"], one)
+    waiting, wanted = _local_references(resource), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in held and name not in wanted:
+            wanted.add(name)
+            waiting |= _local_references(held[name])
+    if len(wanted) < len(resource["contained"]):
+        resource["contained"] = [one for name, one in held.items() if name in wanted]
+        if not wanted:
+            del resource["contained"]
 
 
 def identifiers(resource: dict[str, Any], kind: str) -> tuple[tuple[str, str], ...]:

@@ -545,33 +545,27 @@ SPOILS = (_truncated, _truncated, _without_start, _random_bytes, _random_bytes, 
 # -- what is left of a failure
 
 TRIES = 400  # to make a message smaller
+WIDE = {"utf-16": b"\xff\xfe", "utf-16-le": b"M\x00", "utf-16-be": b"\x00M"}
 
 
 def shrunk(raw: bytes, fails: Callable[[bytes], bool]) -> bytes:
     """A smaller message that still fails: without segments, then without fields, as far as that goes."""
-    fails = _at_most(TRIES, fails)
-    if b"\x00M" in raw or b"M\x00" in raw:  # of two bytes a character
-        return raw
-    lines = fewest(re.split(rb"[\r\n]+", raw), lambda some: fails(b"\r".join(some)))
+    codec = next((name for name, sign in WIDE.items() if raw.startswith(sign)), "latin-1")
+    tries = iter(range(TRIES))
+
+    def still(lines: Sequence[str]) -> bool:
+        return next(tries, None) is not None and fails("\r".join(lines).encode(codec))
+
+    lines = fewest(re.split(r"[\r\n]+", raw.decode(codec, "replace")), still)
     for number, line in enumerate(lines):
-        before, after = lines[:number], lines[number + 1 :]
-
-        def still(fields: list[bytes], before: list[bytes] = before, after: list[bytes] = after) -> bool:
-            return fails(b"\r".join([*before, b"|".join(fields), *after]))
-
-        fields = line.split(b"|")
-        for place in range(9 if line[:3] == b"MSH" else 1, len(fields)):
-            emptied = [*fields[:place], b"", *fields[place + 1 :]]
-            if fields[place] and still(emptied):
-                fields = emptied
-        short = b"|".join(fields).rstrip(b"|").split(b"|")
-        lines[number] = b"|".join(short if still(short) else fields)
-    return b"\r".join(lines)
-
-
-def _at_most(tries: int, fails: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
-    left = iter(range(tries))
-    return lambda raw: next(left, None) is not None and fails(raw)
+        fields = line.split("|")
+        for place in range(9 if line[:3] == "MSH" else 1, len(fields)):
+            emptied = "|".join([*fields[:place], "", *fields[place + 1 :]]).rstrip("|")
+            if fields[place] and still([*lines[:number], emptied, *lines[number + 1 :]]):
+                fields[place] = ""
+                lines[number] = emptied
+    small = "\r".join(lines).encode(codec)
+    return small if fails(small) else raw
 
 
 def fewest(items: list[Any], fails: Callable[[list[Any]], bool]) -> list[Any]:
