@@ -105,8 +105,11 @@ class Orders:
         self._plain = re.compile("(?:BC|X)*|B*" if self.obr_first else "(?:CB|X)*|B*")
 
     def arrange(self, names: Sequence[str], lines: Sequence[str]) -> Arrangement | None:
-        """The order in which to group the segments; None where it is theirs whatever is in them."""
-        if self.order is None or self._is_orderly(names):
+        """The order in which to group the segments; None where it is theirs whatever is in them.
+
+        Segments without a name, which the grammar does not know, are no part of it and change nothing.
+        """
+        if self.order is None or self._is_orderly([name for name in names if name] if "" in names else names):
             return None
         sequence: list[int] = []
         repairs: list[Repair] = []
@@ -117,10 +120,10 @@ class Orders:
                 sequence += _Region(self, names, region, numbers, repairs).sequence()
                 sequence.append(index)
                 region = []
-            else:
+            elif name:
                 region.append(index)
         sequence += _Region(self, names, region, numbers, repairs).sequence()
-        if not repairs and not numbers.read and sequence == list(range(len(names))):
+        if not repairs and not numbers.read and sequence == [index for index, name in enumerate(names) if name]:
             return None
         return Arrangement(sequence, repairs, numbers.read)
 

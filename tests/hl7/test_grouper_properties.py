@@ -98,6 +98,29 @@ def test_a_grouper_remembers_nothing_of_the_message_before(root: Node, data: st.
     assert found[1] == fresh[1]
 
 
+@pytest.mark.parametrize("root", GRAMMARS, ids=lambda root: root.name)
+@given(st.data())
+def test_a_segment_that_nobody_knows_changes_nothing(root: Node, data: st.DataObject) -> None:
+    names = sorted({"ORC", "OBR", "OBX", "NTE", "TQ1", "SPM"} & root.names() or root.names())
+    close = st.lists(st.sampled_from(names), max_size=6).map(lambda drawn: ["MSH|^~\\&|A", *drawn])
+    message = data.draw(st.one_of(lines(root), close))
+    place = data.draw(st.integers(1, len(message)))
+    found, repairs = Grouper(root).group(list(message))
+    with_stranger = [*message[:place], "ZQQ|1", *message[place:]]
+    more, others = Grouper(root).group(list(with_stranger))
+    left = [(one.code, one.segment - (one.segment > place), one.wanted) for one in others if one.segment != place]
+    assert left == [(one.code, one.segment, one.wanted) for one in repairs]
+    assert at(more, place) == at(found, len(message))
+
+
+def at(group: Group, stranger: int) -> list[object]:
+    """Where each segment stands, by its number when one of them is left out."""
+    return [
+        [at(item, stranger) if isinstance(item, Group) else item - (item > stranger) for item in items]
+        for items in group.items
+    ]
+
+
 def groups(group: Group, name: str) -> Iterator[Group]:
     """All groups of a name, none of which is in another one."""
     for items in group.items:
