@@ -24,9 +24,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def text(value: str, run: Run) -> str | None:
-    """FHIR string: no control characters but tab and line ends, not blank."""
+    """FHIR string: no control characters but tab and line ends, not blank, as a server sees it that counts a byte
+    order mark as blank (as ECMAScript does)."""
     if not value.isprintable():
         value = _CONTROL.sub("", value)
+        if not value.replace("\ufeff", " ").strip():
+            return None
     return value if value and not value.isspace() else None
 
 

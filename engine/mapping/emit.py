@@ -256,14 +256,15 @@ class Emitter:
 
     def needed(self, needs: tuple[str, ...], type: str, rows: tuple[Row, ...]) -> None:
         """Check the names of `needs`."""
-        for name in needs:
+        for name in (name for need in needs for name in need.split(" or ")):
             if self.schema.element(type, name) is None and name not in self.schema.required(type):
                 place = next((row.place for row in rows), Place("", 1, 1))
                 self.problems.unknown(place, f"element of {type}", name, self.schema.types.get(type, {}))
 
     def whole(self, name: str, needs: tuple[str, ...]) -> str:
         """The condition that an object is worth keeping."""
-        return " and ".join(f'"{need}" in {name}' for need in needs) or name
+        tests = [[f'"{one}" in {name}' for one in need.split(" or ")] for need in needs]
+        return " and ".join(f"({' or '.join(test)})" if len(test) > 1 else test[0] for test in tests) or name
 
     def _assign(self, row: Assign, scope: Scope, out: Writer) -> None:
         link = self._link(row.values[0], scope) if len(row.values) == 1 else None

@@ -294,7 +294,8 @@ def readable(raw: bytes) -> str:
 def check(check: Check, lab: Lab, all: Sequence[Mutant]) -> None:
     lab.forget()
     problems = report(check, lab, all)
-    assert not problems, "\n\n".join(f"{fault}\n{message}" for fault, message in problems.items())
+    if problems:
+        pytest.fail("\n\n".join(f"{fault}\n{message}" for fault, message in problems.items()), pytrace=False)
 
 
 # -- the tests

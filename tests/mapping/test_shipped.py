@@ -66,6 +66,19 @@ def test_whatever_comes_the_output_is_valid(kind: str, lines: list[str], mark: s
     assert faults(mapped([header, *lines])) == []
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["PID|1||7^^^A", "NK1|||F| "],  # a contact of whom nothing is said but that he is a friend: pat-1
+        ["PID|1||7^^^A", "NK1|1|||||||||||||^^^-3"],  # an organization without name and number: org-1
+        ["PID|1||7^^^A", "OBR|||||||||||||||\ufeff"],  # a byte order mark, which ECMAScript takes for blank
+    ],
+)
+def test_nothing_is_made_of_what_says_nothing(lines: list[str]) -> None:
+    header = "MSH|^~\\&|LAB|ACME|||20260507080910||ORU^R01|A1|P|2.5.1||||||UNICODE UTF-8"
+    assert faults(mapped([header, *lines])) == []
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(obx, min_size=1, max_size=4))
 def test_whatever_a_result_holds_it_is_valid(results: list[tuple[str, list[str]]]) -> None:
