@@ -69,14 +69,23 @@ def test_whatever_comes_the_output_is_valid(kind: str, lines: list[str], mark: s
 @pytest.mark.parametrize(
     "lines",
     [
-        ["PID|1||7^^^A", "NK1|||F| "],  # a contact of whom nothing is said but that he is a friend: pat-1
-        ["PID|1||7^^^A", "NK1|1|||||||||||||^^^-3"],  # an organization without name and number: org-1
-        ["PID|1||7^^^A", "OBR|||||||||||||||\ufeff"],  # a byte order mark, which ECMAScript takes for blank
+        ["PID|1||7^^^A", "NK1|||F|  |"],  # a contact of whom nothing is said but that he is a friend: pat-1
+        [
+            "PID|1||7^^^A",
+            "NK1|1" + "|" * 12 + "^CAR^^-3" + "|" * 17 + "Marlow^Ann",
+        ],  # an organization without name and number: org-1
+        ["OBR|1|P1|F1|a^b|||||||||||\ufeff", "OBX|1|ST|a^b||1"],  # a byte order mark, which ECMAScript takes for blank
     ],
 )
 def test_nothing_is_made_of_what_says_nothing(lines: list[str]) -> None:
     header = "MSH|^~\\&|LAB|ACME|||20260507080910||ORU^R01|A1|P|2.5.1||||||UNICODE UTF-8"
     assert faults(mapped([header, *lines])) == []
+
+
+def test_who_is_asked_for_at_an_employer_without_a_name_is_the_contact() -> None:
+    asked = ORU[0], "PID|1||7^^^A", "NK1|1" + "|" * 12 + "^CAR" + "|" * 17 + "Marlow^Ann"
+    patient = next(entry.resource for entry in mapped([*asked]).entries if entry.name == "patient")
+    assert patient["contact"] == [{"name": {"family": "Marlow", "given": ["Ann"]}}]
 
 
 @settings(max_examples=150, deadline=None)
