@@ -245,7 +245,8 @@ def renamed(random: Random, lines: Lines) -> None:
 def strange(random: Random, lines: Lines) -> None:
     names = ("ZPI", "ZXX", "DSC", "ADD", "ERR", "MSA", "QRD", "RXA", "SCH", "NTE", "PRT", "ROL", "CTI", "PV2", "PDA")
     lines.insert(
-        random.randint(1, len(lines)), f"{random.choice(names)}|1|{random.choice(HOSTILE)}|{random.choice(WORDS)}"
+        random.randint(min(1, len(lines)), len(lines)),
+        f"{random.choice(names)}|1|{random.choice(HOSTILE)}|{random.choice(WORDS)}",
     )
 
 
