@@ -16,8 +16,8 @@ _RUNTIME = {
     name: getattr(run, name)
     for name in (
         "_pair", "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "from_hex",
-        "gathered", "head", "header", "identifiers", "in_order", "joined", "kept", "low", "high", "nulls", "repeats",
-        "taken_over",
+        "gathered", "head", "header", "identifiers", "in_order", "joined", "kept", "leaf", "low", "high", "nulls", "part",
+        "repeats", "subcomponent", "taken_over",
         "link", "received", "translated", "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,

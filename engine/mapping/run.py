@@ -458,6 +458,32 @@ def component(value: str, number: int, mark: str) -> str:
     return parts[number - 1] if len(parts) >= number else ""
 
 
+def part(value: str, number: int) -> str:
+    """A component of the first repetition, `` where there is none."""
+    if "~" in value:
+        value = value[: value.index("~")]
+    if "^" not in value:
+        return value if number == 1 else ""
+    parts = value.split("^", number)
+    return parts[number - 1] if len(parts) >= number else ""
+
+
+def leaf(value: str, number: int) -> str:
+    """The first leaf of a component of the first repetition."""
+    if "~" in value:
+        value = value[: value.index("~")]
+    parts = value.split("^", number)
+    if len(parts) < number:
+        return ""
+    value = parts[number - 1]
+    return value[: value.index("&")] if "&" in value else value
+
+
+def subcomponent(value: str, number: int, sub: int) -> str:
+    """A subcomponent of a component of the first repetition, `` where there is none."""
+    return component(part(value, number), sub, "&")
+
+
 def decide(rows: Any, otherwise: str, cells: tuple[str, ...], memo: dict[tuple[str, ...], str]) -> str:
     """The result of the first row that fits, remembered."""
     found = otherwise

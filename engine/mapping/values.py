@@ -38,8 +38,6 @@ GIVEN = {
     "version": "X.version",
 }
 _FIELD = re.compile(r"([A-Za-z_0-9]+)\[(\d+)\]")
-_FIRST = re.compile(r"\(([A-Za-z_0-9]+)\[(\d+)\] and component\(first\(\1\[\2\]\), 1, \"\^\"\)\)")
-_LEAF = re.compile(r"component\(.*, (?:T|\"&\")\)|\(component\(c\[\d+\], \d+, T\) if .*\)")
 NONE = Raw('""', TEXT)
 
 
@@ -90,11 +88,13 @@ class Values:
 
     def leaf(self, raw: Raw, whole: bool, scope: Scope) -> str:
         """As `text`, of what is already compiled."""
-        if not whole and not self.shop.full and not scope.owner:
-            field = _FIELD.fullmatch(raw.code) or _FIRST.fullmatch(raw.code)
-            if field:  # the first component of a field is its head
+        if not whole and not self.shop.full:
+            if raw.leaf:
+                return raw.leaf
+            field = None if scope.owner else _FIELD.fullmatch(raw.code)
+            if field:
                 return self.shop.head(field[1], field[2])
-        if raw.level == TEXT or (not self.shop.full and not whole and _LEAF.fullmatch(raw.code)):
+        if raw.level == TEXT:
             return raw.code
         if self.shop.full:
             cut = "X.first" if whole else "X.head"
@@ -135,7 +135,7 @@ class Values:
             raw = self.raw(test.value, scope)
             if self.shop.full:
                 return f"len(X.repetitions({raw.code})) > 1"
-            return f"repeats({raw.code})" if raw.level == FIELD else "False"
+            return f'("~" in {raw.code} and repeats({raw.code}))' if raw.level == FIELD else "False"
         value = self.text(test.value, scope)
         options = [self.text(option, scope) for option in test.options]
         if len(options) == 1:
@@ -206,7 +206,8 @@ class Values:
             whole = "T in c[0]" if index == 0 else f"n > {index} and T in c[{index}]"
             part = f"component(c[{index}], {path.component}, T)"
             other = code if path.component == 1 else '""'
-            return Raw(f"({part} if {whole} else {other})", COMPONENT)
+            found = f"({part} if {whole} else {other})"
+            return Raw(found, COMPONENT, leaf=found)
         return Raw(code, COMPONENT)
 
     def _field(self, path: Path, scope: Scope) -> Raw:
@@ -221,17 +222,27 @@ class Values:
             base = Raw(f"{variable}[{path.field}]", FIELD)
         if not path.component:
             return base
-        whole = self.repetition(base).code
-        component, sub = self._marks()
-        code = f"component({whole}, {path.component}, {component})"
-        if base.level == FIELD and not self.shop.full:
-            code = f"({base.code} and {code})"
-        return Raw(f"component({code}, {path.sub}, {sub})" if path.sub else code, COMPONENT)
+        return self._cut(base, path.component, path.sub) if self.shop.full else self._part(base, path)
 
-    def _marks(self) -> tuple[str, str]:
-        if self.shop.full:
-            return "X.delimiters.component", "(X.delimiters.subcomponent or NUL)"
-        return '"^"', '"&"'
+    def _cut(self, base: Raw, component: int, sub: int) -> Raw:
+        """A part of a value, with the message's own delimiters."""
+        code = f"component({self.repetition(base).code}, {component}, X.delimiters.component)"
+        return Raw(f"component({code}, {sub}, X.delimiters.subcomponent or NUL)" if sub else code, COMPONENT)
+
+    def _part(self, base: Raw, path: Path) -> Raw:
+        """A part of a value with the standard delimiters. Most fields have none, and a look for a mark costs less than
+        the call of a function."""
+        value, number = base.code, path.component
+        field = _FIELD.fullmatch(value) if base.level == FIELD else None
+        if path.sub:
+            code = f"subcomponent({value}, {number}, {path.sub})"
+            found = f"({value} and {code})" if path.sub == 1 else f'({code} if "&" in {value} else "")'
+            return Raw(found, COMPONENT, leaf=found)
+        if number > 1:
+            there = f'if "^" in {value} else ""'
+            return Raw(f"(part({value}, {number}) {there})", COMPONENT, leaf=f"(leaf({value}, {number}) {there})")
+        leaf = self.shop.head(field[1], field[2]) if field else f"head({value})"
+        return Raw(f"({value} and part({value}, 1))", COMPONENT, leaf=leaf)
 
     def _name(self, name: Name, scope: Scope) -> Raw:
         if name.name in scope.names and not name.how:
@@ -301,7 +312,8 @@ class Values:
             return f"joined(X, {raw})" if self.shop.full else f'{raw}.replace("~", "\\n")'
         arguments = [self.text(argument, scope) for argument in call.arguments]
         if call.function == "local":
-            return f"X.local({arguments[0]})"
+            known = f"X.locals.get({arguments[0]}) or " if isinstance(call.arguments[0], Text) else ""
+            return f"({known}X.local({arguments[0]}))"
         if call.function in ("lower", "upper"):
             return f"{arguments[0]}.{call.function}()"
         return f"{call.function}(X, {', '.join(arguments)})"

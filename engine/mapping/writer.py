@@ -7,7 +7,6 @@ constants have names made of their content. So units written at different times 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,7 +57,7 @@ class Unit:
     reads: dict[str, set[int]] = field(default_factory=dict)
     writes: frozenset[str] = frozenset()
     party: bool = False
-    heads: Counter[tuple[str, str]] = field(default_factory=Counter)
+    heads: set[tuple[str, str]] = field(default_factory=set)
     hoisted: frozenset[tuple[str, str]] = frozenset()
     caches: dict[str, str] = field(default_factory=dict)
     flags: list[tuple[str, str]] = field(default_factory=list)
@@ -69,6 +68,19 @@ class Unit:
     def source(self) -> str:
         """Its Python."""
         return "\n".join(self.lines) + "\n"
+
+
+_DEEP = " " * 12
+"""What stands so deep is hardly ever reached."""
+
+
+def _head(variable: str, number: str) -> str:
+    field = f"{variable}[{number}]"
+    return f"({field} and ({field} if {field}.isalnum() else head({field})))"
+
+
+def _asked(lines: list[str], text: str) -> int:
+    return sum(line.count(text) for line in lines)
 
 
 class Workshop:
@@ -90,10 +102,12 @@ class Workshop:
     def write(self, name: str, write: Callable[[Writer], None], heads: frozenset[str] = frozenset()) -> Unit:
         """A unit by what `write` writes. heads: parameters of whose fields the first leaves may be had once, in front.
 
-        Where such leaves are asked for twice, it is written a second time, as only the first tells.
+        Where such leaves are asked for twice on most ways through it, it is written a second time, as only the first
+        tells.
         """
         unit = self._written(name, write, frozenset())
-        hoisted = frozenset(key for key, count in unit.heads.items() if count > 1 and key[0] in heads)
+        near = [line for line in unit.lines if not line.startswith(_DEEP)]
+        hoisted = frozenset(key for key in unit.heads if key[0] in heads and _asked(near, _head(*key)) > 1)
         if hoisted:
             unit = self._written(name, write, hoisted)
         self.units[name] = unit
@@ -153,11 +167,10 @@ class Workshop:
 
     def head(self, variable: str, number: str) -> str:
         """The first leaf of a field of a segment; a variable of its own where it is asked for often."""
-        self.unit.heads[variable, number] += 1
+        self.unit.heads.add((variable, number))
         if (variable, number) in self.unit.hoisted:
             return f"h_{variable}_{number}"
-        field = f"{variable}[{number}]"
-        return f"({field} and ({field} if {field}.isalnum() else head({field})))"
+        return _head(variable, number)
 
     def temporary(self) -> str:
         """A variable name not used yet."""
