@@ -247,12 +247,27 @@ class Emitter:
         name = self.shop.temporary()
         out(f"{name} = {{}}")
         inner = scope.inside(name, found[-1][1].type, root="")
-        self.rows(rows, inner, out)
+        self._needed_first(rows, needs, inner, out)
         self.needed(needs, found[-1][1].type, rows)
         with out.block(f"if {self.whole(name, needs)}:"):
             if found[-1][1].type == "Period":
                 out(f"in_order(X, {name})")
             self.targets.store(found, scope, name, out, once=True)
+
+    def _needed_first(self, rows: tuple[Row, ...], needs: tuple[str, ...], scope: Scope, out: Writer) -> None:
+        """Rows of an object that is nothing without one element: last those that say the same of every message, where
+        it is there by then."""
+        others = [row for row in rows if not isinstance(row, Constant)]
+        fixed = [row for row in others if _is_fixed(row)]
+        decisive = [row for row in rows if self._sets([row]) & set(needs)]
+        if len(needs) != 1 or others[len(others) - len(fixed) :] != fixed or not set(map(id, decisive)) <= {
+            id(row) for row in others if row not in fixed
+        }:
+            self.rows(rows, scope, out)
+            return
+        self.rows(tuple(row for row in others if row not in fixed), scope, out)
+        with out.block(f'if "{needs[0]}" in {scope.target}:'):
+            self.rows(tuple(row for row in rows if row in fixed or isinstance(row, Constant)), scope, out)
 
     def needed(self, needs: tuple[str, ...], type: str, rows: tuple[Row, ...]) -> None:
         """Check the names of `needs`."""
@@ -503,6 +518,9 @@ class Emitter:
             )
             return
         wanted, function = CONVERSIONS[element.type]
+        if isinstance(row.values[0], Text) and _as_it_stands(row.values[0].text, element.type):
+            self.targets.store(found, scope, repr(row.values[0].text), out, note=note)
+            return
         told = ", ".join(map(_shown, row.values))
         if element.type in WHOLE and one.level != TEXT and not self.shop.full:
             out(f"{name} = {text}")
@@ -525,8 +543,10 @@ class Emitter:
         else:
             out(f"{given} = {text}")
         with out.block(f"if {given}:"):
-            cached = self._known(element.type, given, scope)
-            out(f"{name} = {cached}as_{element.type}({given}, X)")
+            known = self._known(element.type, given, scope)
+            if element.type in WHOLE:
+                known = f"{given} if {given}.isprintable() and not {given}.isspace() else "
+            out(f"{name} = {known}as_{element.type}({given}, X)")
             with out.block(f"if {name} is not None:"):
                 self.targets.store(found, scope, name, out, note=note)
             with out.block("else:"):
@@ -719,6 +739,7 @@ class Emitter:
             if self._shared(used, Raw(name, raw.level), scope):
                 call = f"{self.shop.cache(used.name)}.get({name}) or {call}"
             out(f"{value} = {call}")
+            scope.merged = True
             with out.block(f"if {value} is not None:"):
                 self.targets.passed(note.turned("1") if note else None, scope, out, f"{value}, {scope.target}")
                 lists = sorted(self._lists(found))
@@ -731,7 +752,34 @@ class Emitter:
 
     def _lists(self, found: Map) -> set[str]:
         """What a map sets of elements that repeat."""
-        return {name for name in _sets(found.rows) if self.schema.types[found.target][name].many}
+        return {name for name in self._sets(found.rows) if self.schema.types[found.target][name].many}
+
+    def _sets(self, rows: Sequence[Row]) -> set[str]:
+        """The elements that rows may set."""
+        found: set[str] = set()
+        for row in rows:
+            match row:
+                case Assign() if not row.target.steps:
+                    found |= self._sets_of(row.use.name) if row.use else set()
+                case Assign() | Constant() | Build():
+                    found.add(row.target.steps[0].name)
+                case Kept():
+                    found.add("extension")
+                case When():
+                    found |= self._sets(row.rows)
+                case First():
+                    found |= self._sets(row.options)
+                case Switch():
+                    found |= self._sets([*(one for _, inner in row.cases for one in inner), *row.otherwise])
+                case Include():
+                    found |= self._sets_of(row.name)
+                case Nothing():
+                    pass
+        return found
+
+    def _sets_of(self, name: str) -> set[str]:
+        found = self.files.maps.get(name)
+        return self._sets(found.rows) if found else set()
 
     def _single(self, raw: Raw, name: str, out: Writer) -> Raw:
         """The first repetition, in a variable."""
@@ -754,24 +802,18 @@ class Emitter:
         return found
 
 
-def _sets(rows: Sequence[Row]) -> set[str]:
-    """The elements that rows set; what a map that they take over sets is any."""
-    found: set[str] = set()
-    for row in rows:
-        match row:
-            case Assign() | Constant() | Build():
-                found.add(row.target.steps[0].name if row.target.steps else "extension")
-            case When():
-                found |= _sets(row.rows)
-            case First():
-                found |= _sets(row.options)
-            case Switch():
-                found |= _sets([*(one for _, inner in row.cases for one in inner), *row.otherwise])
-            case Nothing():
-                pass
-            case _:
-                found.add("extension")
-    return found
+def _is_fixed(row: Row) -> bool:
+    """Whether what a row sets is the same whatever the message says."""
+    if not isinstance(row, Assign) or row.when is not None or len(row.values) != 1:
+        return False
+    value = row.values[0]
+    return isinstance(value, Text) or (isinstance(value, Call) and all(isinstance(one, Text) for one in value.arguments))
+
+
+def _as_it_stands(text: str, type: str) -> bool:
+    """Whether a literal needs no conversion."""
+    plain = text.isprintable() and text == text.strip() != ""
+    return plain and (type in WHOLE or (type in ("uri", "url", "canonical") and " " not in text))
 
 
 def _leaves(one: Raw, whole: bool) -> Note | None:

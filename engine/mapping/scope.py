@@ -56,7 +56,7 @@ class Scope:
     everywhere: the numbers of those in the group, however deep. nulls: whether an explicit null of a field clears the
     element that it would fill. notes: the list that what is traced goes to. always: elements
     that are set in any case, by constants. written: elements that earlier rows may
-    have set, which later ones must not overwrite.
+    have set, which later ones must not overwrite. merged: whether a row may have set others, by what a map makes.
     """
 
     target: str
@@ -77,10 +77,10 @@ class Scope:
     notes: str = "X.trace"
     always: set[str] = field(default_factory=set)
     nulls: bool = False
-    marks: tuple[str, str] = ('"^"', '"&"')
+    merged: bool = False
 
     def inside(self, target: str, type: str, **changes: object) -> Scope:
         """The scope of an object within this one."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        values.update(target=target, type=type, written=set(), **changes)
+        values.update(target=target, type=type, written=set(), merged=False, **changes)
         return Scope(**values)

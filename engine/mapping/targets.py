@@ -71,7 +71,7 @@ class Targets:
         key, element, url = found[split]
         if url:
             value = _extension(url, value)
-        holder = self._inner([name for name, _, _ in found[:split]], scope, out)
+        holder = self._inner([name for name, _, _ in found[:split]], scope, out, once or not element.many)
         path = ".".join(name for name, _, _ in found[: split + 1])
         if element.many:
             if once and holder == scope.target and path not in scope.written:
@@ -88,12 +88,17 @@ class Targets:
         if len(found) > 1 and found[-2][1].type == "Period" and found[-1][0] == "end" and split == len(found) - 1:
             out(f"in_order(X, {holder})")
 
-    def _inner(self, names: list[str], scope: Scope, out: Writer) -> str:
+    def _inner(self, names: list[str], scope: Scope, out: Writer, once: bool) -> str:
         """The variable of an element inside the object, made where it is not there. What is there may be shared with
         other messages, as a map made it of a value that they have too; so it is copied before it is changed."""
         holder = scope.target
+        fresh = bool(names) and once and not scope.merged and not any(_same(names[0], one) for one in scope.written)
         for name in names:
             old, new = self.shop.temporary(), self.shop.temporary()
+            if fresh:
+                out(f"{holder}[{name!r}] = {new} = {{}}")
+                holder = new
+                continue
             out(f"{old} = {holder}.get({name!r})")
             out(f"{holder}[{name!r}] = {new} = {{**{old}}} if {old} else {{}}")
             if self.shop.traced:

@@ -208,7 +208,8 @@ class Values:
             other = code if path.component == 1 else '""'
             found = f"({part} if {whole} else {other})"
             return Raw(found, COMPONENT, leaf=found)
-        return Raw(code, COMPONENT)
+        leaf = f"(head(c[{index}]) if T in c[{index}] else c[{index}])"
+        return Raw(code, COMPONENT, leaf=leaf if index == 0 else f'({leaf} if n > {index} else "")')
 
     def _field(self, path: Path, scope: Scope) -> Raw:
         walked = scope.walked.get((path.owner, path.field))
