@@ -260,7 +260,7 @@ class Emitter:
         others = [row for row in rows if not isinstance(row, Constant)]
         fixed = [row for row in others if _is_fixed(row)]
         decisive = [row for row in rows if self._sets([row]) & set(needs)]
-        if len(needs) != 1 or others[len(others) - len(fixed) :] != fixed or not set(map(id, decisive)) <= {
+        if len(needs) != 1 or not fixed or others[len(others) - len(fixed) :] != fixed or not set(map(id, decisive)) <= {
             id(row) for row in others if row not in fixed
         }:
             self.rows(rows, scope, out)
