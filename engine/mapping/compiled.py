@@ -15,8 +15,8 @@ from engine.mapping.writer import Unit
 _RUNTIME = {
     name: getattr(run, name)
     for name in (
-        "_pair", "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "from_hex",
-        "gathered", "head", "header", "identifiers", "in_order", "joined", "kept", "leaf", "low", "high", "nulls", "part",
+        "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "from_hex",
+        "gathered", "head", "header", "identifiers", "in_order", "joined", "kept", "known_by", "leaf", "low", "high", "nulls", "part",
         "repeats", "subcomponent", "taken_over",
         "link", "received", "translated", "walk",
     )

@@ -34,7 +34,10 @@ def runs(rows: Sequence[Row], marks: tuple[int, ...]) -> list[Row | Run]:
             continue
         if len(run) >= _FEW:
             lowest = min(least[1] for one in run if (least := _least(one)) is not None)
-            out.append((owner, lowest, runs(run, marks[1:])))
+            inner = runs(run, marks[1:])
+            if len(inner) == 1 and isinstance(inner[0], tuple) and inner[0][1] == lowest:
+                inner = inner[0][2]
+            out.append((owner, lowest, inner))
         else:
             out.extend(run)
         run = []
@@ -52,8 +55,10 @@ def _least(row: Row) -> tuple[str, int] | None:
             return None if row.decide else _lowest([_value(value) for value in row.values])
         case Kept():
             return _lowest([_value(value) for value in row.values])
-        case Build() | When():
+        case Build():
             return _lowest([_least(one) for one in row.rows if not isinstance(one, Constant)])
+        case When():
+            return _lowest([_least(one) for one in row.rows])  # a constant needs nothing but the condition
         case First():
             return _lowest([_least(one) for one in row.options])
         case Switch():

@@ -194,7 +194,12 @@ class Program:
                 if dotted == "MSH":
                     out(f"{name} = header(lines, {items}, {tail})")
                 else:
-                    out(f"{name} = fields(lines, t, {tail}) if (t := {items}) else {tail}")
+                    # cut already, by an earlier loop over the same group
+                    cut = f"type({name} := lines[t[0]]) is list and len({name}) >= {area.widths.get(name, 0) + 1}"
+                    with out.block(f"if not (t := {items}):"):
+                        out(f"{name} = {tail}")
+                    with out.block(f"elif not ({cut}):"):
+                        out(f"{name} = fields(lines, t, {tail})")
             if dotted == "MSH":
                 out(f"X.begin(MSH[7], {self._sent()})")
             if self.emitter.shop.traced:
@@ -581,14 +586,16 @@ class Program:
         if self.schema.element(block.make[0], element) is None or block.role != "anchor":
             known = self.schema.types.get(block.make[0], {})
             self.problems.unknown(place, f"element of {block.make[0]}", element, known)
-        names = []
+        out("taken = set()")
+        free = f"X.free(r, key, {element!r}, taken)"
+        depth = out.depth
         for key in block.keys:
-            names.append(self.emitter.shop.temporary())
             self.emitter.functions.keys((key,), scope, out, first=True)
-            out(f"{names[-1]} = key")
-        out(f"key = X.apart(r, ({', '.join(names)},), {element!r})")
-        with out.block("if key and all(_pair(one) != key[0] for one in r.get('identifier', ())):"):
-            out('r.setdefault("identifier", []).append({"system": key[0][0], "value": key[0][1]})')
+            out(f"if not {free}:")
+            out.depth += 1
+        out("key = ()")
+        out.depth = depth
+        out("known_by(r, key, taken)")
 
     def _tell(self, block: Block, scope: Scope, name: str, out: Writer) -> None:
         """What the delivery is to know of the entry besides the resource."""

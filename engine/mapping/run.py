@@ -44,8 +44,8 @@ class Connection:
         self.locals: dict[str, str] = {}
         self.systems: dict[tuple[str, str], str] = {}
         self._coded: dict[tuple[str, Delimiters], defaultdict[str, dict[str, Any]]] = {}
-        self.times: dict[str, dict[str, str]] = {}
-        self.instants: dict[str, dict[str, str]] = {}
+        self.times: dict[str, dict[str, str]] = {"": {}}  # by the zone's mark
+        self.instants: dict[str, dict[str, str]] = {"": {}}
         self.numbers: dict[str, float | int] = {}
         self.zones: dict[str, tzinfo | None] = {}
 
@@ -127,8 +127,8 @@ class Run:
         # version 8 of RFC 9562, made from the message: the same bytes give the same names
         self.prefix = f"urn:uuid:{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-a{digest[15:18]}-{digest[18:24]}"
         self.mark = ""  # of the zone that the message names
-        self.times = connection.times.setdefault("", {})
-        self.instants = connection.instants.setdefault("", {})
+        self.times = connection.times[""]
+        self.instants = connection.instants[""]
 
     def begin(self, sent: str, happened: str) -> None:
         """Take the message's zone from MSH-7, if it has one (2.14.9.7), and the time of its event: EVN-2 else MSH-7."""
@@ -242,27 +242,20 @@ class Run:
             keys[kind, system, value] = entry
         return entry
 
-    def apart(
-        self, resource: dict[str, Any], keys: Iterable[tuple[tuple[str, str], ...]], element: str
-    ) -> tuple[tuple[str, str], ...]:
-        """The first of some keys that is not one of this message's with another `element`: two services may come
-        under one order number. Identifiers that are taken are left off, since they would find the other one."""
+    def free(self, resource: dict[str, Any], key: tuple[tuple[str, str], ...], element: str, taken: set[Any]) -> bool:
+        """Whether none of the message's resources with another `element` has this key: two services may come under one
+        order number. What others have of it is added to `taken`."""
         kind, mine = resource["resourceType"], resource.get(element)
-        taken: set[tuple[str, str]] = set()
-        for key in keys:
-            others = {one for one in key if self._is_another(self.keys.get((kind, *one)), mine, element)}
-            taken |= others
-            if key and not others:
-                if taken:
-                    left = [one for one in resource.get("identifier", ()) if _pair(one) not in taken]
-                    resource["identifier"] = left
-                    if not left:
-                        del resource["identifier"]
-                return key
-        return ()
+        others = 0
+        for one in key:
+            known = self.keys.get((kind, *one))
+            if known is not None and self._is_another(known, mine, element):
+                taken.add(one)
+                others += 1
+        return bool(key) and not others
 
     def _is_another(self, known: Any, mine: Any, element: str) -> bool:
-        theirs = known.resource.get(element) if known is not None else None
+        theirs = known.resource.get(element)
         return theirs is not None and mine is not None and theirs != mine
 
     def again(self, name: str, update: Policy, made: Any) -> Entry:
@@ -272,10 +265,12 @@ class Run:
 
     def fact(self, name: str, resource: dict[str, Any], system: str, value: str, where: Any) -> Entry:
         """A fact under its key; an ordinal tells apart what the sender calls the same."""
-        place = resource["resourceType"], system, value
-        count = self.counts[place] = self.counts.get(place, 0) + 1
-        if count > 1:
+        counts, place = self.counts, (resource["resourceType"], system, value)
+        if place in counts:
+            count = counts[place] = counts[place] + 1
             value = f"{value}#{count}"
+        else:
+            count = counts[place] = 1
         identifier = {"system": system, "value": value}
         if where is list:
             if "identifier" not in resource:
@@ -391,25 +386,33 @@ def settle(resource: dict[str, Any]) -> None:
 def identifiers(resource: dict[str, Any], kind: str) -> tuple[tuple[str, str], ...]:
     """The complete identifiers of a resource (of a type), in order: its possible keys."""
     found = resource.get("identifier", ())
-    if isinstance(found, dict):
-        found = (found,)
-    if len(found) == 1 and not kind:
-        one = found[0]
-        return ((one["system"], one["value"]),) if _is_key(one) else ()
-    return tuple([(one["system"], one["value"]) for one in found if _is_key(one) and (not kind or kind == _type(one))])
-
-
-def _is_key(identifier: dict[str, Any]) -> bool:
-    """Whether a server can be asked for it: with a system, and without a bar, at which Medplum splits."""
-    return "system" in identifier and "value" in identifier and "|" not in identifier["value"]
+    key: tuple[tuple[str, str], ...] = ()
+    for one in (found,) if isinstance(found, dict) else found:
+        # a server can be asked for it with a system, and without a bar, at which Medplum splits
+        if "system" in one and "value" in one and "|" not in one["value"] and (not kind or kind == _type(one)):
+            key += ((one["system"], one["value"]),)
+    return key
 
 
 def _pair(identifier: dict[str, Any]) -> tuple[str | None, str | None]:
     return identifier.get("system"), identifier.get("value")
 
 
+def known_by(resource: dict[str, Any], key: tuple[tuple[str, str], ...], taken: set[Any]) -> None:
+    """The key is among the identifiers. Those that are another's are left off, since they would find the other one."""
+    if not key:
+        return
+    if taken:
+        left = [one for one in resource.get("identifier", ()) if _pair(one) not in taken]
+        resource["identifier"] = left
+        if not left:
+            del resource["identifier"]
+    if all(_pair(one) != key[0] for one in resource.get("identifier", ())):
+        resource.setdefault("identifier", []).append({"system": key[0][0], "value": key[0][1]})
+
+
 def _type(identifier: dict[str, Any]) -> str:
-    codings = identifier.get("type", {}).get("coding", ())
+    codings = identifier["type"].get("coding") if "type" in identifier else None
     return str(codings[0].get("code", "")) if codings else ""
 
 
