@@ -15,10 +15,9 @@ from engine.mapping.writer import Unit
 _RUNTIME = {
     name: getattr(run, name)
     for name in (
-        "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "from_hex",
-        "gathered", "head", "header", "identifiers", "in_order", "joined", "kept", "known_by", "leaf", "low", "high", "nulls", "part",
-        "repeats", "subcomponent", "taken_over",
-        "link", "received", "translated", "walk",
+        "as_key", "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "from_hex",
+        "gathered", "head", "header", "high", "identifiers", "in_order", "joined", "kept", "known_by", "leaf", "link",
+        "low", "nulls", "part", "received", "repeats", "subcomponent", "taken_over", "translated", "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,
      "as_string": convert.text, "NUL": "\0", "EMPTY": ((),) * 64, "Into": lineage.Into}  # fmt: skip

@@ -257,17 +257,15 @@ class Emitter:
     def _needed_first(self, rows: tuple[Row, ...], needs: tuple[str, ...], scope: Scope, out: Writer) -> None:
         """Rows of an object that is nothing without one element: last those that say the same of every message, where
         it is there by then."""
-        others = [row for row in rows if not isinstance(row, Constant)]
-        fixed = [row for row in others if _is_fixed(row)]
-        decisive = [row for row in rows if self._sets([row]) & set(needs)]
-        if len(needs) != 1 or not fixed or others[len(others) - len(fixed) :] != fixed or not set(map(id, decisive)) <= {
-            id(row) for row in others if row not in fixed
-        }:
+        fixed = [row for row in rows if _is_fixed(row)]
+        rest = [row for row in rows if row not in fixed and not isinstance(row, Constant)]
+        decides = len(needs) == 1 and not any(self._sets([row]) & set(needs) for row in rows if row not in rest)
+        if not fixed or not decides or rows.index(fixed[0]) < rows.index(rest[-1]):
             self.rows(rows, scope, out)
             return
-        self.rows(tuple(row for row in others if row not in fixed), scope, out)
+        self.rows(tuple(rest), scope, out)
         with out.block(f'if "{needs[0]}" in {scope.target}:'):
-            self.rows(tuple(row for row in rows if row in fixed or isinstance(row, Constant)), scope, out)
+            self.rows(tuple(row for row in rows if row not in rest), scope, out)
 
     def needed(self, needs: tuple[str, ...], type: str, rows: tuple[Row, ...]) -> None:
         """Check the names of `needs`."""
@@ -807,7 +805,9 @@ def _is_fixed(row: Row) -> bool:
     if not isinstance(row, Assign) or row.when is not None or len(row.values) != 1:
         return False
     value = row.values[0]
-    return isinstance(value, Text) or (isinstance(value, Call) and all(isinstance(one, Text) for one in value.arguments))
+    return isinstance(value, Text) or (
+        isinstance(value, Call) and all(isinstance(one, Text) for one in value.arguments)
+    )
 
 
 def _as_it_stands(text: str, type: str) -> bool:

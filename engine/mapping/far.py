@@ -48,6 +48,12 @@ def runs(rows: Sequence[Row], marks: tuple[int, ...]) -> list[Row | Run]:
     return out
 
 
+def needed(rows: Sequence[Row]) -> str | None:
+    """The one owner without whose fields none of the rows does anything; None where that is not plain."""
+    found = _lowest([_least(row) for row in rows if not isinstance(row, Nothing)])
+    return found[0] if found else None
+
+
 def _least(row: Row) -> tuple[str, int] | None:
     """The owner and the lowest field or component without which a row does nothing; None where that is not plain."""
     match row:

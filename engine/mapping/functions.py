@@ -6,6 +6,7 @@ either, makes a party: an entry of its own, once for each message, or where noth
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from engine.mapping.expression import Path
@@ -277,15 +278,13 @@ class Functions:
         """`key` becomes the resource's identifiers to be found by; the first way that yields one is taken."""
         out("key = ()")
         for index, key in enumerate(keys):
-            with out.block("if not key:" if index else "if True:"):
+            with out.block("if not key:") if index else nullcontext():
                 if key.value is None:
                     out(f"key = identifiers({scope.target}, {key.type!r})")
                     continue
                 out(f"k = {self.emitter.values.text(key.value, scope)}")
-                with out.block("if not k.isprintable():"):
-                    out("k = as_string(k, X)")
-                with out.block("if k and '|' in k:"):  # no server can be asked for a bar
-                    out("k = k.replace('|', '%7C')")
+                with out.block("if k:"), out.block("if '|' in k or not k.isprintable():"):
+                    out("k = as_key(X, k)")
                 with out.block("if k:"):
                     out(f"key = ((X.locals.get({key.system!r}) or X.local({key.system!r}), k),)")
                     if not first:

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.config.changes import Changes, Unmapped
-from engine.fhir.output import Output
+from engine.fhir.output import Entry, Output
 from engine.hl7 import charset
 from engine.hl7.group import Grouper
 from engine.hl7.message import delimiters_of, split_segments
@@ -268,8 +269,9 @@ def _is_plain(raw: bytes) -> bool:
     return _EDGE_BLANK.search(raw) is None
 
 
-def _ordered(entries: list[Any]) -> list[Any]:
-    """Referenced first: anchors, facts in the order of their making, provenance."""
-    anchors = [entry for entry in entries if entry.role == "anchor"]
-    facts = [entry for entry in entries if entry.role == "fact"]
-    return anchors + facts + [entry for entry in entries if entry.role == "provenance"]
+_ROLE = attrgetter("role")
+
+
+def _ordered(entries: list[Entry]) -> list[Entry]:
+    """Referenced first: anchors, facts in the order of their making, provenance. So do their names sort."""
+    return sorted(entries, key=_ROLE)

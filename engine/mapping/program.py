@@ -16,6 +16,7 @@ from engine.hl7.group import Node
 from engine.mapping.convert import CONVERSIONS
 from engine.mapping.emit import Emitter
 from engine.mapping.expression import Path, paths
+from engine.mapping.far import needed
 from engine.mapping.model import Block, Map, MessageMap
 from engine.mapping.problems import Place, Problems, guess
 from engine.mapping.schema import Schema
@@ -452,7 +453,12 @@ class Program:
                 given.append(self._fetch(area, dotted))
                 continue
             given.append(bound.get(owner) or self._segment(area, Path(owner, most, 0, 0, place), True) or "")
-        out(f"{self.emitter.shop.call(unit)}(X, r, {', '.join(given)})")
+        call = f"{self.emitter.shop.call(unit)}(X, r, {', '.join(given)})"
+        if not dotted or needed(found.rows) != found.owner:
+            out(call)
+            return
+        with out.block(f"if {given[0]}[0]:"):
+            out(call)
 
     def _scope(self, block: Block | None, area: Area, bound: dict[str, str]) -> Scope:
         def fields(path: Path) -> str | None:
@@ -568,7 +574,7 @@ class Program:
             else:
                 element = self.schema.element(block.make[0], "identifier")
                 where = "None" if element is None else "list" if element.many else "dict"
-                out(f"{name} = X.fact({block.entry!r}, r, key[0][0], key[0][1], {where})")
+                out(f"{name} = X.fact({block.entry!r}, r, key, {where})")
         with out.block("else:"):
             if block.keyless == "contain" and not block.keys:
                 out(f"{name} = X.contained({block.entry!r}, r, {block.role!r})")

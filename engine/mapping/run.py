@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Iterable
 from collections.abc import Mapping as Dict
 from datetime import tzinfo
 from functools import lru_cache
@@ -110,7 +109,7 @@ class Run:
         self.diagnostics: list[Diagnostic] = []
         self.parties: dict[tuple[str, str], Any] = {}
         self.keys: dict[tuple[str, str, str], Any] = {}  # of anchors
-        self.counts: dict[tuple[str, str, str], int] = {}  # of facts, and of what is contained
+        self.counts: dict[Any, int] = {}  # of facts, and of what is contained
         self.loose: list[dict[str, Any]] = []  # contained resources whose holder is not made yet
         self.alones: dict[tuple[str, str], tuple[dict[str, str], list[dict[str, Any]], list[Any] | None]] = {}
         self.l: list[Any] | None = None  # while traced: what the function that returned last has noted
@@ -263,23 +262,21 @@ class Run:
         resource, key = made
         return self.anchor(name, dict(resource), update, key)
 
-    def fact(self, name: str, resource: dict[str, Any], system: str, value: str, where: Any) -> Entry:
-        """A fact under its key; an ordinal tells apart what the sender calls the same."""
-        counts, place = self.counts, (resource["resourceType"], system, value)
-        if place in counts:
-            count = counts[place] = counts[place] + 1
-            value = f"{value}#{count}"
-        else:
-            count = counts[place] = 1
-        identifier = {"system": system, "value": value}
+    def fact(self, name: str, resource: dict[str, Any], key: tuple[tuple[str, str], ...], where: Any) -> Entry:
+        """A fact under the first of its keys; an ordinal tells apart what the sender calls the same."""
+        key = key[:1]
+        place = resource["resourceType"], key
+        count = self.counts[place] = self.counts.get(place, 0) + 1
+        if count > 1:
+            key = ((key[0][0], f"{key[0][1]}#{count}"),)
         if where is list:
             if "identifier" not in resource:
-                resource["identifier"] = [identifier]
-            elif count > 1 or (system, value) not in identifiers(resource, ""):
-                resource["identifier"].append(identifier)
-        elif where is dict:
-            resource.setdefault("identifier", identifier)
-        return self._entry(name, resource, "fact", ((system, value),), "overwrite")
+                resource["identifier"] = [{"system": key[0][0], "value": key[0][1]}]
+            elif count > 1 or key[0] not in identifiers(resource, ""):
+                resource["identifier"].append({"system": key[0][0], "value": key[0][1]})
+        elif where is dict and "identifier" not in resource:
+            resource["identifier"] = {"system": key[0][0], "value": key[0][1]}
+        return self._entry(name, resource, "fact", key, "overwrite")
 
     def keyless(self, name: str, resource: dict[str, Any], role: Role, keep: bool) -> Entry | None:
         """A resource that nothing identifies: to be contained where it is referred to, or dropped."""
@@ -290,7 +287,7 @@ class Run:
 
     def contained(self, name: str, resource: dict[str, Any], role: Role) -> Entry:
         """A resource that stands inside those that refer to it."""
-        count = self.counts[name, "", ""] = self.counts.get((name, "", ""), 0) + 1
+        count = self.counts[name] = self.counts.get(name, 0) + 1
         reference = {"reference": f"#{name}-{count}" if count > 1 else f"#{name}"}
         return Entry(name, resource, reference, role, (), "create")
 
@@ -639,6 +636,11 @@ def received(run: Run) -> str:
 def digits(run: Run, value: str) -> str:
     """The digits of a text."""
     return "".join(filter(str.isdigit, value))
+
+
+def as_key(run: Run, value: str) -> str:
+    """A text to be found by: no server can be asked for a bar."""
+    return (clean(value, run) or "").replace("|", "%7C")
 
 
 def encoded(run: Run, value: str) -> str:

@@ -14,8 +14,10 @@ FIELD, REPETITION, COMPONENT, TEXT = "field", "repetition", "component", "text"
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A Python expression for a raw value, how far it still has parts, and what it is from where that is traced. leaf: an
-    expression for its first leaf, where there is one that is cheaper than to cut the value."""
+    """A Python expression for a raw value, how far it still has parts, and what it is from where that is traced.
+
+    leaf: an expression for its first leaf, where there is one that is cheaper than to cut the value.
+    """
 
     code: str
     level: str
