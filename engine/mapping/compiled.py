@@ -19,7 +19,7 @@ _RUNTIME = {
         "gathered", "head", "header", "high", "identifiers", "in_order", "joined", "kept", "known_by", "leaf", "link",
         "low", "nulls", "part", "received", "repeats", "subcomponent", "taken_over", "translated", "walk",
     )
-} | {"authority": convert.authority, "coding_system": convert.coding_system, "number": convert.number,
+} | {"authority": convert.authority, "coding_system": convert.coding_system,
      "as_string": convert.text, "NUL": "\0", "EMPTY": ((),) * 64, "Into": lineage.Into}  # fmt: skip
 
 LANGUAGE = 2

@@ -201,12 +201,6 @@ def coding_system(run: Run, name: str, oid: str) -> str | None:
     return known
 
 
-def number(run: Run, name: str, namespace: str, universal: str) -> str:
-    """An order number for use in a key: with its authority, since two of them may give the same number."""
-    where = universal or namespace
-    return f"{name}@{where}" if name and where else name
-
-
 def urn_part(name: str) -> str:
     """A name as part of a URN."""
     return quote(name.strip(), safe="-._~")

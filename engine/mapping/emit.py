@@ -350,7 +350,10 @@ class Emitter:
         segment, value = variables[0], self.shop.temporary()
         with out.block(f"if {' or '.join(f'{segment}[{number}]' for number in numbers)}:"):
             key = "|".join(f"{{{segment}[{number}]}}" for number in numbers)
-            out(f'{value} = {name}(f"{key}", X, {segment})')
+            known = ""
+            if one.cached and not self.schema.is_resource(one.target) and not self.shop.full and not self.shop.traced:
+                known = f'{self.shop.cache(one.name)}.get(t := f"{key}") or '
+            out(f"""{value} = {known}{name}({"t" if known else f'f"{key}"'}, X, {segment})""")
             with out.block(f"if {value} is not None:"):
                 self.targets.passed(self.values.note(row.values, scope, True), scope, out)
                 self.targets.store(found, scope, value, out)
@@ -745,8 +748,21 @@ class Emitter:
                     with out.block(f"if {' or '.join(f'{one!r} in {value}' for one in lists)}:"):
                         out(f"taken_over({scope.target}, {value})")
                 with out.block("else:") if lists else nullcontext():
-                    out(f"{scope.target}.update({{**{value}, **{scope.target}}})")
+                    self._taken_in(value, scope, out)
                 self.targets.yielded(scope, out)
+
+    def _taken_in(self, value: str, scope: Scope, out: Writer) -> None:
+        """What a map made, in front of what is there and wins."""
+        target, both = scope.target, f"{{**{value}, **{scope.target}}}"
+        if scope.root:
+            out(f"{target}.update({both})")
+        elif self.shop.traced:  # notes are of this very object
+            whole = self.shop.temporary()
+            out(f"{whole} = {both}")
+            out(f"{target}.clear()")
+            out(f"{target}.update({whole})")
+        else:
+            out(f"{target} = {both}")
 
     def _lists(self, found: Map) -> set[str]:
         """What a map sets of elements that repeat."""

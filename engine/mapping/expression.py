@@ -15,7 +15,7 @@ valued or the whole template is not; `{x?}` may be missing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from engine.mapping.problems import Place, Problems
@@ -347,15 +347,24 @@ def _tokens(text: str, place: Place, problems: Problems) -> list[tuple[str, str,
 
 def paths(value: Value) -> Iterator[Path]:
     """All paths in a value."""
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, Else):
-        for option in value.options:
-            yield from paths(option)
-    elif isinstance(value, Call):
-        for argument in value.arguments:
-            yield from paths(argument)
-    elif isinstance(value, Template):
-        for part in value.parts:
-            if not isinstance(part, str):
-                yield from paths(part[0])
+    return (one for one in _parts(value) if isinstance(one, Path))
+
+
+def names(value: Value) -> Iterator[str]:
+    """All names in a value."""
+    return (one.name for one in _parts(value) if isinstance(one, Name))
+
+
+def _parts(value: Value) -> Iterator[Value]:
+    match value:
+        case Else():
+            inner: Iterable[Value] = value.options
+        case Call():
+            inner = value.arguments
+        case Template():
+            inner = (part[0] for part in value.parts if not isinstance(part, str))
+        case _:
+            yield value
+            return
+    for one in inner:
+        yield from _parts(one)

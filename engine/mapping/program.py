@@ -15,7 +15,7 @@ from typing import Any
 from engine.hl7.group import Node
 from engine.mapping.convert import CONVERSIONS
 from engine.mapping.emit import Emitter
-from engine.mapping.expression import Path, paths
+from engine.mapping.expression import Path, names, paths
 from engine.mapping.far import needed
 from engine.mapping.model import Block, Map, MessageMap
 from engine.mapping.problems import Place, Problems, guess
@@ -90,6 +90,7 @@ class Program:
         self.closed: dict[str, Area] = {}
         self.reach: dict[str, int] = {}
         self.lets: dict[str, tuple[Area, Raw]] = {}
+        self.belongs = self._belongs()
         self.seen_blocks = [block for block in message.blocks if self._home(block)]
 
     def emit(self) -> Unit:
@@ -158,16 +159,21 @@ class Program:
         return [other for other in rest[:own] if child in self.homes[other.id][0].chain()]
 
     def _lets(self, area: Area, out: Writer) -> None:
-        """The message's own names whose innermost segment is of this area."""
+        """The message's own names that belong to this area."""
         for name, value in self.message.lets:
-            if name in self.lets and self.lets[name][0] is not area:
-                continue
-            owners = {path.owner for path in paths(value)}
-            homes = [next((a for a in reversed(self.areas) if a.slot(o)), self.areas[0]) for o in sorted(owners)]
-            home = max(homes, key=lambda one: len(one.chain()), default=self.areas[0])
-            if home is area:
+            if self.belongs[name] is area:
                 out(f"n_{name} = {self.emitter.values.text(value, self._scope(None, area, {}))}")
                 self.lets[name] = (area, Raw(f"n_{name}", TEXT))
+
+    def _belongs(self) -> dict[str, Area]:
+        """For each of the message's own names the innermost area that has a segment of its value, or a name."""
+        found: dict[str, Area] = {}
+        for name, value in self.message.lets:
+            owners = sorted({path.owner for path in paths(value)})
+            homes = [next((a for a in reversed(self.areas) if a.slot(one)), self.areas[0]) for one in owners]
+            homes += [found[one] for one in names(value) if one in found]
+            found[name] = max(homes, key=lambda one: len(one.chain()), default=self.areas[0])
+        return found
 
     def _singles(self, area: Area, variable: str, out: Writer) -> None:
         """The slots of the groups that occur once, in variables; of one that is not there they are empty."""

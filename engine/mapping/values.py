@@ -296,6 +296,12 @@ class Values:
             test = f"lambda f: {self.condition(call.where, one)}"
         return f"gathered(X, lines, {items}, {value.field}, {test})"
 
+    def _number(self, number: str, namespace: str, universal: str) -> str:
+        """A number with its authority, where it has one: two of them may give the same number."""
+        name, where = self.shop.temporary(), self.shop.temporary()
+        whole = f'f"{{{name}}}@{{{where}}}" if ({where} := {universal} or {namespace}) else {name}'
+        return f'(({whole}) if ({name} := {number}) else "")'
+
     def _call(self, call: Call, scope: Scope) -> str:
         count = FUNCTIONS.get(call.function)
         if count is None:
@@ -315,6 +321,8 @@ class Values:
         if call.function == "local":
             known = f"X.locals.get({arguments[0]}) or " if isinstance(call.arguments[0], Text) else ""
             return f"({known}X.local({arguments[0]}))"
+        if call.function == "number":
+            return self._number(*arguments)
         if call.function in ("lower", "upper"):
             return f"{arguments[0]}.{call.function}()"
         return f"{call.function}(X, {', '.join(arguments)})"
