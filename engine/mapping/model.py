@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engine.hl7.group import Node
-from engine.mapping.expression import Condition, Path, Template, Text, Value, paths
+from engine.mapping.expression import Condition, Name, Path, Template, Text, Value, paths
 from engine.mapping.problems import Place
 from engine.mapping.source import Source
 
@@ -157,6 +157,23 @@ def read_by(rows: tuple[Row, ...]) -> Iterator[Path]:
                 for _, inner in row.cases:
                     yield from read_by(inner)
                 yield from read_by(row.otherwise)
+
+
+def referred(rows: tuple[Row, ...]) -> Iterator[Name]:
+    """All names that rows set elements to."""
+    for row in rows:
+        match row:
+            case Assign():
+                yield from (value for value in row.values if isinstance(value, Name))
+                yield from referred(row.rows)
+            case Build() | When():
+                yield from referred(row.rows)
+            case First():
+                yield from referred(row.options)
+            case Switch():
+                for _, inner in row.cases:
+                    yield from referred(inner)
+                yield from referred(row.otherwise)
 
 
 @dataclass(frozen=True, slots=True)

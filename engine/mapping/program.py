@@ -17,7 +17,7 @@ from engine.mapping.convert import CONVERSIONS
 from engine.mapping.emit import Emitter
 from engine.mapping.expression import Path, names, paths
 from engine.mapping.far import needed
-from engine.mapping.model import Block, Map, MessageMap
+from engine.mapping.model import Block, Map, MessageMap, referred
 from engine.mapping.problems import Place, Problems, guess
 from engine.mapping.schema import Schema
 from engine.mapping.scope import TEXT, Raw, Scope, every
@@ -94,16 +94,13 @@ class Program:
         self.seen_blocks = [block for block in message.blocks if self._home(block)]
 
     def emit(self) -> Unit:
-        """Write the message's function. Twice, as the first pass finds out what is collected for whom."""
+        """Write the message's function."""
         name = f"run_{self.message.name}"
-        for _ in range(2):
-            self.done.clear()
-            self.closed.clear()
-            for area in self.areas:
-                area.widths.clear()
-                area.fetched.clear()
-            unit = self.emitter.shop.write(name, lambda out: self._run(name, out))
-        return unit
+        for block in self.seen_blocks:
+            for other in referred(block.rows):
+                if other.name in self.homes and other.how not in ("", "every"):
+                    self.collected.add((other.name, self._nearest(self.homes[block.id][0], other.name).id))
+        return self.emitter.shop.write(name, lambda out: self._run(name, out))
 
     def _run(self, name: str, out: Writer) -> None:
         with out.block(f"def {name}(X, lines, group):"):
@@ -244,12 +241,14 @@ class Program:
             return
         name = f"{segment.replace('.', '_')}_{area.id}x"
         with out.block(f"for i in {_items(variable, area.segments[segment][0])}:"):
-            self._bind(area, name, out)
-            self._make(block, area, variable, {segment.rpartition(".")[2]: name}, out)
+            inner = Writer(out.depth)
+            self._make(block, area, variable, {segment.rpartition(".")[2]: name}, inner)
+            self._bind(area, name, out)  # it is known now how many fields are read
+            out.lines.extend(inner.lines)
         self.done.add(block.id)
 
     def _bind(self, area: Area, name: str, out: Writer) -> None:
-        area.widths[name] = self.reach.get(name, 48)  # known from the first pass on
+        area.widths[name] = self.reach.get(name, 0)
         tail = self._tail(area, name)
         if self.emitter.shop.full:
             out(f"{name} = X.fields(lines, i, {tail})")
@@ -437,9 +436,11 @@ class Program:
             return
         name = f"{segment}_{here.id}y"
         with out.block(f"for i in {_items(holder, slot[1])}:"):
-            self._bind(here, name, out)
             scope.written |= self.emitter.functions.filler(found, frozenset(scope.written)).writes  # by a turn before
-            self._mapped(found, block, area, bound | {segment: name}, scope, out)
+            inner = Writer(out.depth)
+            self._mapped(found, block, area, bound | {segment: name}, scope, inner)
+            self._bind(here, name, out)
+            out.lines.extend(inner.lines)
         out.depth = depth
 
     def _mapped(
@@ -557,11 +558,14 @@ class Program:
                 place, f"{name}, of which there may be many here", f"each {name}, first {name} or only {name}"
             )
             return "None"
-        nearest = next(one for one in area.chain() if one in home[0].chain())
+        nearest = self._nearest(area, name)
         if name in self.closed and self.closed[name] in nearest.chain():
             self._interrupted(block, name)
-        self.collected.add((name, nearest.id))
         return f"all_{name}_{nearest.id}"
+
+    def _nearest(self, area: Area, name: str) -> Area:
+        """The innermost area around both an area and a resource's."""
+        return next(one for one in area.chain() if one in self.homes[name][0].chain())
 
     def _interrupted(self, block: Block, name: str) -> None:
         found = f"{name}, made in an earlier turn through the group than {block.id}"
