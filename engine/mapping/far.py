@@ -6,6 +6,7 @@ Most segments and values are short, and even to see that a field is empty takes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from engine.mapping.expression import Call, Else, Path, Template, Value
 from engine.mapping.model import Assign, Build, Constant, First, Kept, Nothing, Row, Switch, When
@@ -20,31 +21,21 @@ Run = tuple[str, int, list["Row | Run"]]
 
 def runs(rows: Sequence[Row], marks: tuple[int, ...]) -> list[Row | Run]:
     """The rows in their order; neighbours that read nothing before one of the marks, of one owner, as runs."""
-    if not marks:
-        return list(rows)
+    return _runs([(row, _least(row)) for row in rows], marks)
+
+
+def _runs(rows: Sequence[tuple[Row, tuple[str, int] | None]], marks: tuple[int, ...]) -> list[Row | Run]:
     out: list[Row | Run] = []
-    run: list[Row] = []
-    owner = ""
-    for row in [*rows, None]:
-        found = _least(row) if row is not None else None
-        far = found is not None and found[1] >= marks[0] and (not run or found[0] == owner)
-        if row is not None and found is not None and far:
-            owner = found[0]
-            run.append(row)
+    for owner, near in groupby(rows, lambda one: one[1][0] if marks and one[1] and one[1][1] >= marks[0] else None):
+        run = list(near)
+        if owner is None or len(run) < _FEW:
+            out.extend(row for row, _ in run)
             continue
-        if len(run) >= _FEW:
-            lowest = min(least[1] for one in run if (least := _least(one)) is not None)
-            inner = runs(run, marks[1:])
-            if len(inner) == 1 and isinstance(inner[0], tuple) and inner[0][1] == lowest:
-                inner = inner[0][2]
-            out.append((owner, lowest, inner))
-        else:
-            out.extend(run)
-        run = []
-        if row is not None and found is not None and found[1] >= marks[0]:
-            owner, run = found[0], [row]
-        elif row is not None:
-            out.append(row)
+        lowest = min(least[1] for _, least in run if least)
+        inner = _runs(run, marks[1:])
+        if len(inner) == 1 and isinstance(inner[0], tuple) and inner[0][1] == lowest:
+            inner = inner[0][2]
+        out.append((owner, lowest, inner))
     return out
 
 

@@ -6,9 +6,7 @@ constants have names made of their content. So units written at different times 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -20,23 +18,25 @@ class Writer:
     def __init__(self, depth: int = 0) -> None:
         self.lines: list[str] = []
         self.depth = depth
+        self._begun: list[int] = []
 
     def __call__(self, line: str) -> None:
         """Write one line."""
         self.lines.append("    " * self.depth + line)
 
-    @contextmanager
-    def block(self, head: str) -> Iterator[None]:
+    def block(self, head: str) -> Writer:
         """Write `head` and indent what follows; an empty block gets a `pass`."""
         self(head)
-        before = len(self.lines)
+        return self
+
+    def __enter__(self) -> None:
         self.depth += 1
-        try:
-            yield
-            if len(self.lines) == before:
-                self("pass")
-        finally:
-            self.depth -= 1
+        self._begun.append(len(self.lines))
+
+    def __exit__(self, *_: object) -> None:
+        if self._begun.pop() == len(self.lines):
+            self("pass")
+        self.depth -= 1
 
 
 @dataclass(slots=True)
@@ -131,10 +131,10 @@ class Workshop:
         out = Writer(1)
         text = "\n".join(body)
         for name, variable in unit.caches.items():
-            if len(re.findall(rf"\b{variable}\b", text)) > 1:
+            if text.count(variable) > 1:
                 out(f"{variable} = X.coded[{name!r}]")
             else:  # where it is used once, it is looked up there, if at all
-                body[:] = [re.sub(rf"\b{variable}\b", f"X.coded[{name!r}]", line) for line in body]
+                body[:] = [line.replace(variable, f"X.coded[{name!r}]") for line in body]
         if "known_time(" in text:
             out("known_time = X.times.get")
         if "known_instant(" in text:
@@ -163,7 +163,7 @@ class Workshop:
 
     def cache(self, name: str) -> str:
         """The variable of the connection's cache of that name."""
-        return self.unit.caches.setdefault(name, f"cache{len(self.unit.caches)}")
+        return self.unit.caches.setdefault(name, f"cache_{len(self.unit.caches)}_")
 
     def head(self, variable: str, number: str) -> str:
         """The first leaf of a field of a segment; a variable of its own where it is asked for often."""
