@@ -6,7 +6,6 @@ tests need no real ones.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from engine.config.routes import build_feed
 from engine.config.settings import Settings, load_settings
 from engine.config.shipped import shipped_mappings
 from engine.config.surroundings import Surroundings
+from engine.config.uncollected import uncollected
 
 DEFAULTS, ENDPOINTS, PROFILES, WAVES = "defaults", "endpoints", "profiles", "waves"
 NO_CHANNELS = (DEFAULTS, ENDPOINTS, PROFILES, WAVES)
@@ -41,13 +41,8 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Configurati
 
 def load_with_notes(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[Configuration, list[Note]]:
     """As `load`, with what is right but worth knowing."""
-    collecting = gc.isenabled()
-    gc.disable()  # nothing is freed on the way: collections would only cost a third of the time
-    try:
+    with uncollected():
         return _load(path, environment)
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _load(path: Path, environment: Mapping[str, str]) -> tuple[Configuration, list[Note]]:

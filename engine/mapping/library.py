@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.config.changes import Changes, Unmapped
+from engine.config.uncollected import uncollected
 from engine.fhir.output import Entry, Output
 from engine.hl7 import charset
 from engine.hl7.group import Grouper
@@ -215,14 +216,15 @@ class Library:
 
         cache: a file to keep what was compiled, for the next start with the same files. It is made if it can be.
         """
-        key = compile_cache.key(LANGUAGE, shipped, site) if cache else None
-        shelf = compile_cache.read(cache, key) if cache and key else None
-        maker = _Late(shipped, site)
-        if shelf is None:
-            shelf = maker.shelf(full=cache is not None)
-            if cache and key:
-                compile_cache.write(cache, key, shelf)
-        return Library(shelf, maker)
+        with uncollected():
+            key = compile_cache.key(LANGUAGE, shipped, site) if cache else None
+            shelf = compile_cache.read(cache, key) if cache and key else None
+            maker = _Late(shipped, site)
+            if shelf is None:
+                shelf = maker.shelf(full=cache is not None)
+                if cache and key:
+                    compile_cache.write(cache, key, shelf)
+            return Library(shelf, maker)
 
     @staticmethod
     def empty() -> Library:
