@@ -53,6 +53,14 @@ def test_of_a_choice_the_first_row_that_yields_is_taken(tmp_path: Path) -> None:
     assert "deceasedBoolean" not in found
 
 
+def test_a_constant_of_a_condition_needs_no_field_but_that_of_the_condition(tmp_path: Path) -> None:
+    lines = (
+        "when PID-8 = 'F':\n      - active = true\n      - PID-30 -> deceasedBoolean",
+        "PID-24 -> multipleBirthBoolean",
+    )
+    assert made(tmp_path, *lines)["active"] is True
+
+
 def test_else_takes_the_first_that_is_valued(tmp_path: Path) -> None:
     assert made(tmp_path, "PID-4 else PID-7 -> birthDate", pid="PID|||M1||||1980")["birthDate"] == "1980"
 
@@ -362,6 +370,14 @@ def test_what_comes_under_one_number_is_kept_apart_by_an_element(tmp_path: Path)
         ("male", "M1:M"),
     ]
     assert [one["value"] for one in output.entries[1].resource["identifier"]] == ["M1:M"]
+
+
+@pytest.mark.parametrize(("pid", "best"), [("PID|||M1|S1", "S1"), ("PID|||M1", "M1")])
+def test_a_name_may_be_made_of_names_of_a_group(tmp_path: Path, pid: str, best: str) -> None:
+    message = MESSAGE.replace("    key: identifier\n", "    key: person '{best}'\n")
+    lets = "let:\n  second: PID-4.1\n  first: PID-3.1\n  best: second else first\n"
+    folder = write(tmp_path, messages_ZZZ=message.replace("resources:\n", f"{lets}resources:\n"))
+    assert run(folder, pid).entries[0].key == (("urn:interlock:acme:person", best),)
 
 
 def test_all_lines_may_be_those_that_fit(tmp_path: Path) -> None:
