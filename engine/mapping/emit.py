@@ -599,14 +599,16 @@ class Emitter:
         out(f"{value} = {const}.get({name})")
         with out.block(f"if {value} is not None:"):
             self.targets.store(found, scope, value, out, note=note)
-        if table.otherwise:
-            system = {"system": table.system, "code": table.otherwise[0]}
-            whole = system if element.type == "Coding" else {"coding": [system]}
-            with out.block(f"elif {name}:"):
+        if table.otherwise is not None and not table.otherwise[0]:
+            return
+        with out.block(f"elif {name}:"):
+            if table.otherwise is not None:
+                system = {"system": table.system, "code": table.otherwise[0]}
+                whole = system if element.type == "Coding" else {"coding": [system]}
                 self.targets.store(found, scope, self.shop.constant(whole), out, note=note)
-        elif element.type == "CodeableConcept":
-            with out.block(f"elif {name}:"):
-                out(f"X.miss({table.name!r}, {_shown(row.values[0])!r}, {name})")
+                return
+            out(f"X.miss({table.name!r}, {_shown(row.values[0])!r}, {name})")
+            if element.type == "CodeableConcept":
                 self.targets.store(found, scope, f'{{"text": as_string({name}, X) or "?"}}', out, note=note)
 
     def table(self, row: Assign, element: Element) -> Table | None:

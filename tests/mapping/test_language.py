@@ -30,6 +30,20 @@ def test_a_code_that_the_table_does_not_know_is_left_out_and_told(tmp_path: Path
     assert [d.code for d in output.diagnostics] == ["unknown-code"]
 
 
+@pytest.mark.parametrize(("otherwise", "told"), [("", 1), ("otherwise: ~\n", 0)])
+def test_a_code_without_a_coding_is_listed_and_may_go_another_way(tmp_path: Path, otherwise: str, told: int) -> None:
+    coded = (
+        "PID-10 -> maritalStatus:\n"
+        "      - first:\n"
+        "          - PID-10 -> coding table Kind\n"
+        "          - PID-10.1 -> coding.display"
+    )
+    table = f"table: Kind\nsystem: http://example.org/kind\ncodes: {{A: B}}\n{otherwise}"
+    output = run(write(tmp_path, segments_PID=rows(IDENTIFIED, coded) + "---\n" + table), "PID|||M1|||||||X")
+    assert output.entries[0].resource["maritalStatus"] == {"coding": [{"display": "X"}]}
+    assert len(output.unmapped) == told
+
+
 def test_a_time_that_is_none_is_left_out_and_told(tmp_path: Path) -> None:
     output = run(write(tmp_path), "PID|||M1||||19800231")
     assert "birthDate" not in output.entries[0].resource
