@@ -70,7 +70,7 @@ class Targets:
             extend = False
         key, element, url = found[split]
         if url:
-            value = _extension(url, value)
+            value = self._extended(url, value, out)
         holder = self._inner([name for name, _, _ in found[:split]], scope, out, once or not element.many)
         path = ".".join(name for name, _, _ in found[: split + 1])
         if element.many:
@@ -87,6 +87,16 @@ class Targets:
             self._set(holder, key, path, element, value, scope, out, note)
         if len(found) > 1 and found[-2][1].type == "Period" and found[-1][0] == "end" and split == len(found) - 1:
             out(f"in_order(X, {holder})")
+
+    def _extended(self, url: str, value: str, out: Writer) -> str:
+        """An extension of what an object says."""
+        made = _extension(url, value)
+        if not self.shop.traced or value.startswith("{"):
+            return made
+        name = self.shop.temporary()
+        out(f"{name} = {made}")
+        out(f"X.moved({value}, {name})")
+        return name
 
     def _inner(self, names: list[str], scope: Scope, out: Writer, once: bool) -> str:
         """The variable of an element inside the object, made where it is not there. What is there may be shared with
