@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -57,6 +58,7 @@ class Maker:
         self._files = files
         self._base, self._changed = base, changed
         self._emitters: dict[tuple[bool, bool], Emitter] = {}
+        self._contents: dict[str, orjson.Fragment] = {}
 
     def changed(self, said: Source | None, use: str | None, options: dict[str, str]) -> tuple[Maker, Shelf, list[Move]]:
         """With an override on top: one message, or all. Raises `MappingError`."""
@@ -128,9 +130,17 @@ class Maker:
         coding = {code.upper(): uri for code, (uri, _) in table.codes.items()} if table else {}
         unit = self._unit(message, emitter)
         used = unit.used | ({f"table {CODING_TABLE}": table.source} if table else {})
-        content = {name: getattr(part, "content", lambda part=part: part)() for name, part in sorted(used.items())}
+        content = {name: self._said(name, part) for name, part in sorted(used.items())}
         whole = orjson.dumps([LANGUAGE, message.source.content(), content], option=orjson.OPT_SORT_KEYS)
         return Compiled(message.name, message.accepts, sha256(whole).hexdigest(), coding, message.root, unit.name)
+
+    def _said(self, name: str, part: Any) -> orjson.Fragment:
+        """What a part says, as JSON; many messages use the same ones."""
+        known = self._contents.get(name)
+        if known is None:
+            found = part.content() if isinstance(part, Source) else part
+            known = self._contents[name] = orjson.Fragment(orjson.dumps(found, option=orjson.OPT_SORT_KEYS))
+        return known
 
     def _emitter(self, full: bool, traced: bool, problems: Problems) -> Emitter:
         found = self._emitters.get((full, traced))

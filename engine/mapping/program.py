@@ -23,10 +23,8 @@ from engine.mapping.schema import Schema
 from engine.mapping.scope import TEXT, Raw, Scope, every
 from engine.mapping.writer import Unit, Writer
 
-_AROUND = re.compile(r"(?:e|n|all)_\w+|lines|[gh]\d+|(?:g\d+|group)(?:s\d+)+|group|i|MSH|[A-Z][A-Z0-9_]*_\d+[xy]?")
-"""The variables that `run` sets for the resources inside it."""
-
-
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_GROUP = re.compile(r"(?:g\d+|group)(?=(?:s\d+)*$)")
 _AREA = re.compile(r"g\d+|group")
 SENT = Path("MSH", 7, 0, 0, Place("", 1, 1))
 
@@ -274,8 +272,8 @@ class Program:
 
         unit = shop.write(name, write)
         self._required(block, scope)
-        free = self._around(unit)
-        unit.lines = [f"def {name}({', '.join(['X', *free])}):", *self._remembered(block, unit, free)]
+        free = self._around(unit, block, area, bound)
+        unit.lines = [f"def {name}({', '.join(['X', *free])}):", *unit.lines[1:]]
         maps = [(self._split(name, place), name, place) for name, place, _ in block.maps]
         present = self._present(maps, area, bound, block)
         condition = self.emitter.values.condition(block.when, scope) if block.when else ""
@@ -336,43 +334,18 @@ class Program:
             out(f'X.note("incomplete", {block.id!r}, {name!r})')
             out("return None")
 
-    def _remembered(self, block: Block, unit: Unit, free: list[str]) -> list[str]:
-        """The body; an anchor made of some fields of one segment and of nothing else is made once for the same
-        fields."""
-        shop, body = self.emitter.shop, unit.lines[1:]
-        if shop.full or shop.traced or unit.party or block.role != "anchor" or block.keyless == "contain":
-            return body
-        text = "\n".join(body)
-        if len(free) != 1 or not re.search(r"_\d+[xy]?$", free[0]):
-            return body
-        callees = [shop.units[name] for name in unit.calls]
-        numbers = {int(number) for number in re.findall(rf"\b{free[0]}\[(\d+)\]", text)}
-        numbers |= {number for one in callees for fields in one.reads.values() for number in fields}
-        if not numbers:
-            return body
-        out = Writer(1)
-        out(f'f = f"{"|".join(f"{{{free[0]}[{number}]}}" for number in sorted(numbers))}|{{X.mark}}"')
-        out(f"known = X.parties.get(({unit.name!r}, f))")
-        with out.block("if known is not None:"):
-            out("return known")
-        out(f"made = X.coded['block {block.id}'].get(f)")
-        with out.block("if made is not None:"):
-            out(f"known = X.parties[{unit.name!r}, f] = X.again({block.entry!r}, {block.update!r}, made)")
-            out("return known")
-        out("noted = len(X.diagnostics) + X.missed")
-        keep = Writer(2)
-        with keep.block("if len(X.diagnostics) + X.missed == noted:"):
-            keep(f"X.keep(X.coded['block {block.id}'], f, (dict(r), key))")
-        made = next(index for index, line in enumerate(body) if f"e_{block.id} = X.anchor(" in line)
-        keep(f"X.parties[{unit.name!r}, f] = {body[made].strip()}")
-        return [*out.lines, *body[:made], *keep.lines, *body[made + 1 :]]
-
-    def _around(self, unit: Unit) -> list[str]:
-        """What a resource's function reads from around it."""
-        text = "\n".join(unit.lines[1:])
-        code = compile(f"def made():\n{text}", "made", "exec").co_consts[0]
-        own = unit.namespace.keys() | unit.calls
-        return [one for one in code.co_names if _AROUND.fullmatch(one) and one not in own]
+    def _around(self, unit: Unit, block: Block, area: Area, bound: dict[str, str]) -> list[str]:
+        """What a resource's function reads from around it: of the variables that are set there those that it names."""
+        text = "\n".join(line for line in unit.lines[1:] if not line.lstrip().startswith("#"))
+        words, chain = set(_WORD.findall(text)), area.chain()
+        known = [*bound.values(), *(name for one in chain for name in one.fetched.values())]
+        known += [f"n_{name}" for name, home in self.belongs.items() if home in chain]
+        known += [f"e_{name}" for name, home in self.homes.items() if name != block.id and home[0] in chain]
+        numbers = {one.id for one in chain}
+        known += [f"all_{name}_{number}" for name, number in sorted(self.collected) if number in numbers]
+        groups = tuple(_variable(one) for one in chain)
+        known += sorted(word for word in words if (found := _GROUP.match(word)) and found[0] in groups)
+        return [*(name for name in dict.fromkeys(known) if name in words), *(["lines"] if "lines" in words else [])]
 
     def _split(self, name: str, place: Place) -> tuple[str, str]:
         head, _, _ = name.partition("[")
