@@ -161,7 +161,10 @@ class Maker:
 
     def _check_unused(self, emitter: Emitter) -> None:
         """Compile the maps that no message uses, for the mistakes in them."""
+        used = {name for unit in emitter.shop.units.values() for name in unit.used}
         for found in self._files.maps.values():
+            if f"map {found.name}" in used:
+                continue
             if found.of_segment and not found.keys:
                 emitter.functions.filler(found, frozenset())
             elif not found.of_segment:
