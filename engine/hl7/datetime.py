@@ -74,9 +74,9 @@ def instant(value: str, zone: tzinfo | None = None) -> str | None:
 
 
 def time(value: str) -> str | None:
-    """FHIR time from a TM, HHMM[SS[.SSSS]]; its zone has no place in FHIR and is left off."""
-    digits, _ = _offset(value.strip())
-    if digits is None:
+    """FHIR time from a TM, HHMM[SS[.SSSS]]. One with a zone, which has no place in FHIR, or without minutes is none."""
+    digits, offset = _offset(value.strip())
+    if digits is None or offset or len(digits) < 4:
         return None
     moment = parse("20000101" + digits)
     return moment.time if moment and moment.time else None

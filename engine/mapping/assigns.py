@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.mapping.convert import CONVERSIONS
 from engine.mapping.expression import Call, Name, Path, Text, Value
-from engine.mapping.model import Assign, Constant, Decision
+from engine.mapping.model import Assign, Constant, Decision, Row
 from engine.mapping.scope import FIELD, REPETITION, TEXT, Note, Raw, Scope
 from engine.mapping.targets import Found
 from engine.mapping.uses import Uses, leaves, shown
@@ -30,6 +30,7 @@ class Assigns:
         self.emitter, self.uses = emitter, uses
         self.files, self.schema, self.problems = emitter.files, emitter.schema, emitter.problems
         self.shop, self.values, self.targets = emitter.shop, emitter.values, emitter.targets
+        self.before: Row | None = None  # the row that is always written in front of this one
 
     def assign(self, row: Assign, scope: Scope, out: Writer) -> None:
         link = self._link(row.values[0], scope) if len(row.values) == 1 else None
@@ -169,13 +170,30 @@ class Assigns:
         """The whole that a row's one value is from."""
         return self.values.note(row.values[:1], scope, True)
 
-    def _each(self, raw: Raw, many: bool, out: Writer, fill: Callable[[Raw], None], note: Note | None) -> None:
-        """For all repetitions where the target repeats, else for the first."""
+    def _said(self, row: Assign, scope: Scope) -> str:
+        """The field that the row before has made the same of: two segments often have one number. Where what is made
+        is traced, it is made again, since both have said it."""
+        before = self.before
+        if not isinstance(before, Assign) or before.when or before.use is None or self.shop.full or self.shop.traced:
+            return ""
+        alike = (
+            before.use.name == row.use.name and not before.use.arguments if row.use and not row.use.arguments else False
+        )
+        if not alike or str(before.target) != str(row.target) or not isinstance(before.values[0], Path):
+            return ""
+        return self.values.raw(before.values[0], scope).code
+
+    def _each(
+        self, raw: Raw, many: bool, out: Writer, fill: Callable[[Raw], None], note: Note | None, said: str = ""
+    ) -> None:
+        """For all repetitions where the target repeats, else for the first. said: where the same may stand."""
         name = self.shop.temporary()
         first = note.turned("1") if note else None
         if raw.level == FIELD and many:
             value = self.shop.temporary()
-            with out.block(f"if {value} := {raw.code}:"):
+            with out.block(
+                f"if ({value} := {raw.code}) and {value} != {said}:" if said else f"if {value} := {raw.code}:"
+            ):
                 loop = (
                     f"X.repetitions({value})"
                     if self.shop.full
@@ -210,7 +228,8 @@ class Assigns:
         many = any(one.many for _, one, _ in found)
         note = self.source(row, scope)
         if row.use:
-            self._each(raw, many, out, lambda one: self.uses.mapped(row, one, found, scope, out), note)
+            said = self._said(row, scope)
+            self._each(raw, many, out, lambda one: self.uses.mapped(row, one, found, scope, out), note, said)
         elif row.table and not element.primitive:
             self._each(raw, many, out, lambda one: self._tabled(row, one, found, scope, out), note)
         elif not element.primitive:
@@ -310,7 +329,7 @@ class Assigns:
             return
         codings = table.codings()
         out_codes = codings if element.type == "Coding" else {code: {"coding": [one]} for code, one in codings.items()}
-        const = self.shop.constant(out_codes, "C")
+        const = self.shop.constant(dict.fromkeys(table.codes) | out_codes, "C")
         name = self.shop.temporary()
         note = leaves(one, False)
         value = self.shop.temporary()
@@ -320,7 +339,7 @@ class Assigns:
             self.targets.store(found, scope, value, out, note=note)
         if table.otherwise is not None and not table.otherwise[0]:
             return
-        with out.block(f"elif {name}:"):
+        with out.block(f"elif {name} and {name} not in {const}:"):
             if table.otherwise is not None:
                 system = {"system": table.system, "code": table.otherwise[0]}
                 whole = system if element.type == "Coding" else {"coding": [system]}

@@ -16,8 +16,9 @@ _RUNTIME = {
     name: getattr(run, name)
     for name in (
         "as_key", "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "from_hex",
-        "gathered", "head", "header", "high", "identifiers", "in_order", "joined", "kept", "known_by", "leaf", "link",
-        "low", "nulls", "part", "received", "repeats", "subcomponent", "taken_over", "translated", "walk",
+        "gathered", "head", "header", "high", "identifiers", "in_order", "in_size", "joined", "kept", "known_by",
+        "leaf", "link", "low", "nulls", "part", "received", "repeats", "subcomponent", "taken_over", "translated",
+        "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system,
      "as_string": convert.text, "NUL": "\0", "EMPTY": ((),) * 64, "Into": lineage.Into}  # fmt: skip

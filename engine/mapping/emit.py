@@ -62,10 +62,14 @@ class Emitter:
 
     def _runs(self, rows: Sequence[Row | Run], scope: Scope, out: Writer) -> None:
         """Rows, and runs of them under the condition that what they read is there at all."""
+        before: Row | None = None
         for row in rows:
             if not isinstance(row, tuple):
+                self.assigns.before = before
                 self.row(row, scope, out)
+                before = row
                 continue
+            before = None
             owner, least, inner = row
             length = "n"
             if not scope.owner:
@@ -244,8 +248,9 @@ class Emitter:
         self._needed_first(rows, needs, inner, out)
         self.needed(needs, found[-1][1].type, rows)
         with out.block(f"if {self.whole(name, needs)}:"):
-            if found[-1][1].type == "Period":
-                out(f"in_order(X, {name})")
+            check = {"Period": "in_order", "Range": "in_size"}.get(found[-1][1].type)
+            if check:
+                out(f"{check}(X, {name})")
             self.targets.store(found, scope, name, out, once=True)
 
     def _needed_first(self, rows: tuple[Row, ...], needs: tuple[str, ...], scope: Scope, out: Writer) -> None:

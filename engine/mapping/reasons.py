@@ -40,6 +40,9 @@ class Reasons:
         exact = [row for row in reading if any(_fits(path, segment, field, component) for path in _paths(row))]
         if not exact:
             return Reason("unread", f"no rule reads {segment}-{field}.{component}")
+        taking: list[Row] = [row for row in exact if not isinstance(row, Nothing)]
+        if taking:  # that another rule has the field says nothing of the parts that this one does not take
+            exact = taking + [row for row in exact if row not in taking and any(p.component for p in _paths(row))]
         return self._best([self._told(row, component, sub) for row in exact])
 
     def _best(self, found: list[Reason]) -> Reason:
@@ -68,7 +71,9 @@ class Reasons:
         reading = [
             row
             for row in self._flat(found.rows)
-            if any(path.owner == owner and path.field == component for path in _paths(row))
+            if any(
+                path.owner == owner and path.field == component and path.component in (0, sub) for path in _paths(row)
+            )
         ]
         if not reading:
             return Reason("unread", f"no rule of {found.name} reads {owner}{component} ({place})")

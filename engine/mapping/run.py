@@ -597,9 +597,7 @@ def kept(resource: dict[str, Any], run: Run, url: str, value: str, *marks: str) 
 
 def _kept(run: Run, url: str, value: str, marks: tuple[str, ...]) -> dict[str, Any] | None:
     """A value's extension: a string, or an extension for each of its parts, named by its number."""
-    while marks and marks[0] not in value:
-        marks = marks[1:]
-    if not marks:
+    if not any(mark in value for mark in marks):
         text = clean(run.text(value), run)
         return {"url": url, "valueString": text} if text else None
     parts = [_kept(run, str(number), part, marks[1:]) for number, part in enumerate(value.split(marks[0]), 1)]
@@ -693,6 +691,15 @@ def in_order(run: Run, period: dict[str, Any]) -> None:
         return
     run.note("period-order", "a period", "an end that is not before the start")
     period.setdefault("extension", []).append({"url": f"{lineage.KEPT}end", "valueDateTime": period.pop("end")})
+
+
+def in_size(run: Run, range: dict[str, Any]) -> None:
+    """A Range must not begin above its end (rng-2): such an end stays beside it, for people."""
+    low, high = range.get("low", {}).get("value"), range.get("high", {}).get("value")
+    if low is None or high is None or low <= high:
+        return
+    run.note("range-order", "a range", "an end that is not below the beginning")
+    range.setdefault("extension", []).append({"url": f"{lineage.KEPT}high", "valueQuantity": range.pop("high")})
 
 
 def repeats(value: str) -> bool:
