@@ -283,7 +283,7 @@ class Run:
         if role == "provenance":
             return self._entry(name, resource, role, (), "create")
         self.note("no-identity", name, "an identifier to find it by")
-        return self.contained(name, resource, role) if keep else None
+        return self.contained(name, resource, role) if keep and len(resource) > 1 else None
 
     def contained(self, name: str, resource: dict[str, Any], role: Role) -> Entry:
         """A resource that stands inside those that refer to it."""
