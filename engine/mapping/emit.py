@@ -247,10 +247,12 @@ class Emitter:
         inner = scope.inside(name, found[-1][1].type, root="")
         self._needed_first(rows, needs, inner, out)
         self.needed(needs, found[-1][1].type, rows)
+        type = found[-1][1].type
+        if type == "Range":
+            out(f"in_size(X, {name})")
         with out.block(f"if {self.whole(name, needs)}:"):
-            check = {"Period": "in_order", "Range": "in_size"}.get(found[-1][1].type)
-            if check:
-                out(f"{check}(X, {name})")
+            if type == "Period":
+                out(f"in_order(X, {name})")
             self.targets.store(found, scope, name, out, once=True)
 
     def _needed_first(self, rows: tuple[Row, ...], needs: tuple[str, ...], scope: Scope, out: Writer) -> None:

@@ -176,7 +176,7 @@ class Uses:
             out(f"{value} = {call}")
             scope.merged = True
             with out.block(f"if {value} is not None:"):
-                self.targets.passed(note.turned("1") if note else None, scope, out, f"{value}, {scope.target}")
+                self.targets.passed(_first(note), scope, out, f"{value}, {scope.target}")
                 lists = sorted(self._lists(found))
                 if lists:
                     with out.block(f"if {' or '.join(f'{one!r} in {value}' for one in lists)}:"):
@@ -227,6 +227,11 @@ class Uses:
                 if target and target not in element.codes:
                     self.problems.unknown(table.places[code], f"code of {element.name}", target, element.codes)
         return table
+
+
+def _first(note: Note | None) -> Note | None:
+    """Of the first repetition, unless it is of one that is walked over."""
+    return note.turned("1") if note is not None and note.turn == "0" else note
 
 
 def leaves(one: Raw, whole: bool) -> Note | None:
