@@ -94,17 +94,17 @@ class Assigns:
                 self.targets.store(
                     found,
                     scope,
-                    f"[e.reference if e.key else link({top}, e) for e in {code}]",
+                    f"[e.reference if e.key else link(X, {top}, e) for e in {code}]",
                     out,
                     once=True,
                     extend=True,
                 )
         elif value.how in ("first", "only"):
             with out.block(f"if {code}:" if value.how == "first" else f"if len({code}) == 1:"):
-                self.targets.store(found, scope, f"link({top}, {code}[0])", out, once=True)
+                self.targets.store(found, scope, f"link(X, {top}, {code}[0])", out, once=True)
         else:
             with out.block(f"if {code} is not None:"):
-                reference = f"{code}.reference if {code}.key else link({top}, {code})"
+                reference = f"{code}.reference if {code}.key else link(X, {top}, {code})"
                 self.targets.store(found, scope, reference, out, once=True)
 
     def _decide(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:

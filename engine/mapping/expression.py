@@ -355,11 +355,17 @@ def names(value: Value) -> Iterator[str]:
     return (one.name for one in _parts(value) if isinstance(one, Name))
 
 
+def calls(value: Value) -> Iterator[Call]:
+    """All functions in a value."""
+    return (one for one in _parts(value) if isinstance(one, Call))
+
+
 def _parts(value: Value) -> Iterator[Value]:
     match value:
         case Else():
             inner: Iterable[Value] = value.options
         case Call():
+            yield value
             inner = value.arguments
         case Template():
             inner = (part[0] for part in value.parts if not isinstance(part, str))

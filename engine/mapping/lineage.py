@@ -70,7 +70,8 @@ class Into(NamedTuple):
 
 Taken = tuple[Any, str | None, Rule, tuple[Any, ...] | None, int]
 """What a rule has taken: the object and the element that it set, or the notes of a function that it called, and None;
-the rule; the fields of the segments that it reads, None in a function; the repetition."""
+the rule; the fields of the segments that it reads, None in a function; the repetition. The element is `` for the whole
+object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def lineage(state: Run, output: Output, lines: Sequence[str]) -> Lineage:
             continue
         taken.update(places)
         shown = tuple(_shown(lines, place) for place in places)
-        origins.append(Origin(found, shown, f"{rule.row.place}: {getattr(rule.row, 'text', '')}"))
+        origins.append(Origin(found, shown, f"{rule.row.place}: {getattr(rule.row, 'text', '')}".removesuffix(": ")))
     used = list({id(row): row for row in _used(state.trace)}.values())
     return Lineage(origins, [leaf for leaf in valued if not _is_taken(leaf, taken)], lines, state.delimiters, used)
 
@@ -328,6 +329,8 @@ class _Homes:
         """Of an element that was set, None where it is in no resource any more."""
         for _ in range(len(self._moves) + 1):
             found = self._paths.get(id(holder))
+            if found is not None and not key:  # the whole
+                return found
             if found is not None:
                 return f"{found}.{key}" if key in holder else None
             if id(holder) not in self._moves:

@@ -15,9 +15,11 @@ from typing import Any
 from engine.hl7.group import Node
 from engine.mapping.convert import CONVERSIONS
 from engine.mapping.emit import Emitter
-from engine.mapping.expression import Path, names, paths
+from engine.mapping.expression import Call, Path, calls, names, paths
 from engine.mapping.far import needed
-from engine.mapping.model import Block, Map, MessageMap, referred
+from engine.mapping.lineage import Place as Slot
+from engine.mapping.lineage import Rule
+from engine.mapping.model import Block, Map, MessageMap, Nothing, referred
 from engine.mapping.problems import Place, Problems, guess
 from engine.mapping.schema import Schema
 from engine.mapping.scope import TEXT, Raw, Scope, every
@@ -46,8 +48,12 @@ class Area:
         """This area and those around it, innermost first."""
         return [self, *(self.parent.chain() if self.parent else [])]
 
-    def slot(self, name: str) -> tuple[str, tuple[int, ...], bool] | None:
-        """A segment's slot by its name or the end of its dotted name."""
+    def slot(self, name: str, near: str = "") -> tuple[str, tuple[int, ...], bool] | None:
+        """A segment's slot by its name or the end of its dotted name. near: a group that occurs once, whose own comes
+        first."""
+        found = self.slot(f"{near}.{name}") if near in self.single else None
+        if found is not None:
+            return found
         for dotted, (path, many) in self.segments.items():
             if dotted == name or dotted.endswith("." + name):
                 return dotted, path, many
@@ -291,7 +297,12 @@ class Program:
         if scope.nulls:
             inner("X.cleared.clear()")
         for name, value in block.lets:
+            all_of = [one for one in calls(value) if one.function == "all"] if self.emitter.shop.traced else []
+            if all_of:
+                inner("noted = []")
             inner(f"l_{name} = {self.emitter.values.text(value, scope)}")
+            if all_of:
+                self._noted(all_of[0], inner)
             scope.names[name] = Raw(f"l_{name}", TEXT)
         for (groups, segment), name, place in maps:
             one = self.emitter.map(name[len(groups) + 1 :] if groups else name, place)
@@ -317,6 +328,13 @@ class Program:
         else:
             self._identify(block, area, scope, inner)
         inner(f"return e_{block.id}")
+
+    def _noted(self, call: Call, out: Writer) -> None:
+        """The resource is made of a field of many segments."""
+        (value,) = call.arguments
+        assert isinstance(value, Path)
+        rule = Rule(Nothing((value,), "", call.place), Slot(0, (value.field,), False), True)
+        out(f"X.trace.extend((r, '', {self.emitter.shop.constant(rule, 'R')}, (one,), 0) for one in noted)")
 
     def _complete(self, block: Block, name: str, needs: set[str], scope: Scope, out: Writer) -> None:
         """What FHIR requires and no row has set: of whom it is stays unknown; without anything else nothing is made."""
@@ -358,7 +376,7 @@ class Program:
         for (groups, segment), _, _ in maps:
             if groups or segment in bound:
                 continue
-            slot = area.slot(segment)
+            slot = area.slot(segment, block.scope[0])
             if slot and not slot[2]:
                 name = self._fetch(area, slot[0])
                 if f"{name}[0]" not in tests:
@@ -400,7 +418,7 @@ class Program:
                 known = [*here.single, *(child.name for _, child in here.children.values())]
                 self.problems.unknown(place, "group", name, known)
                 return
-        slot = here.slot(within + segment)
+        slot = here.slot(within + segment, "" if groups else block.scope[0])
         if slot is None:
             self.problems.add(place, f"{segment} in {here.name}", guess(segment, here.segments, "segment"))
             return
@@ -432,7 +450,8 @@ class Program:
                 area.widths[self._fetch(area, dotted)] = max(area.widths.get(self._fetch(area, dotted), 0), most)
                 given.append(self._fetch(area, dotted))
                 continue
-            given.append(bound.get(owner) or self._segment(area, Path(owner, most, 0, 0, place), True) or "")
+            beside = self._segment(area, Path(owner, most, 0, 0, place), True, block.scope[0])
+            given.append(bound.get(owner) or beside or "")
         call = f"{self.emitter.shop.call(unit)}(X, r, {', '.join(given)})"
         if not dotted or needed(found.rows) != found.owner:
             out(call)
@@ -441,12 +460,14 @@ class Program:
             out(call)
 
     def _scope(self, block: Block | None, area: Area, bound: dict[str, str]) -> Scope:
+        near = block.scope[0] if block else ""
+
         def fields(path: Path) -> str | None:
             if path.owner in bound:
                 name = bound[path.owner]
                 self.reach[name] = max(self.reach.get(name, 0), path.field)
                 return name
-            return self._segment(area, path, False)
+            return self._segment(area, path, False, near)
 
         def segments() -> list[str]:
             return [name.rpartition(".")[2] for one in area.chain() for name in one.segments]
@@ -469,7 +490,7 @@ class Program:
             entries,
             names=names,
             root="r",
-            there=partial(self._there, area),
+            there=partial(self._there, area, near),
             everywhere=partial(self._everywhere, area),
             nulls=nulls,
         )
@@ -489,10 +510,10 @@ class Program:
                 found.append(f"*(n for o{child.id} in {_items(variable, path)} for n in [{', '.join(inner)}])")
         return found
 
-    def _there(self, area: Area, name: str) -> str | None:
+    def _there(self, area: Area, near: str, name: str) -> str | None:
         """The condition that a segment is in an area, one around it, or one just below it."""
         for one in area.chain():
-            slot = one.slot(name)
+            slot = one.slot(name, near)
             if slot is not None:
                 return _items(_variable(one), slot[1])
         for path, child in area.children.values():
@@ -501,9 +522,9 @@ class Program:
                 return f"any({_items('one', slot[1])} for one in {_items(_variable(area), path)})"
         return None
 
-    def _segment(self, area: Area, path: Path, beside: bool) -> str | None:
+    def _segment(self, area: Area, path: Path, beside: bool, near: str = "") -> str | None:
         for one in area.chain():
-            slot = one.slot(path.owner)
+            slot = one.slot(path.owner, near)
             if slot is not None:
                 name = self._fetch(one, slot[0])
                 one.widths[name] = max(one.widths.get(name, 0), path.field)

@@ -40,9 +40,9 @@ class Reasons:
         exact = [row for row in reading if any(_fits(path, segment, field, component) for path in _paths(row))]
         if not exact:
             return Reason("unread", f"no rule reads {segment}-{field}.{component}")
-        taking: list[Row] = [row for row in exact if not isinstance(row, Nothing)]
-        if taking:  # that another rule has the field says nothing of the parts that this one does not take
-            exact = taking + [row for row in exact if row not in taking and any(p.component for p in _paths(row))]
+        taking: list[Row] = [row for row in exact if isinstance(row, Assign) and row.use is not None]
+        if taking:  # that another rule has the field says nothing of the parts that its map does not take
+            exact = [row for row in exact if not isinstance(row, Nothing) or any(p.component for p in _paths(row))]
         return self._best([self._told(row, component, sub) for row in exact])
 
     def _best(self, found: list[Reason]) -> Reason:

@@ -351,12 +351,15 @@ def _local_references(value: Any) -> set[str]:
     return found | {reference[1:]} if isinstance(reference, str) and reference.startswith("#") else found
 
 
-def link(resource: dict[str, Any], entry: Entry) -> dict[str, str]:
+def link(run: Run, resource: dict[str, Any], entry: Entry) -> dict[str, str]:
     """The reference to an entry. One without a key is contained here, and what it contains comes with it."""
     if not entry.key and entry.role != "provenance":
         kept = resource.setdefault("contained", [])
         inner = {name: value for name, value in entry.resource.items() if name != "meta"}  # dom-5
-        for other in (*inner.pop("contained", ()), inner | {"id": entry.reference["reference"][1:]}):
+        inner["id"] = entry.reference["reference"][1:]
+        if run.trace:
+            run.moved(entry.resource, inner)
+        for other in (*inner.pop("contained", ()), inner):
             if all(other["id"] != known["id"] for known in kept):
                 kept.append(other)
     return entry.reference
@@ -605,8 +608,11 @@ def _kept(run: Run, url: str, value: str, marks: tuple[str, ...]) -> dict[str, A
     return {"url": url, "extension": found} if found else None
 
 
-def gathered(run: Run, lines: list[Any], items: list[int], field: int, fits: Any) -> str:
-    """The text of a field in those of some segments that fit, a line for each of its repetitions."""
+def gathered(
+    run: Run, lines: list[Any], items: list[int], field: int, fits: Any, noted: list[Any] | None = None
+) -> str:
+    """The text of a field in those of some segments that fit, a line for each of its repetitions. noted: gets their
+    fields."""
     texts = []
     for item in items:
         line = lines[item]
@@ -614,6 +620,10 @@ def gathered(run: Run, lines: list[Any], items: list[int], field: int, fits: Any
         if fits is not None and not fits([*fields, *_PAD]):
             continue
         texts.append(joined(run, fields[field]) if len(fields) > field else "")
+        if noted is not None:
+            fields = list(fields)  # of its own, as nobody else may have cut the line yet
+            run.places[id(fields)] = item
+            noted.append(fields)
     return "\n".join(texts).rstrip("\n")
 
 

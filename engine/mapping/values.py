@@ -294,7 +294,8 @@ class Values:
 
             one = Scope("r", scope.type, fields, lambda: [owner], lambda name, how: None, list)
             test = f"lambda f: {self.condition(call.where, one)}"
-        return f"gathered(X, lines, {items}, {value.field}, {test})"
+        noted = ", noted" if self.shop.traced else ""
+        return f"gathered(X, lines, {items}, {value.field}, {test}{noted})"
 
     def _number(self, number: str, namespace: str, universal: str) -> str:
         """A number with its authority, where it has one: two of them may give the same number."""
