@@ -156,6 +156,8 @@ def _example(path: Path, node: Node) -> Example:
     raw = {key: _value(value) for key, value in got.items() if key not in (*OUTCOMES, "override")}
     if raw.get("unmapped", "ignore") not in UNMAPPED:
         raise ValueError(f"{_shown(_place(got['unmapped'], path))}: unmapped is one of {', '.join(UNMAPPED)}")
+    if not isinstance(raw.get("received", RECEIVED), int):
+        raise ValueError(f"{_shown(_place(got['received'], path))}: received is a number of microseconds since 1970")
     connection = str(raw.get("connection", "example"))
     context = Context(
         str(raw.get("channel", connection)),

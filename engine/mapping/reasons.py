@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
-from engine.mapping.expression import Path, Value, paths
+from engine.mapping.expression import Path, This, Value, paths
 from engine.mapping.files import Files
 from engine.mapping.model import Assign, Build, First, Include, Kept, Map, Nothing, Row, Switch, When
 
@@ -25,6 +25,7 @@ class Reasons:
         """used: names of the maps. rows: of the message itself. segments: those of its grammar."""
         self._files, self._segments = files, segments
         maps = [one for one in files.maps.values() if one.name in used and one.of_segment]
+        self._conditional: set[int] = set()
         self._readers: dict[tuple[str, int], list[Row]] = {}
         for row in self._flat([*rows, *(row for one in maps for row in one.rows)]):
             for place in {(path.owner, path.field) for path in _paths(row)}:
@@ -42,8 +43,12 @@ class Reasons:
             return Reason("unread", f"no rule reads {segment}-{field}.{component}")
         taking: list[Row] = [row for row in exact if isinstance(row, Assign) and row.use is not None]
         if taking:  # that another rule has the field says nothing of the parts that its map does not take
-            exact = [row for row in exact if not isinstance(row, Nothing) or any(p.component for p in _paths(row))]
+            exact = [row for row in exact if not isinstance(row, Nothing) or self._is_of_a_case(row)]
         return self._best([self._told(row, component, sub) for row in exact])
+
+    def _is_of_a_case(self, row: Nothing) -> bool:
+        """Whether it is of a part, or stands under a condition: then it speaks of what no other rule has."""
+        return id(row) in self._conditional or any(path.component for path in _paths(row))
 
     def _best(self, found: list[Reason]) -> Reason:
         order = {"left-out": 0, "not-taken": 1, "unread": 2}
@@ -59,6 +64,12 @@ class Reasons:
             if inner is not None and not inner.of_segment:
                 found = self._in_type(inner, component, sub, place)
                 return found if found.kind == "left-out" or not _condition(row) else self._not_taken(row)
+        for one in self._flat(row.rows) if isinstance(row, Assign) and whole else ():
+            inner = self._files.maps.get(one.use.name) if isinstance(one, Assign) and one.use else None
+            if inner is not None and _passes_on(one):
+                found = self._in_type(inner, component, sub, place)
+                if found.kind == "left-out":
+                    return found
         return self._not_taken(row)
 
     def _not_taken(self, row: Row) -> Reason:
@@ -71,7 +82,8 @@ class Reasons:
         reading = [
             row
             for row in self._flat(found.rows)
-            if any(
+            if _passes_on(row)
+            or any(
                 path.owner == owner and path.field == component and path.component in (0, sub) for path in _paths(row)
             )
         ]
@@ -82,7 +94,8 @@ class Reasons:
             if isinstance(row, Assign) and row.use is not None:
                 inner = self._files.maps.get(row.use.name)
                 if inner is not None:
-                    reasons.append(self._in_type(inner, sub, 0, str(row.place)))
+                    parts = (component, sub) if _passes_on(row) else (sub, 0)
+                    reasons.append(self._in_type(inner, *parts, str(row.place)))
                     continue
             reasons.append(self._told(row, sub, 0))
         return self._best(reasons)
@@ -93,7 +106,10 @@ class Reasons:
                 case Assign():
                     yield row
                     yield from self._flat(row.rows)
-                case Build() | When():
+                case Build():
+                    yield from self._flat(row.rows)
+                case When():
+                    self._conditional |= {id(one) for one in row.rows if isinstance(one, Nothing)}
                     yield from self._flat(row.rows)
                 case First():
                     yield from self._flat(row.options)
@@ -106,6 +122,11 @@ class Reasons:
                     yield from self._flat(found.rows if found else ())
                 case Nothing() | Kept():
                     yield row
+
+
+def _passes_on(row: Row) -> bool:
+    """Whether a row of a data type's map gives the whole value to another."""
+    return isinstance(row, Assign) and row.use is not None and any(isinstance(value, This) for value in row.values)
 
 
 def _condition(row: Row) -> str:

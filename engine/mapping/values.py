@@ -258,7 +258,13 @@ class Values:
         pieces, needed = [], []
         for part in template.parts:
             if isinstance(part, str):
-                pieces.append(part.replace("{", "{{").replace("}", "}}").replace("\\", "\\\\").replace('"', '\\"'))
+                pieces.append(
+                    part.replace("{", "{{")
+                    .replace("}", "}}")
+                    .replace("\\", "\\\\")
+                    .replace('"', '\\"')
+                    .replace("\n", "\\n")
+                )
                 continue
             value, optional = part
             name = self.shop.temporary()
