@@ -116,7 +116,7 @@ class Emitter:
     def _guarded(
         self, row: Assign | Constant | Build | Kept, scope: Scope, out: Writer, emit: Callable[[Writer], None]
     ) -> None:
-        out(f"# {row.place.line}: {row.text}")
+        out(f"# {row.place.line}: {' '.join(row.text.split())}")
         if row.when is None:
             emit(out)
             return
