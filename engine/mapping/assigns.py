@@ -174,12 +174,9 @@ class Assigns:
         """The field that the row before has made the same of: two segments often have one number. Where what is made
         is traced, it is made again, since both have said it."""
         before = self.before
-        if not isinstance(before, Assign) or before.when or before.use is None or self.shop.full or self.shop.traced:
+        if not isinstance(before, Assign) or before.when or self.shop.full or self.shop.traced:
             return ""
-        alike = (
-            before.use.name == row.use.name and not before.use.arguments if row.use and not row.use.arguments else False
-        )
-        if not alike or str(before.target) != str(row.target) or not isinstance(before.values[0], Path):
+        if _made_by(before) != _made_by(row) or not isinstance(before.values[0], Path):
             return ""
         return self.values.raw(before.values[0], scope).code
 
@@ -348,6 +345,12 @@ class Assigns:
             out(f"X.miss({table.name!r}, {shown(row.values[0])!r}, {name})")
             if element.type == "CodeableConcept":
                 self.targets.store(found, scope, f'{{"text": as_string({name}, X) or "?"}}', out, note=note)
+
+
+def _made_by(row: Assign) -> tuple[str, str, str]:
+    """What a row sets, and the map and the table that it sets it by; those with arguments are like no other."""
+    use = row.use.name if row.use and not row.use.arguments else f"{row.place}"
+    return str(row.target), use, row.table[0] if row.table else ""
 
 
 def _as_it_stands(text: str, type: str) -> bool:

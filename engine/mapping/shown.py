@@ -515,12 +515,12 @@ def where(place: Place) -> str:
 def quoted(text: str, inside: bool = False) -> str:
     """A text as YAML has it. inside: of a list on one line."""
     special = not text or text[0] in "'\"&*!|>%@`#{}[],?:-" or text != text.strip()
-    special = special or ": " in text or " #" in text or text.endswith(":")
+    special = special or ": " in text or " #" in text or "\n" in text or text.endswith(":")
     special = special or (inside and any(mark in text for mark in ",[]{}"))
     plain = text.lower() in ("true", "false", "null", "yes", "no", "on", "off", "~", "y", "n")
     if not special and not plain:
         return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
