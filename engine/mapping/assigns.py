@@ -161,7 +161,7 @@ class Assigns:
                 inner.walked = scope.walked | {(walked.owner, walked.field): one}
             self.emitter.rows(row.rows, inner, out)
             self.emitter.needed(row.needs, found[-1][1].type, row.rows)
-            with out.block(f"if {self.emitter.whole(name, row.needs)}:"):
+            with self.emitter.whole_object(name, found[-1][1].type, row.needs, out):
                 self.targets.store(found, scope, name, out)
 
         self._each(raw, many, out, fill, self.source(row, scope))

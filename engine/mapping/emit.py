@@ -247,12 +247,7 @@ class Emitter:
         inner = scope.inside(name, found[-1][1].type, root="")
         self._needed_first(rows, needs, inner, out)
         self.needed(needs, found[-1][1].type, rows)
-        type = found[-1][1].type
-        if type == "Range":
-            out(f"in_size(X, {name})")
-        with out.block(f"if {self.whole(name, needs)}:"):
-            if type == "Period":
-                out(f"in_order(X, {name})")
+        with self.whole_object(name, found[-1][1].type, needs, out):
             self.targets.store(found, scope, name, out, once=True)
 
     def _needed_first(self, rows: tuple[Row, ...], needs: tuple[str, ...], scope: Scope, out: Writer) -> None:
@@ -274,6 +269,14 @@ class Emitter:
             if self.schema.element(type, name) is None and name not in self.schema.required(type):
                 place = next((row.place for row in rows), Place("", 1, 1))
                 self.problems.unknown(place, f"element of {type}", name, self.schema.types.get(type, {}))
+
+    def whole_object(self, name: str, type: str, needs: tuple[str, ...], out: Writer) -> Writer:
+        """The block for what is done with an object that is worth keeping; a Period or Range is put right before."""
+        if type == "Range":
+            out(f"in_size(X, {name})")
+        if type == "Period":
+            out(f"in_order(X, {name})")
+        return out.block(f"if {self.whole(name, needs)}:")
 
     def whole(self, name: str, needs: tuple[str, ...]) -> str:
         """The condition that an object is worth keeping."""

@@ -28,7 +28,6 @@ _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 _RANGE = re.compile(rf"\s*(?:({_NUMBER})\s*-\s*({_NUMBER})|([<>]=?)\s*({_NUMBER}))\s*")
 _PAD = ("",) * 64
 _READINGS = 64
-_NEAR = 8  # segments
 _CACHE_LENGTH = 200  # characters; longer values hardly repeat
 
 
@@ -108,8 +107,8 @@ class Run:
         self.entries: list[Entry] = []
         self.diagnostics: list[Diagnostic] = []
         self.parties: dict[tuple[str, str], Any] = {}
-        self.keys: dict[tuple[str, str, str], Any] = {}  # of anchors
-        self.counts: dict[Any, int] = {}  # of facts, and of what is contained
+        self.keys: dict[tuple[str, tuple[str, str]], Any] = {}  # of entries, by their types
+        self.counts: dict[Any, int] = {}  # of facts with one key, and of what is contained
         self.loose: list[dict[str, Any]] = []  # contained resources whose holder is not made yet
         self.alones: dict[tuple[str, str], tuple[dict[str, str], list[dict[str, Any]], list[Any] | None]] = {}
         self.l: list[Any] | None = None  # while traced: what the function that returned last has noted
@@ -133,8 +132,10 @@ class Run:
         """Take the message's zone from MSH-7, if it has one (2.14.9.7), and the time of its event: EVN-2 else MSH-7."""
         self._begin(sent)
         self.coded = self.connection.coded(self.mark, self.delimiters)
-        told = happened or sent
-        self.event = self.times.get(told) or datetime(told, self) or ""
+        self.event = (happened and self._time(happened)) or self._time(sent)
+
+    def _time(self, told: str) -> str:
+        return self.times.get(told) or datetime(told, self) or ""
 
     def _begin(self, sent: str) -> None:
         sign = sent[-5:-4]
@@ -226,8 +227,8 @@ class Run:
     def anchor(self, name: str, resource: dict[str, Any], update: Policy, key: tuple[tuple[str, str], ...]) -> Entry:
         """An anchor, or the one with the same key that is there already, filled with what this one knows more."""
         kind, keys = resource["resourceType"], self.keys
-        for system, value in key:
-            known = keys.get((kind, system, value))
+        for one in key:
+            known = keys.get((kind, one))
             if known is not None:
                 if _of_another(known.resource, resource):
                     self.note("two-patients", name, "a number that is one patient's")
@@ -237,8 +238,8 @@ class Run:
                     self.moved(resource, known.resource)
                 return known  # type: ignore[no-any-return]
         entry = self._entry(name, resource, "anchor", key, update)
-        for system, value in key:
-            keys[kind, system, value] = entry
+        for one in key:
+            keys[kind, one] = entry
         return entry
 
     def free(self, resource: dict[str, Any], key: tuple[tuple[str, str], ...], element: str, taken: set[Any]) -> bool:
@@ -247,7 +248,7 @@ class Run:
         kind, mine = resource["resourceType"], resource.get(element)
         others = 0
         for one in key:
-            known = self.keys.get((kind, *one))
+            known = self.keys.get((kind, one))
             if known is not None and self._is_another(known, mine, element):
                 taken.add(one)
                 others += 1
@@ -265,9 +266,10 @@ class Run:
     def fact(self, name: str, resource: dict[str, Any], key: tuple[tuple[str, str], ...], where: Any) -> Entry:
         """A fact under the first of its keys; an ordinal tells apart what the sender calls the same."""
         key = key[:1]
-        place = resource["resourceType"], key
-        count = self.counts[place] = self.counts.get(place, 0) + 1
-        if count > 1:
+        place = resource["resourceType"], key[0]
+        count = 1
+        if place in self.keys:
+            count = self.counts[place] = self.counts.get(place, 1) + 1
             key = ((key[0][0], f"{key[0][1]}#{count}"),)
         if where is list:
             if "identifier" not in resource:
@@ -276,7 +278,9 @@ class Run:
                 resource["identifier"].append({"system": key[0][0], "value": key[0][1]})
         elif where is dict and "identifier" not in resource:
             resource["identifier"] = {"system": key[0][0], "value": key[0][1]}
-        return self._entry(name, resource, "fact", key, "overwrite")
+        entry = self._entry(name, resource, "fact", key, "overwrite")
+        self.keys.setdefault(place, entry)
+        return entry
 
     def keyless(self, name: str, resource: dict[str, Any], role: Role, keep: bool) -> Entry | None:
         """A resource that nothing identifies: to be contained where it is referred to, or dropped."""
@@ -628,8 +632,8 @@ def gathered(
 
 
 def event_time(lines: list[str], mark: str) -> str:
-    """EVN-2, which stands near the beginning; `` where there is none."""
-    for line in lines[1:_NEAR]:
+    """EVN-2, `` where there is none."""
+    for line in lines[1:]:
         if line[:3] == "EVN":
             fields = line.split(mark, 3)
             return head(fields[2]) if len(fields) > 2 else ""

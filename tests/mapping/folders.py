@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from engine.fhir.output import Output
@@ -74,3 +75,9 @@ def mapping(folder: Path) -> Mapping:
 def patient(folder: Path, *segments: str, header: str = "MSH|^~\\&|LAB|||||x|ZZZ^Z01|1") -> dict[str, object]:
     """The first resource, as made from a PID and what else is given."""
     return run(folder, *segments, header=header).entries[0].resource
+
+
+@cache
+def shipped() -> Library:
+    """The shipped mappings, compiled once for all tests."""
+    return Library.load(SHIPPED)

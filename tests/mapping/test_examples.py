@@ -10,7 +10,8 @@ import pytest
 from engine.mapping import examples
 from engine.mapping.examples import Example, Fault, Verdict
 from engine.mapping.library import Library
-from tests.mapping.folders import FILES, SHIPPED, rows, write
+from engine.mapping.rule_coverage import RuleCoverage
+from tests.mapping.folders import FILES, SHIPPED, rows, shipped, write
 
 EXAMPLES = examples.load(SHIPPED / "examples")
 MESSAGE = "MSH|^~\\&|LAB|||||x|ZZZ^Z01|1\nPID|1||M1||||19800228|F|||||||||C"
@@ -24,7 +25,7 @@ ROWS = rows(
 
 @pytest.fixture(scope="module")
 def library() -> Library:
-    return Library.load(SHIPPED)
+    return shipped()
 
 
 @pytest.fixture
@@ -220,3 +221,12 @@ def test_what_is_no_example_is_told_with_its_place(tmp_path: Path, text: str, to
     with pytest.raises(ValueError, match=r"one\.yaml") as error:
         examples.load(tmp_path)
     assert told in str(error.value)
+
+
+def test_nearly_every_rule_of_the_shipped_mappings_has_an_example(library: Library) -> None:
+    coverage = RuleCoverage(library.files())
+    for one in EXAMPLES:
+        verdict = examples.check(one, library, traced=True)
+        coverage.add(verdict.used, verdict.left)
+    found = {name: coverage.of(library.files().messages[name]).percent for name in library.names}
+    assert {name: share for name, share in found.items() if share < 95} == {}

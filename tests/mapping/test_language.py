@@ -536,3 +536,43 @@ def test_an_element_may_be_made_of_several_fields(tmp_path: Path, cached: str) -
     for _ in range(2):
         assert names("PID|||M1||||||One|x") == [{"family": "One", "given": ["x"]}]
         assert names("PID|||M1|||||||x") is None
+
+
+@pytest.mark.parametrize("escapes", ["", "\\T\\"])
+def test_a_literal_may_have_lines(tmp_path: Path, escapes: str) -> None:
+    found = made(tmp_path, "\"'a {PID-8}\\nb' -> maritalStatus.text\"", pid=f"{PID}|{escapes}")
+    assert found["maritalStatus"] == {"text": "a F\nb"}
+
+
+def test_a_code_that_is_nothing_on_purpose_is_no_text_either(tmp_path: Path) -> None:
+    table = "---\ntable: Kind\nsystem: http://example.org/kind\ncodes: {A: B, N: ~}\n"
+    folder = write(tmp_path, segments_PID=rows(IDENTIFIED, "PID-10 -> maritalStatus table Kind") + table)
+    output = run(folder, "PID|||M1|||||||N")
+    assert "maritalStatus" not in output.entries[0].resource
+    assert not output.unmapped
+
+
+@pytest.mark.parametrize(("high", "kept"), [("20", True), ("10", True), ("5", False)])
+def test_a_range_never_begins_above_its_end(tmp_path: Path, high: str, kept: bool) -> None:
+    message = MESSAGE.replace("make: Patient", "make: Observation").replace("    from: PID[Patient]\n", "")
+    message += (
+        "    rows:\n      - status = final\n      - code = unknown\n"
+        "      - PID-3 -> identifier as CX[Identifier]('patient')\n"
+        "      - valueRange needs low, high:\n          - low:\n              - PID-5 -> value\n"
+        "          - high:\n              - PID-6 -> value\n"
+    )
+    output = run(write(tmp_path, messages_ZZZ=message), f"PID|||M1||10|{high}")
+    assert ("valueRange" in output.entries[0].resource) == kept
+    assert [one.code for one in output.diagnostics] == ([] if kept else ["range-order"])
+
+
+def test_a_group_that_occurs_once_has_its_own_segments(tmp_path: Path) -> None:
+    message = MESSAGE.replace("  - PATIENT*: [PID, NTE*]\n", "  - PATIENT: [PID, NTE*]\n  - BODY: [OBX, NTE*]\n")
+    message += (
+        "  note:\n    for: BODY\n    make: Communication\n    role: fact\n    from: NTE[Communication]\n"
+        "    rows:\n      - status = completed\n    key: note '{OBX-1}'\n"
+    )
+    maps = rows(IDENTIFIED) + "---\nmap: NTE[Communication]\nrows:\n  - NTE-3 -> note.text\n"
+    folder = write(tmp_path, segments_PID=maps, messages_ZZZ=message)
+    output = run(folder, "PID|||M1", "NTE|1||of the patient", "OBX|1", "NTE|1||of the body")
+    assert output.entries[1].resource["note"] == [{"text": "of the body"}]

@@ -147,3 +147,61 @@ def test_what_is_no_text_is_not_kept(tmp_path: Path) -> None:
     kept = output.entries[0].resource.get("extension", [])
     assert all(item["valueString"].isprintable() and item["valueString"] for item in kept)
     assert not any("PID-9" in item["url"] for item in kept)
+
+
+def test_an_object_in_an_extension_is_traced(tmp_path: Path) -> None:
+    row = "extension(religion):\n      - PID-5.1 -> extension('a').valueString"
+    found = trace(mapping(write(tmp_path, segments_PID=rows(IDENTIFIED, row))), "PID|||M1||x")
+    assert origins(found)["Patient[1].extension[0].extension"] == ("PID[1]-5[1].1",)
+    assert lost(found) == []
+
+
+def test_of_repetitions_that_a_row_walks_over_each_is_traced(tmp_path: Path) -> None:
+    row = "PID-4 -> identifier needs value:\n      - this -> . as CX[Identifier]('other')"
+    found = trace(mapping(write(tmp_path, segments_PID=rows(IDENTIFIED, row))), "PID|||M1|A^^^X~B^^^Y")
+    assert lost(found) == []
+    assert origins(found)["Patient[1].identifier[2].value"] == ("PID[1]-4[2].1",)
+
+
+def test_what_is_contained_is_traced(tmp_path: Path) -> None:
+    message = FILES["messages/ZZZ.yaml"].replace("    key: identifier\n", "    keyless: contain\n") + (
+        "  note:\n    for: PATIENT\n    make: Flag\n    role: fact\n    rows:\n      - status = active\n"
+        "      - PID-9 -> code.text\n      - patient -> subject\n    key: flag '{PID-9}'\n"
+    )
+    found = trace(mapping(write(tmp_path, messages_ZZZ=message)), "PID|||M1||||1980||x")
+    assert origins(found)["Flag[1].contained[0].birthDate"] == ("PID[1]-7[1].1.1",)
+    assert lost(found) == []
+
+
+def test_a_text_of_many_segments_is_of_each_of_them(tmp_path: Path) -> None:
+    message = FILES["messages/ZZZ.yaml"].replace(
+        "    from: PID[Patient]\n",
+        "    from: PID[Patient]\n    let:\n      all: all(NTE-3 where NTE-2 != 'X')\n"
+        "    rows:\n      - all -> maritalStatus.text\n",
+    )
+    found = trace(mapping(write(tmp_path, messages_ZZZ=message)), "PID|||M1", "NTE|1||a", "NTE|2|X|b", "NTE|3||c")
+    assert lost(found, "NTE") == [
+        "NTE[1]-1[1].1.1",
+        "NTE[2]-1[1].1.1",
+        "NTE[2]-2[1].1.1",
+        "NTE[2]-3[1].1.1",
+        "NTE[3]-1[1].1.1",
+    ]
+
+
+NOWHERE = "{PID-3 -> nothing: Said elsewhere}"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (NOWHERE, "unread"),
+        (f"when PID-8 is valued:\n      - {NOWHERE}", "left-out"),
+        ("{PID-3.2 -> nothing: Said elsewhere}", "left-out"),
+    ],
+)
+def test_a_field_that_is_elsewhere_is_not_left_out_where_its_map_does_not_take_all(
+    tmp_path: Path, line: str, kind: str
+) -> None:
+    one = mapping(write(tmp_path, segments_PID=rows(IDENTIFIED, line)))
+    assert one.reasons().why("PID", 3, 2, 1).kind == kind

@@ -26,7 +26,7 @@ from engine.mapping import library as libraries
 from engine.mapping import run as running
 from engine.mapping.library import Context, Library, Mapping, Unmappable
 from engine.simulate.messages import Messages
-from tests.mapping.folders import CONTEXT, SHIPPED
+from tests.mapping.folders import CONTEXT, shipped
 from tests.mapping.mutants import MARKS, Mutant, Mutants, fewest, marked, shrunk, sources
 from tests.mapping.shapes import faults, references
 
@@ -82,7 +82,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab() -> Lab:
-    return Lab(Library.load(SHIPPED))
+    return Lab(shipped())
 
 
 @pytest.fixture(scope="module")

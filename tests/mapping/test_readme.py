@@ -30,7 +30,7 @@ from engine.mapping.rows import RowReader
 from engine.mapping.shown import value_text
 from engine.mapping.source import documents
 from tests.mapping import folders
-from tests.mapping.folders import SHIPPED
+from tests.mapping.folders import SHIPPED, shipped
 
 README = SHIPPED / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -318,7 +318,7 @@ def test_the_trace_is_one() -> None:
     """But for the numbers of lines."""
     [excerpt] = [block for block in blocks("text") if " <- " in block.text]
     sample = (SHIPPED.parent / "samples" / "result.hl7").read_bytes()
-    mapping = Library.load(SHIPPED).mapping("ORU_R01")
+    mapping = shipped().mapping("ORU_R01")
     _, lineage = mapping.trace(sample, CONTEXT)
     reasons = mapping.reasons()
     lines = {f"{one.element} <- {', '.join(one.places)}  ({one.rule})" for one in lineage.origins}
@@ -343,14 +343,14 @@ _LAST = "{message}"
 
 def options_part() -> str:
     lines = ["| option | of | default | |", "|---|---|---|---|"]
-    for name, one in sorted(Library.load(SHIPPED).files().options.items()):
+    for name, one in sorted(shipped().files().options.items()):
         of = " ".join(f"`{word}`" for word in one.of)
         lines.append(f"| `{name}` | {of} | `{one.chosen}` | {' '.join(one.about.split())} |")
     return "\n".join(lines)
 
 
 def extensions_part() -> str:
-    urls = set(Library.load(SHIPPED).files().extensions.values())
+    urls = set(shipped().files().extensions.values())
     names = sorted((url.removeprefix(OURS) for url in urls if "//interlock.example/" in url), key=str.lower)
     return ", ".join(f"`{name}`" for name in names) + "."
 
@@ -358,7 +358,7 @@ def extensions_part() -> str:
 def keys_part() -> str:
     """A line for each way in which a type of resource is found again."""
     rows: dict[tuple[str, tuple[str, ...]], tuple[set[str], set[str]]] = {}
-    for message in Library.load(SHIPPED).files().messages.values():
+    for message in shipped().files().messages.values():
         for block in message.blocks:
             ways = tuple(way for way in map(_way, block.keys) if _LAST not in way)
             if block.role != "provenance" and ways:

@@ -11,7 +11,7 @@ from engine.hl7.peek import peek
 from engine.mapping.effective import ToFhir
 from engine.mapping.library import Context, Library, Unmappable
 from tests.mapping import reference
-from tests.mapping.folders import SHIPPED
+from tests.mapping.folders import shipped
 from tests.mapping.reference import PACKAGES, Measures, Share
 from tests.support.sandbox import start
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(bool(LACKS), reason=LACKS)
 
 @pytest.fixture(scope="module")
 def library() -> Library:
-    return Library.load(SHIPPED)
+    return shipped()
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.fhir.output import Output
-from engine.mapping.library import Context, Library
-from tests.mapping.folders import CONTEXT, SHIPPED
+from engine.mapping.library import Context
+from tests.mapping.folders import CONTEXT, shipped
 from tests.mapping.shapes import faults
 
-LIBRARY = Library.load(SHIPPED)
+LIBRARY = shipped()
 REFERENCE = os.environ.get("INTERLOCK_REFERENCE", "")
 SAMPLES = sorted(Path(REFERENCE, "samples").glob("*.hl7")) if REFERENCE else []
 ORU = [

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.mapping.guide import Guide, compare, percent
-from engine.mapping.library import Library
-from tests.mapping.folders import SHIPPED
+from tests.mapping.folders import shipped
 
 REFERENCE = os.environ.get("INTERLOCK_REFERENCE", "")
 TABLES = Path(REFERENCE, "v2-to-fhir")
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def guide() -> Guide:
-    return compare(TABLES, Library.load(SHIPPED).files())
+    return compare(TABLES, shipped().files())
 
 
 def test_of_its_rows_nearly_all_are_realised(guide: Guide) -> None:

@@ -13,9 +13,9 @@ from engine.mapping.overrides import overridden
 from engine.mapping.problems import Problems
 from engine.mapping.shown import Shown, quoted
 from engine.mapping.source import documents
-from tests.mapping.folders import SHIPPED, rows, write
+from tests.mapping.folders import rows, shipped, write
 
-LIBRARY = Library.load(SHIPPED)
+LIBRARY = shipped()
 
 
 def shown(folder: Path, override: str = "", **options: str) -> list[str]:
