@@ -234,6 +234,8 @@ class Run:
                     self.note("two-patients", name, "a number that is one patient's")
                     return self.contained(name, resource, "anchor")
                 _fill(known.resource, resource)
+                if known.role == "fact" and "status" in resource:  # the later word on it
+                    known.resource["status"] = resource["status"]
                 if self.trace:
                     self.moved(resource, known.resource)
                 return known  # type: ignore[no-any-return]
