@@ -155,9 +155,9 @@ class Run:
     # -- text, for messages with escapes, nulls, stray blanks or other delimiters
 
     def text(self, value: str) -> str:
-        """A leaf as it was meant; one of blanks and empty lines alone says nothing."""
+        """A leaf as it was meant; one of blanks and empty lines (`.sp`) alone says nothing."""
         value = unescape(value, self.delimiters).strip(" ")
-        return "" if value == '""' or value.isspace() else value
+        return "" if value == '""' or not value.strip(" \n") else value
 
     def turns(self, value: str) -> list[str]:
         """The repetitions, an empty text for a null."""
