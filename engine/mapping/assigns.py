@@ -125,7 +125,7 @@ class Assigns:
             if result and element.codes is not None and result not in element.codes:
                 self.problems.unknown(at, f"code of {element.name}", result, element.codes)
         rows = self.shop.constant([(cells, result) for cells, result, _ in decision.rows], "D")
-        memo = f"M_{rows}"
+        memo = f"M_{self.shop.constant((rows, decision.otherwise), 'D')}"
         self.shop.unit.namespace[memo] = {}
         cells = self.shop.temporary()
         value = self.shop.temporary()
@@ -176,9 +176,10 @@ class Assigns:
         before = self.before
         if not isinstance(before, Assign) or before.when or self.shop.full or self.shop.traced:
             return ""
-        if _made_by(before) != _made_by(row) or not isinstance(before.values[0], Path):
+        if row.table or len(row.target.steps) > 1 or _made_by(before) != _made_by(row):
             return ""
-        return self.values.raw(before.values[0], scope).code
+        raw = self.values.raw(before.values[0], scope)
+        return raw.code if isinstance(before.values[0], Path) and raw.level == FIELD else ""
 
     def _each(
         self, raw: Raw, many: bool, out: Writer, fill: Callable[[Raw], None], note: Note | None, said: str = ""

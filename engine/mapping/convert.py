@@ -186,10 +186,10 @@ def authority(run: Run, name: str, universal: str, purpose: str) -> str:
     return known
 
 
-def coding_system(run: Run, name: str, oid: str) -> str | None:
+def coding_system(run: Run, name: str, oid: str) -> str:
     """The URI of a coding system: its OID, a known name, an HL7 table, else a name of this connection's."""
     if not name:
-        return as_uri(oid) if oid else None
+        return (as_uri(oid) if oid else None) or ""
     known = run.connection.systems.get((name, oid))
     if known is None:
         known = run.connection.coding.get(name.upper())

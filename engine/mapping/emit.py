@@ -164,6 +164,7 @@ class Emitter:
                 self._alone((option,), before, after, scope, out)
                 continue
             with out.block(f"if not {name}:"):
+                self.assigns.before = None
                 scope.written.clear()
                 scope.written.update(before)
                 self.row(option, scope, out)
@@ -181,8 +182,7 @@ class Emitter:
             name = self.shop.temporary()
             marks = ", ".join(self._kept_marks(raw, scope))
             place = KEPT + str(path).replace(".", "-", 1) if path.dotted else KEPT + str(path)
-            with out.block(f"if {name} := {raw.code}:"):
-                out(f"kept({scope.target}, X, {place!r}, {name}, {marks})")
+            with out.block(f"if ({name} := {raw.code}) and kept({scope.target}, X, {place!r}, {name}, {marks}):"):
                 self.targets.yielded(scope, out)
                 self.targets.traced(scope.target, "extension", path, scope, out)
         scope.written.add("extension")
@@ -255,8 +255,9 @@ class Emitter:
         it is there by then."""
         fixed = [row for row in rows if _is_fixed(row)]
         rest = [row for row in rows if row not in fixed and not isinstance(row, Constant)]
-        decides = len(needs) == 1 and not any(self.sets([row]) & set(needs) for row in rows if row not in rest)
-        if not fixed or not decides or rows.index(fixed[0]) < rows.index(rest[-1]):
+        alone = len(needs) == 1 and " or " not in needs[0]
+        decides = alone and not any(self.sets([row]) & set(needs) for row in rows if row not in rest)
+        if not fixed or not rest or not decides or rows.index(fixed[0]) < rows.index(rest[-1]):
             self.rows(rows, scope, out)
             return
         self.rows(tuple(rest), scope, out)

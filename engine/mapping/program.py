@@ -15,7 +15,7 @@ from typing import Any
 from engine.hl7.group import Node
 from engine.mapping.convert import CONVERSIONS
 from engine.mapping.emit import Emitter
-from engine.mapping.expression import Call, Path, calls, names, paths
+from engine.mapping.expression import Path, calls, names, paths
 from engine.mapping.far import needed
 from engine.mapping.lineage import Place as Slot
 from engine.mapping.lineage import Rule
@@ -26,6 +26,7 @@ from engine.mapping.scope import TEXT, Raw, Scope, every
 from engine.mapping.writer import Unit, Writer
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_LITERAL = re.compile(r"""f?(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")""")
 _GROUP = re.compile(r"(?:g\d+|group)(?=(?:s\d+)*$)")
 _AREA = re.compile(r"g\d+|group")
 SENT = Path("MSH", 7, 0, 0, Place("", 1, 1))
@@ -282,7 +283,8 @@ class Program:
         unit.lines = [f"def {name}({', '.join(['X', *free])}):", *unit.lines[1:]]
         maps = [(self._split(name, place), name, place) for name, place, _ in block.maps]
         present = self._present(maps, area, bound, block)
-        condition = self.emitter.values.condition(block.when, scope) if block.when else ""
+        outside = self._scope(block, area, bound)  # without the names of the block's own
+        condition = self.emitter.values.condition(block.when, outside) if block.when else ""
         made = f"{shop.call(unit)}({', '.join(['X', *free])})"
         tests = [f"({test})" for test in (present, condition) if test]
         out(f"e_{block.id} = {made}" + (f" if {' and '.join(tests)} else None" if tests else ""))
@@ -297,12 +299,14 @@ class Program:
         if scope.nulls:
             inner("X.cleared.clear()")
         for name, value in block.lets:
-            all_of = [one for one in calls(value) if one.function == "all"] if self.emitter.shop.traced else []
-            if all_of:
+            fields = [path.field for one in calls(value) if one.function == "all" for path in paths(one)]
+            noting = self.emitter.values.noting = bool(fields) and self.emitter.shop.traced
+            if noting:
                 inner("noted = []")
             inner(f"l_{name} = {self.emitter.values.text(value, scope)}")
-            if all_of:
-                self._noted(all_of[0], inner)
+            if noting:
+                self._noted(fields, block.place, inner)
+            self.emitter.values.noting = False
             scope.names[name] = Raw(f"l_{name}", TEXT)
         for (groups, segment), name, place in maps:
             one = self.emitter.map(name[len(groups) + 1 :] if groups else name, place)
@@ -329,12 +333,11 @@ class Program:
             self._identify(block, area, scope, inner)
         inner(f"return e_{block.id}")
 
-    def _noted(self, call: Call, out: Writer) -> None:
-        """The resource is made of a field of many segments."""
-        (value,) = call.arguments
-        assert isinstance(value, Path)
-        rule = Rule(Nothing((value,), "", call.place), Slot(0, (value.field,), False), True)
-        out(f"X.trace.extend((r, '', {self.emitter.shop.constant(rule, 'R')}, (one,), 0) for one in noted)")
+    def _noted(self, fields: list[int], place: Place, out: Writer) -> None:
+        """The resource is made of fields of many segments."""
+        rules = {field: Rule(Nothing((), "", place), Slot(0, (field,), False), True) for field in fields}
+        name = self.emitter.shop.constant(rules, "R")
+        out(f"X.trace.extend((r, '', {name}[field], (one,), 0) for field, one in noted)")
 
     def _complete(self, block: Block, name: str, needs: set[str], scope: Scope, out: Writer) -> None:
         """What FHIR requires and no row has set: of whom it is stays unknown; without anything else nothing is made."""
@@ -354,11 +357,13 @@ class Program:
 
     def _around(self, unit: Unit, block: Block, area: Area, bound: dict[str, str]) -> list[str]:
         """What a resource's function reads from around it: of the variables that are set there those that it names."""
-        text = "\n".join(line for line in unit.lines[1:] if not line.lstrip().startswith("#"))
-        words, chain = set(_WORD.findall(text)), area.chain()
+        code = "\n".join(line for line in unit.lines[1:] if not line.lstrip().startswith("#"))
+        words, chain = set(_WORD.findall(_LITERAL.sub(_holes, code))), area.chain()
         known = [*bound.values(), *(name for one in chain for name in one.fetched.values())]
         known += [f"n_{name}" for name, home in self.belongs.items() if home in chain]
-        known += [f"e_{name}" for name, home in self.homes.items() if name != block.id and home[0] in chain]
+        known += [
+            f"e_{one}" for one, (home, many) in self.homes.items() if one != block.id and home in chain and not many
+        ]
         numbers = {one.id for one in chain}
         known += [f"all_{name}_{number}" for name, number in sorted(self.collected) if number in numbers]
         groups = tuple(_variable(one) for one in chain)
@@ -633,6 +638,11 @@ class Program:
                 self.problems.add(
                     block.place, f"{block.id}: no row sets {need}", f"{need}, which {block.make[0]} must have"
                 )
+
+
+def _holes(literal: re.Match[str]) -> str:
+    """What a literal has of code: the values in an f-string."""
+    return " ".join(re.findall(r"\{([^{}]*)\}", literal[0])) if literal[0][0] == "f" else "''"
 
 
 def _variable(area: Area) -> str:

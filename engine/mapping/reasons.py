@@ -41,7 +41,7 @@ class Reasons:
         exact = [row for row in reading if any(_fits(path, segment, field, component) for path in _paths(row))]
         if not exact:
             return Reason("unread", f"no rule reads {segment}-{field}.{component}")
-        taking: list[Row] = [row for row in exact if isinstance(row, Assign) and row.use is not None]
+        taking = [row for row in exact if isinstance(row, Assign) and row.use is not None and not _condition(row)]
         if taking:  # that another rule has the field says nothing of the parts that its map does not take
             exact = [row for row in exact if not isinstance(row, Nothing) or self._is_of_a_case(row)]
         return self._best([self._told(row, component, sub) for row in exact])
@@ -100,6 +100,10 @@ class Reasons:
             reasons.append(self._told(row, sub, 0))
         return self._best(reasons)
 
+    def _of_a_case(self, rows: tuple[Row, ...]) -> Iterator[Row]:
+        self._conditional |= {id(one) for one in rows if isinstance(one, Nothing)}
+        yield from self._flat(rows)
+
     def _flat(self, rows: list[Row] | tuple[Row, ...]) -> Iterator[Row]:
         for row in rows:
             match row:
@@ -109,14 +113,13 @@ class Reasons:
                 case Build():
                     yield from self._flat(row.rows)
                 case When():
-                    self._conditional |= {id(one) for one in row.rows if isinstance(one, Nothing)}
-                    yield from self._flat(row.rows)
+                    yield from self._of_a_case(row.rows)
                 case First():
-                    yield from self._flat(row.options)
+                    yield from self._of_a_case(row.options)
                 case Switch():
                     for _, inner in row.cases:
-                        yield from self._flat(inner)
-                    yield from self._flat(row.otherwise)
+                        yield from self._of_a_case(inner)
+                    yield from self._of_a_case(row.otherwise)
                 case Include():
                     found = self._files.maps.get(row.name)
                     yield from self._flat(found.rows if found else ())

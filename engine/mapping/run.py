@@ -234,6 +234,8 @@ class Run:
                     self.note("two-patients", name, "a number that is one patient's")
                     return self.contained(name, resource, "anchor")
                 _fill(known.resource, resource)
+                for other in key:
+                    keys.setdefault((kind, other), known)
                 if known.role == "fact" and "status" in resource:  # the later word on it
                     known.resource["status"] = resource["status"]
                 if self.trace:
@@ -408,13 +410,14 @@ def known_by(resource: dict[str, Any], key: tuple[tuple[str, str], ...], taken: 
     """The key is among the identifiers. Those that are another's are left off, since they would find the other one."""
     if not key:
         return
-    if taken:
-        left = [one for one in resource.get("identifier", ()) if _pair(one) not in taken]
-        resource["identifier"] = left
-        if not left:
-            del resource["identifier"]
-    if all(_pair(one) != key[0] for one in resource.get("identifier", ())):
-        resource.setdefault("identifier", []).append({"system": key[0][0], "value": key[0][1]})
+    own = {"system": key[0][0], "value": key[0][1]}
+    found = resource.get("identifier", [])
+    if isinstance(found, dict):
+        if _pair(found) in taken:
+            resource["identifier"] = own
+        return
+    left = [one for one in found if _pair(one) not in taken]
+    resource["identifier"] = left if any(_pair(one) == key[0] for one in left) else [*left, own]
 
 
 def _type(identifier: dict[str, Any]) -> str:
@@ -597,11 +600,13 @@ def joined(run: Run, value: str) -> str:
     return "\n".join(run.text(part) for part in value.split(run.delimiters.repetition or "\0"))
 
 
-def kept(resource: dict[str, Any], run: Run, url: str, value: str, *marks: str) -> None:
-    """Keep a value whole in extensions, one for each repetition. marks: those of its parts, outermost first."""
+def kept(resource: dict[str, Any], run: Run, url: str, value: str, *marks: str) -> bool:
+    """Keep a value whole in extensions, one for each repetition, if there is one. marks: those of its parts, outermost
+    first."""
     made = [_kept(run, url, part, marks[1:]) for part in value.split(marks[0])]
     if found := [one for one in made if one is not None]:
         resource["extension"] = [*resource.get("extension", ()), *found]
+    return bool(found)
 
 
 def _kept(run: Run, url: str, value: str, marks: tuple[str, ...]) -> dict[str, Any] | None:
@@ -617,8 +622,8 @@ def _kept(run: Run, url: str, value: str, marks: tuple[str, ...]) -> dict[str, A
 def gathered(
     run: Run, lines: list[Any], items: list[int], field: int, fits: Any, noted: list[Any] | None = None
 ) -> str:
-    """The text of a field in those of some segments that fit, a line for each of its repetitions. noted: gets their
-    fields."""
+    """The text of a field in those of some segments that fit, a line for each of its repetitions. noted: gets the
+    field's number and the fields of each."""
     texts = []
     for item in items:
         line = lines[item]
@@ -626,10 +631,10 @@ def gathered(
         if fits is not None and not fits([*fields, *_PAD]):
             continue
         texts.append(joined(run, fields[field]) if len(fields) > field else "")
-        if noted is not None:
+        if noted is not None and texts[-1]:
             fields = list(fields)  # of its own, as nobody else may have cut the line yet
             run.places[id(fields)] = item
-            noted.append(fields)
+            noted.append((field, fields))
     return "\n".join(texts).rstrip("\n")
 
 
@@ -706,7 +711,7 @@ def in_order(run: Run, period: dict[str, Any]) -> None:
     if not start or not end or not times.is_after(start, end):
         return
     run.note("period-order", "a period", "an end that is not before the start")
-    period.setdefault("extension", []).append({"url": f"{lineage.KEPT}end", "valueDateTime": period.pop("end")})
+    _set_aside(period, "end", "valueDateTime")
 
 
 def in_size(run: Run, range: dict[str, Any]) -> None:
@@ -715,7 +720,12 @@ def in_size(run: Run, range: dict[str, Any]) -> None:
     if low is None or high is None or low <= high:
         return
     run.note("range-order", "a range", "an end that is not below the beginning")
-    range.setdefault("extension", []).append({"url": f"{lineage.KEPT}high", "valueQuantity": range.pop("high")})
+    _set_aside(range, "high", "valueQuantity")
+
+
+def _set_aside(one: dict[str, Any], name: str, value: str) -> None:
+    """Into an extension; the list that is there may be shared with other messages."""
+    one["extension"] = [*one.get("extension", ()), {"url": f"{lineage.KEPT}{name}", value: one.pop(name)}]
 
 
 def repeats(value: str) -> bool:

@@ -191,8 +191,11 @@ class Targets:
                 out(f"{flag} = True")
 
     def rivals(self, type: str, writes: frozenset[str], before: frozenset[str]) -> frozenset[str]:
-        """Those of the elements `before` that would be in the way of `writes`: the same, or another of a choice."""
+        """Those of the elements `before` that would be in the way of `writes`: the same, another part of the same, or
+        another of a choice."""
+        parents = {one.partition(".")[0] for one in writes if "." in one}
         found = {path for path in before if any(_same(path, one) for one in writes)}
+        found |= {path for path in before if path.partition(".")[0] in parents}
         for path in before - found:
             element = self.schema.element(type, path)
             if element is not None and element.choice and any(_choice(one, element.choice) for one in writes):

@@ -72,7 +72,9 @@ class Uses:
             if memo:
                 out(f"{value} = {memo}.get({one.code})")
                 with out.block(f"if {value} is None:"):
-                    out(f"{value} = translated({call}, {memo}, {one.code})")
+                    out("noted = len(X.diagnostics) + X.missed")
+                    kept = f"{memo} if len(X.diagnostics) + X.missed == noted else None"  # by then the map has run
+                    out(f"{value} = translated({call}, {kept}, {one.code})")
                 with out.block(f"if {value} is not None:"):
                     self.targets.store(found, scope, value, out)
                 return

@@ -52,6 +52,7 @@ class Values:
 
     def __init__(self, shop: Workshop, problems: Problems, options: dict[str, Option]) -> None:
         self.shop, self.problems, self.options = shop, problems, options
+        self.noting = False  # whether what `all` gathers is noted
 
     def raw(self, value: Value, scope: Scope) -> Raw:
         """The value with its parts; its Python truth says whether it is valued."""
@@ -300,7 +301,7 @@ class Values:
 
             one = Scope("r", scope.type, fields, lambda: [owner], lambda name, how: None, list)
             test = f"lambda f: {self.condition(call.where, one)}"
-        noted = ", noted" if self.shop.traced else ""
+        noted = ", noted" if self.noting else ""
         return f"gathered(X, lines, {items}, {value.field}, {test}{noted})"
 
     def _number(self, number: str, namespace: str, universal: str) -> str:
