@@ -20,6 +20,7 @@ _NAME = re.compile(r"([A-Z][A-Z0-9]*)\[([A-Za-z]+(?:\.[A-Za-z]+)*)(?:-[A-Za-z0-9
 _SLOT = re.compile(r"([A-Z][A-Z0-9_]*)([?*+]?)(?:\s+after\s+([A-Z_0-9]+))?")
 _KINDS = ("map", "table", "csv", "decision", "message", "systems", "extensions", "options", "guide")
 _NAMED = ("name", "key", "update", "keyless", "rows")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAP_KEYS = (*_NAMED, "map", "takes", "beside", "needs", "cached", "display", "target")
 _BLOCK_KEYS = (*_NAMED, "like", "for", "make", "role", "when", "from", "let", "event", "drops", "apart")
 _MESSAGE_KEYS = ("message", "title", "use", "accepts", "groups", "resources", "let")
@@ -159,6 +160,8 @@ class Reader:
 
     def parts(self, got: dict[str, Source]) -> dict[str, Any]:
         """What a map says besides its rows."""
+        for one in texts(got.get("takes")):
+            self._named(one)
         found: dict[str, Any] = {key: words(got[key]) for key in ("takes", "beside", "needs") if key in got}
         if "name" in got:
             found["entry"] = got["name"].text
@@ -288,8 +291,9 @@ class Reader:
             self.waiting[name] = (got, source)
             return
         blocks: dict[str, Block] = {}
+        self._named(got["message"])
         for key, value in got["resources"].pairs():
-            block = self._block(key, value, blocks)
+            block = self._block(key, value, blocks) if self._named(key) else None
             if block is not None:
                 blocks[key.text] = block
         root = self.node(name, got["groups"])
@@ -334,7 +338,7 @@ class Reader:
         if key.text in blocks:
             known = fields(value, f"resource {key.text}", _BLOCK_KEYS, (), self.problems)
             return blocks | {key.text: self._overlay(blocks[key.text], known)}
-        block = self._block(key, value, blocks)
+        block = self._block(key, value, blocks) if self._named(key) else None
         if block is None:
             return blocks
         if before and before not in blocks:
@@ -442,8 +446,15 @@ class Reader:
         return self.rows.condition(source.text, source.place if source.plain else source.place.shifted(1))
 
     def _lets(self, source: Source) -> tuple[tuple[str, Value], ...]:
-        found = [(key.text, self.rows.value(value)) for key, value in source.pairs()]
+        found = [(key.text, self.rows.value(value)) for key, value in source.pairs() if self._named(key)]
         return tuple((name, value) for name, value in found if value is not None)
+
+    def _named(self, name: Source) -> bool:
+        """Whether a name is one: letters, digits and _, as generated code has it."""
+        good = bool(_WORD.fullmatch(name.text))
+        if not good:
+            self.problems.add(name.place, f"the name {name.text}", "letters, digits and _, no digit first")
+        return good
 
 
 def _fields(rows: tuple[Row, ...], place: Place) -> bool:

@@ -201,3 +201,16 @@ def test_what_is_empty_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     line = "first:\n      - PID-9 -> kept\n      - PID-10 -> maritalStatus.text"
     (patient,) = alike(readings(folder(tmp_path, IDENTIFIED, line), "PID|||M1||||||^^|A", monkeypatch=monkeypatch))
     assert patient["maritalStatus"] == {"text": "A"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("message: ZZZ", "message: ZZZ-1", "ZZZ-1"),
+        ("  patient:", "  my-patient:", "my-patient"),
+        ("resources:", "let: {a-b: PID-3.1}\nresources:", "a-b"),
+    ],
+)
+def test_a_name_that_is_none_is_told(tmp_path: Path, old: str, new: str, name: str) -> None:
+    with pytest.raises(MappingError, match=f"the name {name}; expected letters"):
+        Library.load(folder(tmp_path, IDENTIFIED, message=KEYED.replace(old, new, 1)))
