@@ -30,9 +30,9 @@ class Assigns:
         self.emitter, self.uses = emitter, uses
         self.files, self.schema, self.problems = emitter.files, emitter.schema, emitter.problems
         self.shop, self.values, self.targets = emitter.shop, emitter.values, emitter.targets
-        self.before: Row | None = None  # the row that is always written in front of this one
 
-    def assign(self, row: Assign, scope: Scope, out: Writer) -> None:
+    def assign(self, row: Assign, scope: Scope, out: Writer, before: Row | None) -> None:
+        """before: the row that is always written in front of this one."""
         link = self._link(row.values[0], scope) if len(row.values) == 1 else None
         if not row.target.steps:
             self.uses.merge(row, scope, out)
@@ -55,7 +55,7 @@ class Assigns:
         elif isinstance(row.values[0], Name) and row.values[0].name == "received":
             self.targets.store(found, scope, self.values.raw(row.values[0], scope).code, out)  # an instant already
         else:
-            self._convert(row, found, scope, out)
+            self._convert(row, found, scope, out, before)
 
     def _link(self, value: Value, scope: Scope) -> str | None:
         if not isinstance(value, Name) or (value.name in scope.names and not value.how):
@@ -164,16 +164,11 @@ class Assigns:
             with self.emitter.whole_object(name, found[-1][1].type, row.needs, out):
                 self.targets.store(found, scope, name, out)
 
-        self._each(raw, many, out, fill, self.source(row, scope))
+        self._each(raw, many, out, fill, self.uses.source(row, scope))
 
-    def source(self, row: Assign, scope: Scope) -> Note | None:
-        """The whole that a row's one value is from."""
-        return self.values.note(row.values[:1], scope, True)
-
-    def _said(self, row: Assign, scope: Scope) -> str:
+    def _said(self, row: Assign, before: Row | None, scope: Scope) -> str:
         """The field that the row before has made the same of: two segments often have one number. Where what is made
         is traced, it is made again, since both have said it."""
-        before = self.before
         if not isinstance(before, Assign) or before.when or self.shop.full or self.shop.traced:
             return ""
         if row.table or len(row.target.steps) > 1 or _made_by(before) != _made_by(row):
@@ -186,7 +181,7 @@ class Assigns:
     ) -> None:
         """For all repetitions where the target repeats, else for the first. said: where the same may stand."""
         name = self.shop.temporary()
-        first = note.turned("1") if note else None
+        first = note.first() if note else None
         if raw.level == FIELD and many:
             value = self.shop.temporary()
             with out.block(
@@ -220,13 +215,13 @@ class Assigns:
         with out.block(f"if {name} := {one.code}:"):
             fill(Raw(name, one.level, note))
 
-    def _convert(self, row: Assign, found: Found, scope: Scope, out: Writer) -> None:
+    def _convert(self, row: Assign, found: Found, scope: Scope, out: Writer, before: Row | None) -> None:
         element = found[-1][1]
         raw = self.values.raw(row.values[0], scope)
         many = any(one.many for _, one, _ in found)
-        note = self.source(row, scope)
+        note = self.uses.source(row, scope)
         if row.use:
-            said = self._said(row, scope)
+            said = self._said(row, before, scope)
             self._each(raw, many, out, lambda one: self.uses.mapped(row, one, found, scope, out), note, said)
         elif row.table and not element.primitive:
             self._each(raw, many, out, lambda one: self._tabled(row, one, found, scope, out), note)

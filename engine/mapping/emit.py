@@ -27,6 +27,7 @@ from engine.mapping.model import (
     Row,
     Switch,
     When,
+    under,
 )
 from engine.mapping.problems import Place, Problems
 from engine.mapping.schema import Element, Schema
@@ -65,8 +66,7 @@ class Emitter:
         before: Row | None = None
         for row in rows:
             if not isinstance(row, tuple):
-                self.assigns.before = before
-                self.row(row, scope, out)
+                self.row(row, scope, out, before)
                 before = row
                 continue
             before = None
@@ -81,18 +81,19 @@ class Emitter:
             with out.block(f"if {length} > {least if not scope.owner else least - 1}:"):
                 self._runs(inner, scope, out)
 
-    def row(self, row: Row, scope: Scope, out: Writer) -> None:
-        """One row. Its variables are free again behind it: a function with thousands of them is slow to enter."""
+    def row(self, row: Row, scope: Scope, out: Writer, before: Row | None = None) -> None:
+        """One row. Its variables are free again behind it: a function with thousands of them is slow to enter. before:
+        the row that is always written in front of it."""
         mark, around = self.shop.mark(), self.targets.row
         self.targets.row = row
-        self._row(row, scope, out)
+        self._row(row, scope, out, before)
         self.targets.row = around
         self.shop.release(mark)
 
-    def _row(self, row: Row, scope: Scope, out: Writer) -> None:
+    def _row(self, row: Row, scope: Scope, out: Writer, before: Row | None) -> None:
         match row:
             case Assign():
-                self._guarded(row, scope, out, lambda inner: self.assigns.assign(row, scope, inner))
+                self._guarded(row, scope, out, lambda inner: self.assigns.assign(row, scope, inner, before))
             case Constant():
                 self._guarded(row, scope, out, lambda inner: self._constant(row, scope, inner))
             case Build():
@@ -164,7 +165,6 @@ class Emitter:
                 self._alone((option,), before, after, scope, out)
                 continue
             with out.block(f"if not {name}:"):
-                self.assigns.before = None
                 scope.written.clear()
                 scope.written.update(before)
                 self.row(option, scope, out)
@@ -295,12 +295,8 @@ class Emitter:
                     found.add(row.target.steps[0].name)
                 case Kept():
                     found.add("extension")
-                case When():
-                    found |= self.sets(row.rows)
-                case First():
-                    found |= self.sets(row.options)
-                case Switch():
-                    found |= self.sets([*(one for _, inner in row.cases for one in inner), *row.otherwise])
+                case When() | First() | Switch():
+                    found |= self.sets(list(under(row)))
                 case Include():
                     found |= self._sets_of(row.name)
                 case Nothing():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from engine.mapping.expression import Call, Else, Path, Template, Value
-from engine.mapping.model import Assign, Build, Constant, First, Kept, Nothing, Row, Switch, When
+from engine.mapping.model import Assign, Build, Constant, First, Kept, Nothing, Row, Switch, When, under
 
 FIELDS = (8, 14, 20, 28, 38)
 COMPONENTS = (4, 8, 14)
@@ -54,13 +54,8 @@ def _least(row: Row) -> tuple[str, int] | None:
             return _lowest([_value(value) for value in row.values])
         case Build():
             return _lowest([_least(one) for one in row.rows if not isinstance(one, Constant)])
-        case When():
-            return _lowest([_least(one) for one in row.rows])  # a constant needs nothing but the condition
-        case First():
-            return _lowest([_least(one) for one in row.options])
-        case Switch():
-            inner = [one for _, rows in row.cases for one in rows]
-            return _lowest([_least(one) for one in (*inner, *row.otherwise)])
+        case When() | First() | Switch():
+            return _lowest([_least(one) for one in under(row)])  # a constant needs nothing but the condition
         case Nothing():
             return None
         case _:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from engine.hl7.group import Node
@@ -139,41 +139,41 @@ class When:
 Row = Assign | Constant | Build | Nothing | Kept | Switch | First | Include | When
 
 
+def under(row: Row) -> Iterator[Row]:
+    """The rows right under a row."""
+    match row:
+        case Assign() | Build() | When():
+            yield from row.rows
+        case First():
+            yield from row.options
+        case Switch():
+            for _, inner in row.cases:
+                yield from inner
+            yield from row.otherwise
+
+
+def every_row(rows: Iterable[Row]) -> Iterator[Row]:
+    """All rows, those under others too."""
+    for row in rows:
+        yield row
+        yield from every_row(under(row))
+
+
 def read_by(rows: tuple[Row, ...]) -> Iterator[Path]:
     """All paths that rows read, in values; those of conditions alone are not among them."""
-    for row in rows:
+    for row in every_row(rows):
         match row:
-            case Assign():
+            case Assign() | Nothing() | Kept():
                 yield from (path for value in row.values for path in paths(value))
-                yield from read_by(row.rows)
-            case Nothing() | Kept():
-                yield from (path for value in row.values for path in paths(value))
-            case Build() | When():
-                yield from read_by(row.rows)
-            case First():
-                yield from read_by(row.options)
             case Switch():
                 yield from paths(row.value)
-                for _, inner in row.cases:
-                    yield from read_by(inner)
-                yield from read_by(row.otherwise)
 
 
 def referred(rows: tuple[Row, ...]) -> Iterator[Name]:
     """All names that rows set elements to."""
-    for row in rows:
-        match row:
-            case Assign():
-                yield from (value for value in row.values if isinstance(value, Name))
-                yield from referred(row.rows)
-            case Build() | When():
-                yield from referred(row.rows)
-            case First():
-                yield from referred(row.options)
-            case Switch():
-                for _, inner in row.cases:
-                    yield from referred(inner)
-                yield from referred(row.otherwise)
+    for row in every_row(rows):
+        if isinstance(row, Assign):
+            yield from (value for value in row.values if isinstance(value, Name))
 
 
 @dataclass(frozen=True, slots=True)

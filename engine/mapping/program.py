@@ -203,17 +203,19 @@ class Program:
                 if dotted == "MSH":
                     out(f"{name} = header(lines, {items}, {tail})")
                 else:
-                    # cut already, by an earlier loop over the same group
-                    cut = f"type({name} := lines[t[0]]) is list and len({name}) >= {area.widths.get(name, 0) + 1}"
                     with out.block(f"if not (t := {items}):"):
                         out(f"{name} = {tail}")
-                    with out.block(f"elif not ({cut}):"):
+                    with out.block(f"elif {self._uncut(area, name, 'lines[t[0]]')}:"):
                         out(f"{name} = fields(lines, t, {tail})")
             if dotted == "MSH":
                 out(f"X.begin(MSH[7], {self._sent()})")
             if self.emitter.shop.traced:
                 with out.block(f"if {items}:"):
                     out(f"X.places[id({name})] = {items}[0]")
+
+    def _uncut(self, area: Area, name: str, line: str) -> str:
+        """Takes a segment, and tells whether no row before has cut it into as many fields as are read here."""
+        return f"type({name} := {line}) is str or len({name}) <= {area.widths.get(name, 0)}"
 
     def _sent(self) -> str:
         """The text of EVN-2, when what the message tells of happened."""
@@ -258,8 +260,7 @@ class Program:
         if self.emitter.shop.full:
             out(f"{name} = X.fields(lines, i, {tail})")
         else:
-            out(f"{name} = lines[i]")
-            with out.block(f"if type({name}) is str or len({name}) <= {area.widths[name]}:"):
+            with out.block(f"if {self._uncut(area, name, 'lines[i]')}:"):
                 out(f"{name} = fields(lines, (i,), {tail})")
         if self.emitter.shop.traced:
             out(f"X.places[id({name})] = i")
@@ -300,13 +301,13 @@ class Program:
             inner("X.cleared.clear()")
         for name, value in block.lets:
             fields = [path.field for one in calls(value) if one.function == "all" for path in paths(one)]
-            noting = self.emitter.values.noting = bool(fields) and self.emitter.shop.traced
+            noting = bool(fields) and self.emitter.shop.traced
             if noting:
                 inner("noted = []")
-            inner(f"l_{name} = {self.emitter.values.text(value, scope)}")
+            around = scope.inside(scope.target, scope.type, noting=noting)
+            inner(f"l_{name} = {self.emitter.values.text(value, around)}")
             if noting:
                 self._noted(fields, block.place, inner)
-            self.emitter.values.noting = False
             scope.names[name] = Raw(f"l_{name}", TEXT)
         for (groups, segment), name, place in maps:
             one = self.emitter.map(name[len(groups) + 1 :] if groups else name, place)
@@ -581,9 +582,7 @@ class Program:
             if block.role == "anchor":
                 out(f"{name} = X.anchor({block.entry!r}, r, {block.update!r}, key)")
             else:
-                element = self.schema.element(block.make[0], "identifier")
-                where = "None" if element is None else "list" if element.many else "dict"
-                out(f"{name} = X.fact({block.entry!r}, r, key, {where})")
+                out(f"{name} = X.fact({block.entry!r}, r, key, {self._where(block)})")
         with out.block("else:"):
             if block.keyless == "contain" and not block.keys:
                 out(f"{name} = X.contained({block.entry!r}, r, {block.role!r})")
@@ -596,21 +595,27 @@ class Program:
                 for number in lists:
                     out(f"all_{block.id}_{number}.append({name})")
 
+    def _where(self, block: Block) -> str:
+        """What the resource has its identifiers in."""
+        element = self.schema.element(block.make[0], "identifier")
+        return "None" if element is None else "list" if element.many else "dict"
+
     def _apart(self, block: Block, element: str, place: Place, scope: Scope, out: Writer) -> None:
         """The first key that no other of the message has whose element differs."""
         if self.schema.element(block.make[0], element) is None or block.role != "anchor":
             known = self.schema.types.get(block.make[0], {})
             self.problems.unknown(place, f"element of {block.make[0]}", element, known)
         out("taken = set()")
-        free = f"X.free(r, key, {element!r}, taken)"
         depth = out.depth
         for key in block.keys:
             self.emitter.functions.keys((key,), scope, out, first=True)
-            out(f"if not {free}:")
+            out(f"taken |= (others := X.others(r, key, {element!r}))")
+            out("if others or not key:")
             out.depth += 1
         out("key = ()")
         out.depth = depth
-        out("known_by(r, key, taken)")
+        with out.block("if key:"):
+            out(f"known_by(r, key[0], {self._where(block)}, taken)")
 
     def _tell(self, block: Block, scope: Scope, name: str, out: Writer) -> None:
         """What the delivery is to know of the entry besides the resource."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from engine.mapping.expression import Path, This, Value, paths
 from engine.mapping.files import Files
-from engine.mapping.model import Assign, Build, First, Include, Kept, Map, Nothing, Row, Switch, When
+from engine.mapping.model import Assign, First, Include, Kept, Map, Nothing, Row, Switch, When, under
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,31 +100,18 @@ class Reasons:
             reasons.append(self._told(row, sub, 0))
         return self._best(reasons)
 
-    def _of_a_case(self, rows: tuple[Row, ...]) -> Iterator[Row]:
-        self._conditional |= {id(one) for one in rows if isinstance(one, Nothing)}
-        yield from self._flat(rows)
-
-    def _flat(self, rows: list[Row] | tuple[Row, ...]) -> Iterator[Row]:
+    def _flat(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
+            inner = list(under(row))
             match row:
-                case Assign():
+                case Assign() | Nothing() | Kept():
                     yield row
-                    yield from self._flat(row.rows)
-                case Build():
-                    yield from self._flat(row.rows)
-                case When():
-                    yield from self._of_a_case(row.rows)
-                case First():
-                    yield from self._of_a_case(row.options)
-                case Switch():
-                    for _, inner in row.cases:
-                        yield from self._of_a_case(inner)
-                    yield from self._of_a_case(row.otherwise)
+                case When() | First() | Switch():
+                    self._conditional |= {id(one) for one in inner if isinstance(one, Nothing)}
                 case Include():
                     found = self._files.maps.get(row.name)
-                    yield from self._flat(found.rows if found else ())
-                case Nothing() | Kept():
-                    yield row
+                    inner.extend(found.rows if found else ())
+            yield from self._flat(inner)
 
 
 def _passes_on(row: Row) -> bool:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from engine.mapping.expression import paths
 from engine.mapping.files import Files
-from engine.mapping.model import Assign, Build, Constant, First, Include, Kept, MessageMap, Nothing, Row, Switch, When
+from engine.mapping.model import (
+    Assign,
+    Build,
+    Constant,
+    Include,
+    Kept,
+    MessageMap,
+    Nothing,
+    Row,
+    under,
+)
 from engine.mapping.problems import Place
 
 Spot = tuple[str, int, int]
@@ -70,25 +80,12 @@ class RuleCoverage:
 
     def _rows(self, rows: Iterable[Row], seen: set[str]) -> Iterator[Row]:
         for row in rows:
+            if isinstance(row, Assign | Build | Constant | Kept | Nothing):
+                yield row
+            yield from self._rows(under(row), seen)
             match row:
-                case Assign():
-                    yield row
-                    yield from self._rows(row.rows, seen)
-                    if row.use is not None:
-                        yield from self._map(row.use.name, seen)
-                case Build():
-                    yield row
-                    yield from self._rows(row.rows, seen)
-                case Constant() | Kept() | Nothing():
-                    yield row
-                case When():
-                    yield from self._rows(row.rows, seen)
-                case First():
-                    yield from self._rows(row.options, seen)
-                case Switch():
-                    for _, inner in row.cases:
-                        yield from self._rows(inner, seen)
-                    yield from self._rows(row.otherwise, seen)
+                case Assign() if row.use is not None:
+                    yield from self._map(row.use.name, seen)
                 case Include():
                     yield from self._map(row.name, seen)
 

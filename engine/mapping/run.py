@@ -6,6 +6,7 @@ import re
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Mapping as Dict
+from collections.abc import Set
 from datetime import tzinfo
 from functools import lru_cache
 from hashlib import blake2b
@@ -246,17 +247,12 @@ class Run:
             keys[kind, one] = entry
         return entry
 
-    def free(self, resource: dict[str, Any], key: tuple[tuple[str, str], ...], element: str, taken: set[Any]) -> bool:
-        """Whether none of the message's resources with another `element` has this key: two services may come under one
-        order number. What others have of it is added to `taken`."""
+    def others(self, resource: dict[str, Any], key: tuple[tuple[str, str], ...], element: str) -> set[tuple[str, str]]:
+        """What of a key the message's other resources have, whose `element` is another: two services may come under one
+        order number."""
         kind, mine = resource["resourceType"], resource.get(element)
-        others = 0
-        for one in key:
-            known = self.keys.get((kind, one))
-            if known is not None and self._is_another(known, mine, element):
-                taken.add(one)
-                others += 1
-        return bool(key) and not others
+        known = ((one, self.keys.get((kind, one))) for one in key)
+        return {one for one, entry in known if entry is not None and self._is_another(entry, mine, element)}
 
     def _is_another(self, known: Any, mine: Any, element: str) -> bool:
         theirs = known.resource.get(element)
@@ -275,13 +271,7 @@ class Run:
         if place in self.keys:
             count = self.counts[place] = self.counts.get(place, 1) + 1
             key = ((key[0][0], f"{key[0][1]}#{count}"),)
-        if where is list:
-            if "identifier" not in resource:
-                resource["identifier"] = [{"system": key[0][0], "value": key[0][1]}]
-            elif count > 1 or key[0] not in identifiers(resource, ""):
-                resource["identifier"].append({"system": key[0][0], "value": key[0][1]})
-        elif where is dict and "identifier" not in resource:
-            resource["identifier"] = {"system": key[0][0], "value": key[0][1]}
+        known_by(resource, key[0], where)
         entry = self._entry(name, resource, "fact", key, "overwrite")
         self.keys.setdefault(place, entry)
         return entry
@@ -406,18 +396,20 @@ def _pair(identifier: dict[str, Any]) -> tuple[str | None, str | None]:
     return identifier.get("system"), identifier.get("value")
 
 
-def known_by(resource: dict[str, Any], key: tuple[tuple[str, str], ...], taken: set[Any]) -> None:
-    """The key is among the identifiers. Those that are another's are left off, since they would find the other one."""
-    if not key:
-        return
-    own = {"system": key[0][0], "value": key[0][1]}
-    found = resource.get("identifier", [])
-    if isinstance(found, dict):
-        if _pair(found) in taken:
-            resource["identifier"] = own
-        return
-    left = [one for one in found if _pair(one) not in taken]
-    resource["identifier"] = left if any(_pair(one) == key[0] for one in left) else [*left, own]
+def known_by(
+    resource: dict[str, Any], key: tuple[str, str], where: Any, taken: Set[tuple[str | None, str | None]] = frozenset()
+) -> None:
+    """Its key is among a resource's identifiers, of which it has a `list`, one (`dict`) or None. Those that are taken
+    are left off, since they would find another one."""
+    own: dict[str, str] = {"system": key[0], "value": key[1]}
+    found: Any = resource.get("identifier")
+    if where is dict and (found is None or _pair(found) in taken):
+        resource["identifier"] = own
+    elif where is list and found is None:
+        resource["identifier"] = [own]
+    elif where is list:
+        left = [one for one in found if _pair(one) not in taken]
+        resource["identifier"] = left if any(_pair(one) == key for one in left) else [*left, own]
 
 
 def _type(identifier: dict[str, Any]) -> str:

@@ -38,6 +38,10 @@ class Note:
         """Of one repetition of each field."""
         return Note(turned(self.tree), self.owners, turn, self.whole)
 
+    def first(self) -> Note:
+        """Of the first repetition, unless it is of one that is walked over."""
+        return self.turned("1") if self.turn == "0" else self
+
     def leaf(self) -> Note:
         """Of the first leaf alone."""
         return Note(self.tree, self.owners, self.turn, False)
@@ -59,6 +63,7 @@ class Scope:
     element that it would fill. notes: the list that what is traced goes to. always: elements
     that are set in any case, by constants. written: elements that earlier rows may
     have set, which later ones must not overwrite. merged: whether a row may have set others, by what a map makes.
+    noting: whether it is noted what `all` gathers.
     """
 
     target: str
@@ -80,6 +85,7 @@ class Scope:
     always: set[str] = field(default_factory=set)
     nulls: bool = False
     merged: bool = False
+    noting: bool = False
 
     def inside(self, target: str, type: str, **changes: object) -> Scope:
         """The scope of an object within this one."""

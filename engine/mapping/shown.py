@@ -30,6 +30,7 @@ from engine.mapping.model import (
     Switch,
     Table,
     When,
+    every_row,
 )
 from engine.mapping.moves import Move
 from engine.mapping.problems import FOLDERS, Place
@@ -125,9 +126,9 @@ class Shown:
         yield from self._rows(found.rows, before.rows if before else found.rows, 1)
 
     def _rows(self, rows: Iterable[Row], before: Iterable[Row], depth: int) -> Iterator[Line]:
-        there = {(row.place, said(row)) for row in _flat(rows)}
-        gone = [row for row in _flat(before) if (row.place, said(row)) not in there]
-        known = {(row.place, said(row)) for row in _flat(before)}
+        there = {(row.place, said(row)) for row in every_row(rows)}
+        gone = [row for row in every_row(before) if (row.place, said(row)) not in there]
+        known = {(row.place, said(row)) for row in every_row(before)}
         for row in rows:
             yield from _row(row, depth, lambda one: _whence(one, known, gone))
 
@@ -207,7 +208,7 @@ class _Parts:
             self._rows(self._files.maps[name].rows)
 
     def _rows(self, rows: Iterable[Row]) -> None:
-        for row in _flat(rows):
+        for row in every_row(rows):
             match row:
                 case Assign():
                     self._assign(row)
@@ -287,21 +288,6 @@ def said(row: Row) -> str:
             return f"include {row.name}"
         case When():
             return f"when {condition_text(row.condition)}"
-
-
-def _flat(rows: Iterable[Row]) -> Iterator[Row]:
-    """All rows, those under others too."""
-    for row in rows:
-        yield row
-        match row:
-            case Assign() | Build() | When():
-                yield from _flat(row.rows)
-            case First():
-                yield from _flat(row.options)
-            case Switch():
-                for _, inner in row.cases:
-                    yield from _flat(inner)
-                yield from _flat(row.otherwise)
 
 
 def _whence(row: Row, known: set[tuple[Place, str]], gone: Sequence[Row]) -> str:

@@ -93,16 +93,18 @@ class Uses:
         found = self.files.maps.get(use.name)
         if found is None or found.takes or not self.schema.is_resource(found.target):
             return False
-        plain = not self.shop.full and not self.shop.traced
-        return not scope.owner and one.level == REPETITION and plain
+        return self._is_plain(one, scope)
 
     def _shared(self, use: Use, one: Raw, scope: Scope) -> bool:
         """Whether what the map makes of a value may be looked up in its cache right here."""
         found = self.files.maps.get(use.name)
         if found is None or not found.cached or found.takes or self.schema.is_resource(found.target):
             return False
-        plain = not self.shop.full and not self.shop.traced
-        return not scope.owner and one.level == REPETITION and plain
+        return self._is_plain(one, scope)
+
+    def _is_plain(self, one: Raw, scope: Scope) -> bool:
+        """Whether a value is one repetition of a field, read fast."""
+        return not (self.shop.full or self.shop.traced or scope.owner) and one.level == REPETITION
 
     def _called(self, use: Use, one: Raw, element: Element | None, scope: Scope) -> str | None:
         found = self.emitter.map(use.name, use.place)
@@ -162,7 +164,7 @@ class Uses:
         used = row.use
         name, value = self.shop.temporary(), self.shop.temporary()
         raw = self._single(self.values.raw(row.values[0], scope), name, out)
-        note = self.values.note(row.values[:1], scope, True)
+        note = self.source(row, scope)
         with out.block(f"if {name}:"):
             call = self._called(used, Raw(name, raw.level), None, scope)
             found = self.files.maps.get(used.name)
@@ -178,7 +180,7 @@ class Uses:
             out(f"{value} = {call}")
             scope.merged = True
             with out.block(f"if {value} is not None:"):
-                self.targets.passed(_first(note), scope, out, f"{value}, {scope.target}")
+                self.targets.passed(note.first() if note else None, scope, out, f"{value}, {scope.target}")
                 lists = sorted(self._lists(found))
                 if lists:
                     with out.block(f"if {' or '.join(f'{one!r} in {value}' for one in lists)}:"):
@@ -186,6 +188,10 @@ class Uses:
                 with out.block("else:") if lists else nullcontext():
                     self._taken_in(value, scope, out)
                 self.targets.yielded(scope, out)
+
+    def source(self, row: Assign, scope: Scope) -> Note | None:
+        """The whole that a row's one value is from."""
+        return self.values.note(row.values[:1], scope, True)
 
     def _taken_in(self, value: str, scope: Scope, out: Writer) -> None:
         """What a map made, in front of what is there and wins."""
@@ -229,11 +235,6 @@ class Uses:
                 if target and target not in element.codes:
                     self.problems.unknown(table.places[code], f"code of {element.name}", target, element.codes)
         return table
-
-
-def _first(note: Note | None) -> Note | None:
-    """Of the first repetition, unless it is of one that is walked over."""
-    return note.turned("1") if note is not None and note.turn == "0" else note
 
 
 def leaves(one: Raw, whole: bool) -> Note | None:

@@ -52,7 +52,6 @@ class Values:
 
     def __init__(self, shop: Workshop, problems: Problems, options: dict[str, Option]) -> None:
         self.shop, self.problems, self.options = shop, problems, options
-        self.noting = False  # whether what `all` gathers is noted
 
     def raw(self, value: Value, scope: Scope) -> Raw:
         """The value with its parts; its Python truth says whether it is valued."""
@@ -301,7 +300,7 @@ class Values:
 
             one = Scope("r", scope.type, fields, lambda: [owner], lambda name, how: None, list)
             test = f"lambda f: {self.condition(call.where, one)}"
-        noted = ", noted" if self.noting else ""
+        noted = ", noted" if scope.noting else ""
         return f"gathered(X, lines, {items}, {value.field}, {test}{noted})"
 
     def _number(self, number: str, namespace: str, universal: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from engine.fhir.output import Output
 from engine.mapping import library as libraries
 from engine.mapping.library import Library, MappingError
+from engine.mapping.run import known_by
 from tests.mapping.folders import CONTEXT, FILES, mapping, rows, write
 
 KEYED = FILES["messages/ZZZ.yaml"].replace("    key: identifier\n", "    key: patient '{PID-3.1}'\n")
@@ -214,3 +215,24 @@ def test_what_is_empty_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_name_that_is_none_is_told(tmp_path: Path, old: str, new: str, name: str) -> None:
     with pytest.raises(MappingError, match=f"the name {name}; expected letters"):
         Library.load(folder(tmp_path, IDENTIFIED, message=KEYED.replace(old, new, 1)))
+
+
+OWN, OTHER = {"system": "s", "value": "v"}, {"system": "s", "value": "taken"}
+
+
+@pytest.mark.parametrize(
+    ("identifier", "where", "wanted"),
+    [
+        (None, dict, OWN),
+        (OTHER, dict, OWN),
+        ({"system": "t", "value": "w"}, dict, {"system": "t", "value": "w"}),
+        (None, list, [OWN]),
+        ([OTHER], list, [OWN]),
+        ([OTHER, OWN], list, [OWN]),
+        (None, None, None),
+    ],
+)
+def test_the_key_is_among_the_identifiers_and_none_of_anothers_is(identifier: Any, where: Any, wanted: Any) -> None:
+    resource = {} if identifier is None else {"identifier": identifier}
+    known_by(resource, ("s", "v"), where, {("s", "taken")})
+    assert resource.get("identifier") == wanted
