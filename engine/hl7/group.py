@@ -107,13 +107,15 @@ class Node:
 
 
 class Group:
-    """One occurrence of a group. `items[k]` holds what stands in its k-th slot: segment numbers, or groups."""
+    """One occurrence of a group. `items[k]` holds what stands in its k-th slot: segment numbers, or groups; bit k of
+    `filled` tells whether there is any."""
 
-    __slots__ = ("items", "node")
+    __slots__ = ("filled", "items", "node")
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.items: list[Any] = [()] * len(node.slots)
+        self.filled = 0
 
     def add(self, slot: int, item: Any) -> None:
         """Put a segment's number, or a group, into a slot."""
@@ -121,6 +123,7 @@ class Group:
             self.items[slot].append(item)
         else:
             self.items[slot] = [item]
+            self.filled |= 1 << slot
 
     def sort(self) -> None:
         """Bring the segments of each slot into the order of the message."""

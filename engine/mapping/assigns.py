@@ -320,9 +320,9 @@ class Assigns:
         if element.type not in ("Coding", "CodeableConcept"):
             self.problems.add(row.place, f"a table for {element.type}", "as and a map")
             return
-        codings = table.codings()
-        out_codes = codings if element.type == "Coding" else {code: {"coding": [one]} for code, one in codings.items()}
-        const = self.shop.constant(dict.fromkeys(table.codes) | out_codes, "C")
+        codings = table.codings(self.files.systems)
+        made = codings if element.type == "Coding" else {code: {"coding": [one]} for code, one in codings.items()}
+        const = self.shop.constant(dict.fromkeys(table.codes) | made, "C")
         name = self.shop.temporary()
         note = leaves(one, False)
         value = self.shop.temporary()
@@ -330,12 +330,12 @@ class Assigns:
         out(f"{value} = {const}.get({name})")
         with out.block(f"if {value} is not None:"):
             self.targets.store(found, scope, value, out, note=note)
-        if table.otherwise is not None and not table.otherwise[0]:
+        other = table.other(self.files.systems)
+        if table.otherwise is not None and other is None:
             return
         with out.block(f"elif {name} and {name} not in {const}:"):
-            if table.otherwise is not None:
-                system = {"system": table.system, "code": table.otherwise[0]}
-                whole = system if element.type == "Coding" else {"coding": [system]}
+            if other is not None:
+                whole = other if element.type == "Coding" else {"coding": [other]}
                 self.targets.store(found, scope, self.shop.constant(whole), out, note=note)
                 return
             out(f"X.miss({table.name!r}, {shown(row.values[0])!r}, {name})")

@@ -172,13 +172,19 @@ def _table() -> Schema:
     target = {
         "anyOf": [
             _ref("scalar"),
-            {"type": "array", "items": _ref("scalar"), "minItems": 1, "maxItems": 2, "description": "Code, display."},
+            {
+                "type": "array",
+                "items": _ref("scalar"),
+                "minItems": 1,
+                "maxItems": 3,
+                "description": "Code, display, system (its URI, or its name in systems.yaml).",
+            },
         ]
     }
     return {
         "title": _text("What it is."),
-        "system": _text("The URI of the system of the codes on the right."),
-        "codes": _named("v2 code: FHIR code, or [code, display].", target),
+        "system": _text("The URI of the system of the codes on the right, where they don't say another."),
+        "codes": _named("v2 code: FHIR code, or [code, display], or [code, display, system].", target),
         "otherwise": target | {"description": "What any other code becomes. Without it, that is told as unknown-code."},
     }
 

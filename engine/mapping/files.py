@@ -232,26 +232,30 @@ class Reader:
 
     def table_with(self, base: Table, got: dict[str, Source], said: Source) -> Table:
         """A table with what is said on top."""
-        codes, places, new = dict(base.codes), dict(base.places), set[str]()
+        codes, places, systems, new = dict(base.codes), dict(base.places), dict(base.systems), set[str]()
         for key, value in got["codes"].pairs() if "codes" in got else ():
             if key.text in new:
                 self.problems.add(key.place, f"code {key.text} twice", "each code once")
             new.add(key.text)
-            codes[key.text], places[key.text] = self._coded(value), value.place
-        otherwise = self._coded(got["otherwise"]) if "otherwise" in got else base.otherwise
+            codes[key.text], places[key.text] = self._coded(key.text, value, systems), value.place
+        otherwise = base.otherwise
         if "otherwise" in got:
-            places[""] = got["otherwise"].place
+            otherwise, places[""] = self._coded("", got["otherwise"], systems), got["otherwise"].place
         system = got["system"].text if "system" in got else base.system
         source = said if said is base.source else Source(said.place, [(base.source, said)], "mapping")
-        return replace(base, system=system, codes=codes, places=places, otherwise=otherwise, source=source)
+        return replace(
+            base, system=system, codes=codes, places=places, otherwise=otherwise, source=source, systems=systems
+        )
 
-    def _coded(self, source: Source) -> tuple[str, str]:
-        """A code, or a code and its display."""
+    def _coded(self, code: str, source: Source, systems: dict[str, str]) -> tuple[str, str]:
+        """What a code becomes: a code and its display, if it has one; its own system goes to `systems`."""
         parts = words(source)
-        if len(parts) > 2:
-            self.problems.add(
-                source.place, f"{len(parts)} words", "[code, display], with quotes where a comma is in it"
-            )
+        if len(parts) > 3:
+            wanted = "[code, display, system], with quotes where a comma is in it"
+            self.problems.add(source.place, f"{len(parts)} words", wanted)
+        systems.pop(code, None)
+        if parts[2:]:
+            systems[code] = parts[2]
         return (parts[0] if parts else "", parts[1] if len(parts) > 1 else "")
 
     def _decision(self, source: Source) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from engine.hl7.group import Node
@@ -213,8 +213,8 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Code → (code, display). systems: of the targets, where they are not all `system`. by_system: the keys of some
-    codes have their own system too (`code_tables.MARK`)."""
+    """Code → (code, display). systems: of the targets that are not of `system`, each a URI or a name for one; "" is
+    that of `otherwise`. by_system: the keys of some codes have their own system too (`code_tables.MARK`)."""
 
     name: str
     system: str
@@ -226,14 +226,17 @@ class Table:
     systems: dict[str, str] = field(default_factory=dict)
     by_system: bool = False
 
-    def codings(self) -> dict[str, dict[str, str]]:
-        """Each code as a FHIR Coding."""
-        return {
-            code: {"system": self.systems.get(code, self.system), "code": target}
-            | ({"display": display} if display else {})
-            for code, (target, display) in self.codes.items()
-            if target
-        }
+    def codings(self, named: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """Each code as a FHIR Coding. named: the URIs of systems by name."""
+        return {code: self._coding(code, *target, named) for code, target in self.codes.items() if target[0]}
+
+    def other(self, named: Mapping[str, str]) -> dict[str, str] | None:
+        """What all other codes become."""
+        return self._coding("", *self.otherwise, named) if self.otherwise and self.otherwise[0] else None
+
+    def _coding(self, code: str, target: str, display: str, named: Mapping[str, str]) -> dict[str, str]:
+        system = self.systems.get(code, self.system)
+        return {"system": named.get(system, system), "code": target} | ({"display": display} if display else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class Area:
     segments: dict[str, tuple[tuple[int, ...], bool]] = field(default_factory=dict)
     children: dict[str, tuple[tuple[int, ...], Area]] = field(default_factory=dict)
     single: set[str] = field(default_factory=set)
+    rare: set[str] = field(default_factory=set)  # segments that need not be there, and begin no group
     widths: dict[str, int] = field(default_factory=dict)
     fetched: dict[str, str] = field(default_factory=dict)
 
@@ -73,6 +74,8 @@ def _fill(area: Area, node: Node, path: tuple[int, ...], prefix: str, out: list[
         here, name = (*path, index), prefix + slot.name
         if slot.node is None:
             area.segments.setdefault(name, (here, slot.many))
+            if slot.optional and index > 0:
+                area.rare.add(name)
         elif slot.many:
             child = Area(len(out), slot.name, area)
             out.append(child)
@@ -187,31 +190,57 @@ class Program:
 
     def _prologue(self, area: Area, blocks: list[Block], variable: str, out: Writer) -> None:
         self._singles(area, variable, out)
-        for block in blocks:
-            if self.homes[block.id] == (area, ""):
-                out(f"e_{block.id} = None")
         for name, number in sorted(self.collected):
             if number == area.id:
                 out(f"all_{name}_{number} = []")
+        rare: dict[tuple[int, ...], list[str]] = {}
         for dotted, name in area.fetched.items():
-            tail = self._tail(area, name)
-            items = _items(variable, area.segments[dotted][0])
-            if self.emitter.shop.full:
-                out(f"t = {items}")
-                out(f"{name} = X.fields(lines, t[0], {tail}) if t else {tail}")
+            path = area.segments[dotted][0]
+            if dotted in area.rare and not self.emitter.shop.full:
+                rare.setdefault(path[:-1], []).append(dotted)
             else:
-                if dotted == "MSH":
-                    out(f"{name} = header(lines, {items}, {tail})")
-                else:
-                    with out.block(f"if not (t := {items}):"):
-                        out(f"{name} = {tail}")
-                    with out.block(f"elif {self._uncut(area, name, 'lines[t[0]]')}:"):
-                        out(f"{name} = fields(lines, t, {tail})")
+                self._cut(area, dotted, _items(variable, path), out)
             if dotted == "MSH":
                 out(f"X.begin(MSH[7], {self._sent()})")
-            if self.emitter.shop.traced:
+        for holder, found in rare.items():
+            self._rare(area, holder, found, variable, out)
+        if self.emitter.shop.traced:
+            for dotted, name in area.fetched.items():
+                items = _items(variable, area.segments[dotted][0])
                 with out.block(f"if {items}:"):
                     out(f"X.places[id({name})] = {items}[0]")
+
+    def _cut(self, area: Area, dotted: str, items: str, out: Writer) -> None:
+        """A segment's fields, in its variable."""
+        name = area.fetched[dotted]
+        tail = self._tail(area, name)
+        if self.emitter.shop.full:
+            out(f"t = {items}")
+            out(f"{name} = X.fields(lines, t[0], {tail}) if t else {tail}")
+        elif dotted == "MSH":
+            out(f"{name} = header(lines, {items}, {tail})")
+        else:
+            with out.block(f"if not (t := {items}):"):
+                out(f"{name} = {tail}")
+            with out.block(f"elif {self._uncut(area, name, 'lines[t[0]]')}:"):
+                out(f"{name} = fields(lines, t, {tail})")
+
+    def _rare(self, area: Area, holder: tuple[int, ...], found: list[str], variable: str, out: Writer) -> None:
+        """Segments of a group that need not be there: one look tells that none of them is."""
+        if len(found) < 2:
+            for dotted in found:
+                self._cut(area, dotted, _items(variable, area.segments[dotted][0]), out)
+            return
+        tails = [f"{self._tail(area, area.fetched[dotted])}" for dotted in found]
+        out(f"{', '.join(area.fetched[dotted] for dotted in found)} = {', '.join(tails)}")
+        mask = sum(1 << area.segments[dotted][0][-1] for dotted in found)
+        group = f"{_items(variable, holder)}[0]" if holder else variable
+        there = f"{_items(variable, holder)} and " if holder else ""
+        with out.block(f"if {there}{group}.filled & {mask}:"):
+            for dotted in found:
+                name, items = area.fetched[dotted], _items(variable, area.segments[dotted][0])
+                with out.block(f"if (t := {items}) and ({self._uncut(area, name, 'lines[t[0]]')}):"):
+                    out(f"{name} = fields(lines, t, {self._tail(area, name)})")
 
     def _uncut(self, area: Area, name: str, line: str) -> str:
         """Takes a segment, and tells whether no row before has cut it into as many fields as are read here."""

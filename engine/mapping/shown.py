@@ -142,9 +142,9 @@ class Shown:
         yield 0, "codes:", ""
         for code, target in table.codes.items():
             shown = code.replace(MARK, " of ")
-            yield 1, f"{quoted(shown)}: {_coded(*target)}", _instead(code, table, before)
+            yield 1, f"{quoted(shown)}: {_coded(*target, _own(code, table))}", _instead(code, table, before)
         if table.otherwise is not None:
-            yield 0, f"otherwise: {_coded(*table.otherwise)}", _instead("", table, before)
+            yield 0, f"otherwise: {_coded(*table.otherwise, _own('', table))}", _instead("", table, before)
 
     def _decision(self, decision: Decision) -> Iterator[Line]:
         yield 0, f"decision: {decision.name}", ""
@@ -224,6 +224,8 @@ class _Parts:
             self._map(row.use.name)
         if row.table is not None and row.table[0] in self._files.tables:
             self.tables[row.table[0]] = None
+            of_codes = self._files.tables[row.table[0]].systems.values()
+            self.systems |= dict.fromkeys(sorted(set(of_codes) & self._files.systems.keys()))
         if row.decide is not None and row.decide[0] in self._files.decisions:
             self.decisions[row.decide[0]] = None
 
@@ -473,8 +475,17 @@ def _node(node: Node, depth: int) -> Iterator[Line]:
             yield depth, f"- {name}: [{inner}]", ""
 
 
-def _coded(code: str, display: str) -> str:
-    return f"[{quoted(code, True)}, {quoted(display, True)}]" if display else quoted(code) or "''"
+def _coded(code: str, display: str, system: str) -> str:
+    if not display and not system:
+        return quoted(code)
+    words = (code, display, system) if system else (code, display)
+    return f"[{', '.join(quoted(word, True) for word in words)}]"
+
+
+def _own(code: str, table: Table) -> str:
+    """The system of what a code becomes, where it is not the table's."""
+    system = table.systems.get(code, "")
+    return "" if system == table.system else system
 
 
 def _cell(cell: Sequence[str]) -> str:

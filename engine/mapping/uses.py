@@ -65,7 +65,7 @@ class Uses:
             table = self.table(row, element)
             if table is None:
                 return
-            const = self.shop.constant(table.codings(), "C")
+            const = self.shop.constant(table.codings(self.files.systems), "C")
             told = (table.name, shown(row.values[0]), table.by_system, table.otherwise is None)
             call = f"{call}, {const}, {self.values.leaf(one, False, scope)}, X, {self.shop.constant(told)}"
             memo = self.shop.cache(f"{row.use.name} {const}") if self._shared(row.use, one, scope) else ""
@@ -234,7 +234,17 @@ class Uses:
             for code, (target, _) in table.codes.items():
                 if target and target not in element.codes:
                     self.problems.unknown(table.places[code], f"code of {element.name}", target, element.codes)
+        self._named_systems(table)
         return table
+
+    def _named_systems(self, table: Table) -> None:
+        """Systems of a table's rows that stand there by name."""
+        for code, system in table.systems.items():
+            if ":" in system:
+                continue
+            if system not in self.files.systems:
+                self.problems.unknown(table.places[code], "system", system, self.files.systems)
+            self.shop.unit.used[f"system {system}"] = self.files.systems.get(system, "")
 
 
 def leaves(one: Raw, whole: bool) -> Note | None:

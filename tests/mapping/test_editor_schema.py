@@ -66,7 +66,7 @@ EXAMPLE = {"name": "a", "message": "MSH", "expect": {"Patient": {}}}
         MAP | {"rows": [{"PID-7 -> name": {}, "PID-8 -> name": {}}]},
         MAP | {"rows": [{"PID-7 -> nothing": ["a"]}]},
         MAP | {"keyless": "keep"},
-        {"table": "Sex", "codes": {"F": ["a", "b", "c"]}},
+        {"table": "Sex", "codes": {"F": ["a", "b", "c", "d"]}},
         {"decision": "D", "inputs": ["a"], "rows": [["x"]], "otherwise": ""},
         {"message": "ZZZ", "groups": [], "resources": {}},
         {"message": "ZZZ", "use": "ORU_R01", "resources": {"patient": "nobody"}},

@@ -44,6 +44,38 @@ def test_a_code_without_a_coding_is_listed_and_may_go_another_way(tmp_path: Path
     assert len(output.unmapped) == told
 
 
+KINDS = """table: Kind
+system: http://example.org/kind
+codes: {A: [B, bee], C: [D, dee, other], E: [F, "", "http://example.org/third"]}
+otherwise: [Z, zed, other]
+---
+systems: {other: http://example.org/other}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "coding"),
+    [
+        ("A", {"system": "http://example.org/kind", "code": "B", "display": "bee"}),
+        ("C", {"system": "http://example.org/other", "code": "D", "display": "dee"}),
+        ("E", {"system": "http://example.org/third", "code": "F"}),
+        ("X", {"system": "http://example.org/other", "code": "Z", "display": "zed"}),
+    ],
+)
+def test_a_code_of_a_table_may_have_a_system_of_its_own(tmp_path: Path, code: str, coding: dict[str, str]) -> None:
+    text = rows(IDENTIFIED, "PID-10 -> maritalStatus table Kind") + "---\n" + KINDS
+    assert patient(write(tmp_path, segments_PID=text), f"PID|||M1|||||||{code}")["maritalStatus"] == {
+        "coding": [coding]
+    }
+
+
+def test_a_code_with_another_system_says_another_version(tmp_path: Path) -> None:
+    text = rows(IDENTIFIED, "PID-10 -> maritalStatus table Kind") + "---\n" + KINDS
+    before = Library.load(write(tmp_path / "before", segments_PID=text)).mapping("ZZZ").version
+    moved = text.replace("example.org/other", "example.org/elsewhere")
+    assert Library.load(write(tmp_path / "after", segments_PID=moved)).mapping("ZZZ").version != before
+
+
 def test_a_time_that_is_none_is_left_out_and_told(tmp_path: Path) -> None:
     output = run(write(tmp_path), "PID|||M1||||19800231")
     assert "birthDate" not in output.entries[0].resource

@@ -81,6 +81,22 @@ def test_a_table_may_not_give_a_code_that_its_element_does_not_take(tmp_path: Pa
     assert found == ["tables/sex.yaml:2:23: found unknown code of gender mail; expected male"]
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("[F, eff, sexes]", "6:12: found unknown system sexes; expected sex"),
+        (
+            "[F, eff, sex, more]",
+            "6:12: found 4 words; expected [code, display, system], with quotes where a comma is in it",
+        ),
+    ],
+)
+def test_a_code_of_a_table_has_a_display_and_a_system_that_is_there(tmp_path: Path, target: str, said: str) -> None:
+    table = f"---\ntable: Kind\ncodes: {{F: {target}}}\n---\nsystems: {{sex: http://example.org/sex}}\n"
+    found = mistakes(write(tmp_path, segments_PID=rows("PID-10 -> maritalStatus table Kind") + table))
+    assert found == [f"segments/PID.yaml:{said}"]
+
+
 def test_a_decision_has_a_cell_for_each_input(tmp_path: Path) -> None:
     text = "decision: Active\ninputs: [a, b]\nrows:\n  - [X, 'true']\notherwise: ''\n"
     assert mistakes(write(tmp_path, tables_order=text)) == [

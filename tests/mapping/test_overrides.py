@@ -11,7 +11,7 @@ from engine.config.changes import Changes, as_written
 from engine.config.nodes import Findings, compose_bytes
 from engine.fhir.output import Output
 from engine.mapping.library import Library, Mapping, MappingError
-from tests.mapping.folders import CONTEXT, FILES, write
+from tests.mapping.folders import CONTEXT, FILES, rows, write
 
 HEADER = "MSH|^~\\&|LAB|||||x|ZZZ^Z01|1"
 MESSAGE = FILES["messages/ZZZ.yaml"]
@@ -64,6 +64,14 @@ def test_each_override_has_a_version_of_its_own(tmp_path: Path) -> None:
     other = changed(folder, "tables: {Sex: {codes: {X: other}}}").version
     assert len({plain, one, other}) == 3
     assert one == changed(folder, "PID[Patient]:\n  rows:\n  - PID-7 -> nothing\n").version
+
+
+def test_a_code_that_is_said_anew_is_of_the_tables_system_again(tmp_path: Path) -> None:
+    table = "table: Kind\nsystem: http://example.org/kind\ncodes: {A: [B, bee, 'http://example.org/b'], C: D}\n"
+    text = rows("PID-10 -> maritalStatus table Kind", "PID-3 -> identifier as CX[Identifier]('patient')")
+    folder = write(tmp_path, segments_PID=f"{text}---\n{table}")
+    found = patient(folder, "tables: {Kind: {codes: {A: E}}}", "PID|||M1|||||||A")["maritalStatus"]
+    assert found == {"coding": [{"system": "http://example.org/kind", "code": "E"}]}
 
 
 def test_a_table_gets_codes_and_keeps_the_others(tmp_path: Path) -> None:

@@ -374,14 +374,14 @@ class OneSocketEngine(Scripted):
     def __init__(self) -> None:
         super().__init__(self._say_both)
         self.answers: list[bytes] = []
-        self.outputs = 0
+        self.outputs: list[bytes] = []
 
     def _say_both(self, payload: bytes) -> tuple[bytes, ...]:
         if parse_ack(payload) is not None:
             self.answers.append(payload)
             return ()
-        self.outputs += 1
-        return (ack(payload), stamped(payload, f"OE{self.outputs:010d}"))
+        self.outputs.append(stamped(payload, f"OE{len(self.outputs) + 1:010d}"))
+        return (ack(payload), self.outputs[-1])
 
 
 def tapped(engine: int, **options: Any) -> Channel:
@@ -406,7 +406,7 @@ async def test_the_old_engines_output_on_our_connection_goes_to_the_vendor_and_i
         for number in range(1, 4):
             answer, result = await asked(vendor, number)
             assert answer == ack(RESULTS.message(number))
-            assert result == stamped(RESULTS.message(number), f"OE{number:010d}")
+            assert [result] == engine.outputs[number - 1 :]
             vendor.send(ack(result))
             await until(lambda number=number: len(engine.answers) == number)
             assert engine.answers[-1] == ack(result)
