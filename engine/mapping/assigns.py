@@ -177,9 +177,17 @@ class Assigns:
         return raw.code if isinstance(before.values[0], Path) and raw.level == FIELD else ""
 
     def _each(
-        self, raw: Raw, many: bool, out: Writer, fill: Callable[[Raw], None], note: Note | None, said: str = ""
+        self,
+        raw: Raw,
+        many: bool,
+        out: Writer,
+        fill: Callable[[Raw], None],
+        note: Note | None,
+        said: str = "",
+        leaf: bool = False,
     ) -> None:
-        """For all repetitions where the target repeats, else for the first. said: where the same may stand."""
+        """For all repetitions where the target repeats, else for the first. said: where the same may stand. leaf: no
+        more is read of it than its first leaf."""
         name = self.shop.temporary()
         first = note.first() if note else None
         if raw.level == FIELD and many:
@@ -207,7 +215,7 @@ class Assigns:
             with out.block(f"if {name} := {raw.code}:"):
                 if self.shop.full:
                     out(f"{name} = X.first({name})")
-                else:
+                elif not leaf:
                     with out.block(f'if "~" in {name}:'):
                         out(f"{name} = first({name})")
                 fill(Raw(name, REPETITION, first))
@@ -224,13 +232,14 @@ class Assigns:
             said = self._said(row, before, scope)
             self._each(raw, many, out, lambda one: self.uses.mapped(row, one, found, scope, out), note, said)
         elif row.table and not element.primitive:
-            self._each(raw, many, out, lambda one: self._tabled(row, one, found, scope, out), note)
+            self._each(raw, many, out, lambda one: self._tabled(row, one, found, scope, out), note, leaf=True)
         elif not element.primitive:
             fitting = [f"as {m.name}" for m in self.files.maps.values() if m.target == element.type]
             wanted = "one of " + ", ".join(sorted(fitting)) if fitting else "rows that fill it"
             self.problems.add(row.place, f"{row.target} of type {element.type} without a map", wanted)
         else:
-            self._each(raw, many, out, lambda one: self._primitive(row, one, found, scope, out), note)
+            leaf = bool(row.table) or element.type not in WHOLE
+            self._each(raw, many, out, lambda one: self._primitive(row, one, found, scope, out), note, leaf=leaf)
 
     def _primitive(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:
         element = found[-1][1]
@@ -238,11 +247,7 @@ class Assigns:
         note = leaves(one, element.type in WHOLE and not row.table)
         text = self.values.leaf(one, element.type in WHOLE, scope)
         if row.table:
-            if text == f"head({one.code})" and one.code.isidentifier():
-                text = f"{one.code} if {one.code}.isalnum() else {text}"
-            out(f"{name} = {text}")
-            with out.block(f"if {name}:"):
-                self._looked_up(row, name, found, scope, out, note)
+            self._looked_up(row, one, text, name, found, scope, out, note)
             return
         if element.codes is not None:
             self.problems.add(
@@ -255,7 +260,10 @@ class Assigns:
             return
         told = ", ".join(map(shown, row.values))
         if element.type in WHOLE and one.level != TEXT and not self.shop.full:
-            out(f"{name} = {text}")
+            if text == one.code:
+                name = text  # `_each` has made it for this row
+            else:
+                out(f"{name} = {text}")
             with out.block(f"if not {name}.isprintable():"):
                 out(f"{name} = as_string({name}, X)")
             with out.block(f"if {name}:"):
@@ -267,33 +275,43 @@ class Assigns:
             return
         self.shop.unit.namespace[f"as_{element.type}"] = function
         given = self.shop.temporary()
-        if text == f"head({one.code})" and one.code.isidentifier():
-            plain = f'"^" not in {one.code} and "&" not in {one.code}'  # a decimal point is no letter
-            if one.level != REPETITION or element.type != "decimal" or self.shop.full or scope.owner:
-                plain = f"{one.code}.isalnum()"
-            out(f"{given} = {one.code} if {plain} else head({one.code})")
-        else:
-            out(f"{given} = {text}")
-        with out.block(f"if {given}:"):
-            known = self._known(element.type, given, scope)
-            if element.type in WHOLE:
-                known = f"{given} if {given}.isprintable() and not {given}.isspace() else "
-            out(f"{name} = {known}as_{element.type}({given}, X)")
+        known = self._known(element.type, scope)
+        if known and text == f"head({one.code})":
+            out(f"{name} = {known}({one.code})")  # as it stands: what is known has no parts
+            with out.block(f"if {name} is None and ({given} := {text}):"):
+                self._converted(f"{known}({given}) or ", name, given, element.type, (told, wanted), out)
             with out.block(f"if {name} is not None:"):
                 self.targets.store(found, scope, name, out, note=note)
-            with out.block("else:"):
-                out(f'X.note("not-{element.type}", {told!r}, {wanted!r})')
+            return
+        if text == f"head({one.code})" and one.code.isidentifier():
+            text = f"{one.code} if {one.code}.isalnum() else {text}"
+        out(f"{given} = {text}")
+        with out.block(f"if {given}:"):
+            as_it_is = f"{given} if {given}.isprintable() and not {given}.isspace() else "
+            ready = as_it_is if element.type in WHOLE else f"{known}({given}) or " if known else ""
+            self._converted(ready, name, given, element.type, (told, wanted), out)
+            with out.block(f"if {name} is not None:"):
+                self.targets.store(found, scope, name, out, note=note)
 
-    def _known(self, type: str, given: str, scope: Scope) -> str:
-        """A look at the times and numbers that the connection has seen before."""
+    def _converted(self, ready: str, name: str, given: str, type: str, said: tuple[str, str], out: Writer) -> None:
+        """A text as a primitive, or a note that it is none. ready: what is tried before."""
+        out(f"{name} = {ready}as_{type}({given}, X)")
+        with out.block(f"if {name} is None:"):
+            out(f'X.note("not-{type}", {said[0]!r}, {said[1]!r})')
+
+    def _known(self, type: str, scope: Scope) -> str:
+        """What looks among the times and numbers that the connection has seen before."""
         name = {"dateTime": "time", "instant": "instant", "decimal": "number"}.get(type)
         if name is None:
             return ""
         if name == "number" and scope.owner:
-            return f"X.connection.numbers.get({given}) or "
-        return f"X.{name}s.get({given}) or " if scope.owner else f"known_{name}({given}) or "
+            return "X.connection.numbers.get"
+        return f"X.{name}s.get" if scope.owner else f"known_{name}"
 
-    def _looked_up(self, row: Assign, name: str, found: Found, scope: Scope, out: Writer, note: Note | None) -> None:
+    def _looked_up(
+        self, row: Assign, one: Raw, text: str, given: str, found: Found, scope: Scope, out: Writer, note: Note | None
+    ) -> None:
+        """What a table has for a code. Most codes stand there as they are, without parts."""
         element = found[-1][1]
         table = self.uses.table(row, element)
         if table is None:
@@ -302,11 +320,16 @@ class Assigns:
         other = table.otherwise[0] if table.otherwise else None
         const = self.shop.constant(codes, "C")
         value = self.shop.temporary()
-        out(f"{value} = {const}.get({name})")
-        with out.block(f"if {value} is None:"):
+        if text == f"head({one.code})" and not any(mark in code for code in codes for mark in "~^&"):
+            out(f"{value} = {const}.get({one.code})")
+            test = f"if {value} is None and ({given} := {text}) and ({value} := {const}.get({given})) is None:"
+        else:
+            out(f"{value} = {const}.get({given}) if ({given} := {text}) else ''")
+            test = f"if {value} is None:"
+        with out.block(test):
             if table.otherwise is None:
                 out(f'X.note("unknown-code", {shown(row.values[0])!r}, "a code of {table.name}")')
-                out(f"X.miss({table.name!r}, {shown(row.values[0])!r}, {name})")
+                out(f"X.miss({table.name!r}, {shown(row.values[0])!r}, {given})")
             out(f"{value} = {other!r}")
         with out.block(f"if {value}:"):
             self.targets.store(found, scope, value, out, note=note)

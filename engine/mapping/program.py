@@ -194,7 +194,7 @@ class Program:
             if number == area.id:
                 out(f"all_{name}_{number} = []")
         rare: dict[tuple[int, ...], list[str]] = {}
-        for dotted, name in area.fetched.items():
+        for dotted in area.fetched:
             path = area.segments[dotted][0]
             if dotted in area.rare and not self.emitter.shop.full:
                 rare.setdefault(path[:-1], []).append(dotted)

@@ -265,15 +265,17 @@ class Run:
 
     def fact(self, name: str, resource: dict[str, Any], key: tuple[tuple[str, str], ...], where: Any) -> Entry:
         """A fact under the first of its keys; an ordinal tells apart what the sender calls the same."""
-        key = key[:1]
-        place = resource["resourceType"], key[0]
-        count = 1
-        if place in self.keys:
+        own = key[0]
+        place = resource["resourceType"], own
+        entry = self._entry(name, resource, "fact", (own,), "overwrite")
+        if self.keys.setdefault(place, entry) is not entry:
             count = self.counts[place] = self.counts.get(place, 1) + 1
-            key = ((key[0][0], f"{key[0][1]}#{count}"),)
-        known_by(resource, key[0], where)
-        entry = self._entry(name, resource, "fact", key, "overwrite")
-        self.keys.setdefault(place, entry)
+            own = (own[0], f"{own[1]}#{count}")
+            entry.key = (own,)
+        if where is list and "identifier" not in resource:
+            resource["identifier"] = [{"system": own[0], "value": own[1]}]
+        else:
+            known_by(resource, own, where)
         return entry
 
     def keyless(self, name: str, resource: dict[str, Any], role: Role, keep: bool) -> Entry | None:

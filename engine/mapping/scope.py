@@ -16,13 +16,15 @@ FIELD, REPETITION, COMPONENT, TEXT = "field", "repetition", "component", "text"
 class Raw:
     """A Python expression for a raw value, how far it still has parts, and what it is from where that is traced.
 
-    leaf: an expression for its first leaf, where there is one that is cheaper than to cut the value.
+    leaf: an expression for its first leaf, where there is one that is cheaper than to cut the value. there: one for
+    whether it is valued.
     """
 
     code: str
     level: str
     note: Note | None = None
     leaf: str = ""
+    there: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ GIVEN = {
     "version": "X.version",
 }
 _FIELD = re.compile(r"([A-Za-z_0-9]+)\[(\d+)\]")
+_NAMED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 NONE = Raw('""', TEXT)
 
 
@@ -129,7 +130,9 @@ class Values:
             return f"not {there}" if test.negated else there
         if test.kind == "valued":
             raw = self.raw(test.value, scope)
-            found = raw.code if raw.level in (TEXT, FIELD) or not self.shop.full else f"X.text({raw.code})"
+            found = (
+                f"X.text({raw.code})" if self.shop.full and raw.level not in (TEXT, FIELD) else raw.there or raw.code
+            )
             return f"not {found}" if test.negated else found
         if test.kind == "repeats":
             raw = self.raw(test.value, scope)
@@ -243,7 +246,8 @@ class Values:
             there = f'if "^" in {value} else ""'
             return Raw(f"(part({value}, {number}) {there})", COMPONENT, leaf=f"(leaf({value}, {number}) {there})")
         leaf = self.shop.head(field[1], field[2]) if field else f"head({value})"
-        return Raw(f"({value} and part({value}, 1))", COMPONENT, leaf=leaf)
+        there = f'({value} and {value}[0] not in "^~")'
+        return Raw(f"({value} and part({value}, 1))", COMPONENT, leaf=leaf, there=there)
 
     def _name(self, name: Name, scope: Scope) -> Raw:
         if name.name in scope.names and not name.how:
@@ -267,8 +271,13 @@ class Values:
                 )
                 continue
             value, optional = part
+            text = self.text(value, scope)
+            if _NAMED.fullmatch(text):
+                needed += [] if optional else [(text, False)]
+                pieces.append("{" + text + "}")
+                continue
             name = self.shop.temporary()
-            needed.append((f"({name} := {self.text(value, scope)})", optional))
+            needed.append((f"({name} := {text})", optional))
             pieces.append("{" + name + "}")
         body = 'f"' + "".join(pieces) + '"'
         tests = [f"({code} or True)" if optional else code for code, optional in needed]
