@@ -7,7 +7,7 @@ inside an element they are written once something else was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from engine.mapping.assigns import Assigns
 from engine.mapping.expression import Call, Path, Text, Value, compared
@@ -160,15 +160,11 @@ class Emitter:
         before, after = set(scope.written), set(scope.written)
         out(f"{name} = False")
         self.shop.unit.flags.append((scope.target, name))
-        for index, option in enumerate(row.options):
-            if index == 0:
+        with ExitStack() as inside:  # one in another: once one has set something, no more is asked
+            for index, option in enumerate(row.options):
+                if index:
+                    inside.enter_context(out.block(f"if not {name}:"))
                 self._alone((option,), before, after, scope, out)
-                continue
-            with out.block(f"if not {name}:"):
-                scope.written.clear()
-                scope.written.update(before)
-                self.row(option, scope, out)
-                after |= scope.written
         self.shop.unit.flags.pop()
         scope.written |= after
 
