@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 WHOLE = frozenset({"string", "markdown"})
 """Types that take a value as it stands; the others take its first leaf."""
 
+KNOWN = {"dateTime": "X.times.get", "instant": "X.instants.get", "decimal": "X.numbers.get"}
+"""What looks among the times and numbers that the connection has seen before."""
+
 URIS = frozenset({"authority", "coding_system", "local"})
 """Functions whose result needs no check."""
 
@@ -275,7 +278,7 @@ class Assigns:
             return
         self.shop.unit.namespace[f"as_{element.type}"] = function
         given = self.shop.temporary()
-        known = self._known(element.type, scope)
+        known = KNOWN.get(element.type, "")
         if known and text == f"head({one.code})":
             out(f"{name} = {known}({one.code})")  # as it stands: what is known has no parts
             with out.block(f"if {name} is None and ({given} := {text}):"):
@@ -298,15 +301,6 @@ class Assigns:
         out(f"{name} = {ready}as_{type}({given}, X)")
         with out.block(f"if {name} is None:"):
             out(f'X.note("not-{type}", {said[0]!r}, {said[1]!r})')
-
-    def _known(self, type: str, scope: Scope) -> str:
-        """What looks among the times and numbers that the connection has seen before."""
-        name = {"dateTime": "time", "instant": "instant", "decimal": "number"}.get(type)
-        if name is None:
-            return ""
-        if name == "number" and scope.owner:
-            return "X.connection.numbers.get"
-        return f"X.{name}s.get" if scope.owner else f"known_{name}"
 
     def _looked_up(
         self, row: Assign, one: Raw, text: str, given: str, found: Found, scope: Scope, out: Writer, note: Note | None

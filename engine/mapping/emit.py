@@ -79,7 +79,9 @@ class Emitter:
                 self._runs(inner, scope, out)
                 continue
             with out.block(f"if {length} > {least if not scope.owner else least - 1}:"):
+                around, scope.length = scope.length, least if scope.owner else scope.length
                 self._runs(inner, scope, out)
+                scope.length = around
 
     def row(self, row: Row, scope: Scope, out: Writer, before: Row | None = None) -> None:
         """One row. Its variables are free again behind it: a function with thousands of them is slow to enter. before:

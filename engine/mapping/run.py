@@ -87,6 +87,7 @@ class Run:
         "mark",
         "missed",
         "moves",
+        "numbers",
         "parties",
         "places",
         "prefix",
@@ -101,8 +102,8 @@ class Run:
 
     def __init__(self, raw: bytes, connection: Connection, channel: str, received: int) -> None:
         self.connection = connection
-        self.locals = connection.locals
-        self.coded: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        self.locals, self.numbers = connection.locals, connection.numbers
+        self.coded: Dict[str, dict[str, Any]] = {}
         self.channel = channel
         self.received = received
         self.entries: list[Entry] = []

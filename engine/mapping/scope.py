@@ -65,7 +65,7 @@ class Scope:
     element that it would fill. notes: the list that what is traced goes to. always: elements
     that are set in any case, by constants. written: elements that earlier rows may
     have set, which later ones must not overwrite. merged: whether a row may have set others, by what a map makes.
-    noting: whether it is noted what `all` gathers.
+    noting: whether it is noted what `all` gathers. length: so many components there are at the least.
     """
 
     target: str
@@ -88,6 +88,7 @@ class Scope:
     nulls: bool = False
     merged: bool = False
     noting: bool = False
+    length: int = 1
 
     def inside(self, target: str, type: str, **changes: object) -> Scope:
         """The scope of an object within this one."""

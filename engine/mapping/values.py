@@ -204,15 +204,16 @@ class Values:
             self.problems.add(path.place, str(path), wanted)
             return NONE
         index = path.field - 1
-        code = f"c[{index}]" if index == 0 else f'(c[{index}] if n > {index} else "")'
+        there = path.field <= scope.length
+        code = f"c[{index}]" if there else f'(c[{index}] if n > {index} else "")'
         if path.component:
-            whole = "T in c[0]" if index == 0 else f"n > {index} and T in c[{index}]"
+            whole = f"T in c[{index}]" if there else f"n > {index} and T in c[{index}]"
             part = f"component(c[{index}], {path.component}, T)"
             other = code if path.component == 1 else '""'
             found = f"({part} if {whole} else {other})"
             return Raw(found, COMPONENT, leaf=found)
         leaf = f"(head(c[{index}]) if T in c[{index}] else c[{index}])"
-        return Raw(code, COMPONENT, leaf=leaf if index == 0 else f'({leaf} if n > {index} else "")')
+        return Raw(code, COMPONENT, leaf=leaf if there else f'({leaf} if n > {index} else "")')
 
     def _field(self, path: Path, scope: Scope) -> Raw:
         walked = scope.walked.get((path.owner, path.field))

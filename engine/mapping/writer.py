@@ -129,18 +129,12 @@ class Workshop:
     def _front(self, unit: Unit, body: list[str]) -> list[str]:
         """What is looked up once."""
         out = Writer(1)
-        text = "\n".join(body)
+        near = [line for line in body if not line.startswith(_DEEP)]
         for name, variable in unit.caches.items():
-            if text.count(variable) > 1:
+            if _asked(near, variable) > 1:
                 out(f"{variable} = X.coded[{name!r}]")
-            else:  # where it is used once, it is looked up there, if at all
+            else:  # where it is hardly used, it is looked up there, if at all
                 body[:] = [line.replace(variable, f"X.coded[{name!r}]") for line in body]
-        if "known_time(" in text:
-            out("known_time = X.times.get")
-        if "known_instant(" in text:
-            out("known_instant = X.instants.get")
-        if "known_number(" in text:
-            out("known_number = X.connection.numbers.get")
         for variable, number in sorted(unit.hoisted):
             name = f"h_{variable}_{number}"
             out(f"{name} = {variable}[{number}]")
