@@ -15,7 +15,7 @@ from engine.mapping.writer import Unit
 _RUNTIME = {
     name: getattr(run, name)
     for name in (
-        "as_key", "clock", "component", "decide", "digits", "encoded", "event_time", "fields", "first", "from_hex",
+        "as_key", "clock", "component", "cut", "decide", "digits", "encoded", "event_time", "first", "from_hex",
         "gathered", "head", "header", "high", "identifiers", "in_order", "in_size", "joined", "kept", "known_by",
         "leaf", "link", "low", "nulls", "part", "received", "repeats", "subcomponent", "taken_over", "translated",
         "walk",

@@ -223,7 +223,7 @@ class Program:
             with out.block(f"if not (t := {items}):"):
                 out(f"{name} = {tail}")
             with out.block(f"elif {self._uncut(area, name, 'lines[t[0]]')}:"):
-                out(f"{name} = fields(lines, t, {tail})")
+                out(f"lines[t[0]] = {name} = cut({name}, {tail})")
 
     def _rare(self, area: Area, holder: tuple[int, ...], found: list[str], variable: str, out: Writer) -> None:
         """Segments of a group that need not be there: one look tells that none of them is."""
@@ -240,7 +240,7 @@ class Program:
             for dotted in found:
                 name, items = area.fetched[dotted], _items(variable, area.segments[dotted][0])
                 with out.block(f"if (t := {items}) and ({self._uncut(area, name, 'lines[t[0]]')}):"):
-                    out(f"{name} = fields(lines, t, {self._tail(area, name)})")
+                    out(f"lines[t[0]] = {name} = cut({name}, {self._tail(area, name)})")
 
     def _uncut(self, area: Area, name: str, line: str) -> str:
         """Takes a segment, and tells whether no row before has cut it into as many fields as are read here."""
@@ -290,7 +290,7 @@ class Program:
             out(f"{name} = X.fields(lines, i, {tail})")
         else:
             with out.block(f"if {self._uncut(area, name, 'lines[i]')}:"):
-                out(f"{name} = fields(lines, (i,), {tail})")
+                out(f"lines[i] = {name} = cut({name}, {tail})")
         if self.emitter.shop.traced:
             out(f"X.places[id({name})] = i")
 

@@ -512,18 +512,15 @@ def _fits(wanted: tuple[str, ...], cell: str) -> bool:
     )
 
 
-def fields(lines: list[Any], items: Any, tail: tuple[Any, ...]) -> Any:
-    """The fields of the first of some segments, padded to the length of `tail`; `tail` itself where there is none.
-    In the place of its name stands how many it came with."""
-    if not items:
-        return tail
-    found: Any = lines[items[0]]
-    if type(found) is str:
-        found = lines[items[0]] = found.split("|")  # once, however many rows read it
-        found[0] = len(found)
-    if len(found) < len(tail):
-        found.extend(tail[len(found) :])
-    return found
+def cut(line: Any, tail: tuple[Any, ...]) -> Any:
+    """The fields of a segment, which is cut once however many rows read it, padded to the length of `tail`. In the
+    place of its name stands how many it came with."""
+    if type(line) is str:
+        line = line.split("|")
+        line[0] = len(line)
+    if len(line) < len(tail):
+        line.extend(tail[len(line) :])
+    return line
 
 
 def header(lines: list[str], items: Any, tail: tuple[str, ...]) -> Any:
