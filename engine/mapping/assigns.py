@@ -273,6 +273,9 @@ class Assigns:
                 self.targets.store(found, scope, name, out, note=note)
             return
         if element.type == "uri" and isinstance(row.values[0], Call) and row.values[0].function in URIS:
+            if text == one.code:  # `_each` has asked whether there is one
+                self.targets.store(found, scope, text, out, note=note)
+                return
             with out.block(f"if {name} := {text}:"):
                 self.targets.store(found, scope, name, out, note=note)
             return
