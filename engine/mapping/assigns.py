@@ -241,7 +241,7 @@ class Assigns:
             wanted = "one of " + ", ".join(sorted(fitting)) if fitting else "rows that fill it"
             self.problems.add(row.place, f"{row.target} of type {element.type} without a map", wanted)
         else:
-            leaf = bool(row.table) or element.type not in WHOLE
+            leaf = element.type not in WHOLE
             self._each(raw, many, out, lambda one: self._primitive(row, one, found, scope, out), note, leaf=leaf)
 
     def _primitive(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
@@ -60,11 +60,11 @@ class Shelf:
     """
 
     messages: tuple[Compiled, ...]
-    parts: dict[tuple[bool, bool], dict[str, Part]]
+    parts: dict[tuple[bool, bool], Mapping[str, Part]]
 
     def packed(self) -> bytes:
         """Everything, but for what is traced, which names the rows themselves."""
-        parts = {full: self.parts[full, False] for full in (False, True) if (full, False) in self.parts}
+        parts = {full: dict(self.parts[full, False]) for full in (False, True) if (full, False) in self.parts}
         return marshal.dumps(([one.data() for one in self.messages], parts))
 
     @staticmethod
@@ -76,19 +76,26 @@ class Shelf:
         )
 
 
-def parts(units: Iterable[Unit]) -> dict[str, Part]:
-    """Units as parts, by name; conversions by their names."""
-    return {unit.name: _part(unit) for unit in units}
+class Written(Mapping[str, Part]):
+    """Units as parts, by name; each is compiled when it is asked for."""
+
+    def __init__(self, units: dict[str, Unit]) -> None:
+        self._units = units
+
+    def __getitem__(self, name: str) -> Part:
+        unit = self._units[name]
+        conversions = [name for name, value in unit.namespace.items() if callable(value)]
+        constants = {name: value for name, value in unit.namespace.items() if not callable(value)}
+        return unit.code, constants, conversions, sorted(unit.calls)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._units)
+
+    def __len__(self) -> int:
+        return len(self._units)
 
 
-def _part(unit: Unit) -> Part:
-    code = compile(unit.source, f"<mapping {unit.name}>", "exec").co_consts[0]
-    conversions = [name for name, value in unit.namespace.items() if callable(value)]
-    constants = {name: value for name, value in unit.namespace.items() if not callable(value)}
-    return code, constants, conversions, sorted(unit.calls)
-
-
-def link(found: dict[str, Part], name: str) -> Callable[..., None]:
+def link(found: Mapping[str, Part], name: str) -> Callable[..., None]:
     """A unit as a function, with all that it needs."""
     namespace: dict[str, Any] = dict(_RUNTIME)
     waiting = [name]

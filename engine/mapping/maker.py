@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from collections.abc import Mapping as Dict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from engine.mapping.compiled import LANGUAGE, Compiled, Part, Shelf, parts
+from engine.mapping.compiled import LANGUAGE, Compiled, Part, Shelf, Written
 from engine.mapping.emit import Emitter
 from engine.mapping.files import Files, read_folder, read_texts
 from engine.mapping.model import MessageMap
@@ -34,10 +35,11 @@ def read(folders: Iterable[Path]) -> tuple[Files, Problems]:
 
 
 def make(folders: Iterable[Path], full: bool) -> tuple[Maker, Shelf]:
-    """All maps of the folders. Raises `MappingError` with all problems of all files."""
+    """All maps of the folders, checked; where only the fast variant is wanted, a function is compiled when it is first
+    used. Raises `MappingError` with all problems of all files."""
     files, problems = read(folders)
     maker = Maker(files)
-    return maker, maker.shelf(problems, full, maker.names)
+    return maker, maker.shelf(problems, full, maker.names, late=not full)
 
 
 def make_again(folders: Iterable[Iterable[tuple[str, str]]], names: Collection[str]) -> tuple[Maker, Shelf]:
@@ -86,8 +88,8 @@ class Maker:
         """Of the messages."""
         return set(self._files.messages)
 
-    def shelf(self, problems: Problems, full: bool, names: Collection[str]) -> Shelf:
-        """The fast variant of all, and the `full` one too if it is wanted."""
+    def shelf(self, problems: Problems, full: bool, names: Collection[str], late: bool = False) -> Shelf:
+        """The fast variant of all, and the `full` one too if it is wanted. late: compile when it is first used."""
         plain = self._emitter(False, False, problems)
         messages = [self._compiled(self._files.messages[name], plain, problems) for name in sorted(names)]
         if self._base is None:
@@ -96,20 +98,21 @@ class Maker:
         wanted: dict[str, Unit] = {}
         for message in messages:
             wanted |= plain.shop.closure(message.run)
-        found = {(False, False): parts(wanted.values())}
+        found: dict[tuple[bool, bool], Dict[str, Part]] = {}
+        found[False, False] = Written(wanted) if late else dict(Written(wanted))
         if full:
             careful = self._emitter(True, False, Problems())
             wanted = {}
             for name in sorted(names):
                 wanted |= careful.shop.closure(self._unit(self._files.messages[name], careful).name)
-            found[True, False] = parts(wanted.values())
+            found[True, False] = dict(Written(wanted))
         return Shelf(tuple(messages), found)
 
-    def variant(self, name: str, full: bool, traced: bool) -> dict[str, Part]:
+    def variant(self, name: str, full: bool, traced: bool) -> Dict[str, Part]:
         """A variant of one message that is known to have no mistakes."""
         emitter = self._emitter(full, traced, Problems())
         unit = self._unit(self._files.messages[name], emitter)
-        return parts(emitter.shop.closure(unit.name).values())
+        return Written(emitter.shop.closure(unit.name))
 
     def source(self, name: str) -> str:
         """The generated Python of one message."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from types import CodeType
 from typing import Any
 
 
@@ -63,11 +64,19 @@ class Unit:
     flags: list[tuple[str, str]] = field(default_factory=list)
     guards: list[tuple[Any, ...]] = field(default_factory=list)
     count: int = 0
+    _code: CodeType | None = None
 
     @property
     def source(self) -> str:
         """Its Python."""
         return "\n".join(self.lines) + "\n"
+
+    @property
+    def code(self) -> CodeType:
+        """Its function's code; compiled once, however many mappings share it."""
+        if self._code is None:
+            self._code = compile(self.source, f"<mapping {self.name}>", "exec").co_consts[0]
+        return self._code
 
 
 _DEEP = " " * 12

@@ -69,6 +69,14 @@ def test_a_code_of_a_table_may_have_a_system_of_its_own(tmp_path: Path, code: st
     }
 
 
+@pytest.mark.parametrize(("value", "text"), [("A~C", "B"), ("C", "D"), ("A&x", None), ("X", "Z")])
+def test_a_text_from_a_table_is_of_the_first_repetition(tmp_path: Path, value: str, text: str | None) -> None:
+    table = "---\ntable: Kind\ncodes: {A: B, C: D, A&x: ~}\notherwise: Z\n"
+    folder = write(tmp_path, segments_PID=rows(IDENTIFIED, "PID-10 -> maritalStatus.text table Kind") + table)
+    found = patient(folder, f"PID|||M1|||||||{value}").get("maritalStatus", {})
+    assert found == ({} if text is None else {"text": text})
+
+
 def test_a_code_with_another_system_says_another_version(tmp_path: Path) -> None:
     text = rows(IDENTIFIED, "PID-10 -> maritalStatus table Kind") + "---\n" + KINDS
     before = Library.load(write(tmp_path / "before", segments_PID=text)).mapping("ZZZ").version
