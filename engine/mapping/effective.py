@@ -65,6 +65,13 @@ class ToFhir:
         names = [self.mapping] if self.mapping else self.library.names
         return {(one := self.library.mapping(name)).name: one.version for name in names}
 
+    def prepare(self) -> None:
+        """Have all functions ready: to write one when its first message comes would keep the others waiting."""
+        found = [self.library.mapping(self.mapping)] if self.mapping else map(self.library.mapping, self.library.names)
+        for mapping in found:
+            if self.accepts.intersection(mapping.accepts):
+                mapping.prepare(self.changes.unmapped != "ignore")
+
     def run(self, raw: bytes, context: Context) -> list[Output]:
         """The resources of a message, or those of each message of a batch. Raises `Unmappable`."""
         batch = read_batch(raw)
@@ -106,6 +113,11 @@ class Effective:
             fhir = ToFhir(own, target.mapping, _accepted(channel, target.mapping, own), target.changes)
         other = v2.mapping(destination.mapping) if destination.mapping else None
         return made(Reading.of(channel), destination.filter, destination.emit, fhir, other)
+
+    def prepare(self) -> None:
+        """Have what makes FHIR resources ready, before the first message comes."""
+        if self.fhir is not None:
+            self.fhir.prepare()
 
     @property
     def recalls(self) -> bool:

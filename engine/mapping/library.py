@@ -114,6 +114,11 @@ class Mapping:
             known = self._on_purpose[place] = self._reasons.why(*place).kind == "left-out"
         return known
 
+    def prepare(self, traced: bool) -> None:
+        """Have its functions ready, which takes a while, before the first message comes."""
+        for full in (False, True):
+            self._function(full, traced)
+
     def reasons(self) -> Reasons:
         """Why values are lost."""
         return self._maker().reasons(self.name)

@@ -60,7 +60,8 @@ class Maker:
         self._files = files
         self._base, self._changed = base, changed
         self._emitters: dict[tuple[bool, bool], Emitter] = {}
-        self._contents: dict[str, orjson.Fragment] = {}
+        known = base._contents.items() if base else ()
+        self._contents: dict[str, orjson.Fragment] = {name: said for name, said in known if name not in changed}
 
     def changed(self, said: Source | None, use: str | None, options: dict[str, str]) -> tuple[Maker, Shelf, list[Move]]:
         """With an override on top: one message, or all. Raises `MappingError`."""
@@ -110,6 +111,8 @@ class Maker:
 
     def variant(self, name: str, full: bool, traced: bool) -> Dict[str, Part]:
         """A variant of one message that is known to have no mistakes."""
+        if self._base is not None and name in self._base.names:
+            self._base.variant(name, full, traced)  # what is the same there is written once for all channels
         emitter = self._emitter(full, traced, Problems())
         unit = self._unit(self._files.messages[name], emitter)
         return Written(emitter.shop.closure(unit.name))

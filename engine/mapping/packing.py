@@ -109,7 +109,10 @@ def unpack(kept: KeptMapping) -> Effective:
 def _fhir(head: dict[str, Any], kept: KeptMapping) -> ToFhir:
     changes = effective.changes_of(head)
     library = _library(kept.parts[head["files"]], tuple(sorted(head["versions"])))
-    return ToFhir(library.changed(head["mapping"], changes), head["mapping"], frozenset(head["accepts"]), changes)
+    own = library.changed(head["mapping"], changes)
+    found = ToFhir(own, head["mapping"], frozenset(head["accepts"]), changes)
+    found.prepare()
+    return found
 
 
 @lru_cache(LIBRARIES)

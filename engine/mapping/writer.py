@@ -12,6 +12,9 @@ from hashlib import blake2b
 from types import CodeType
 from typing import Any
 
+_MOST = 8192
+_codes: dict[bytes, CodeType] = {}
+
 
 class Writer:
     """Lines at a depth of indentation."""
@@ -64,7 +67,6 @@ class Unit:
     flags: list[tuple[str, str]] = field(default_factory=list)
     guards: list[tuple[Any, ...]] = field(default_factory=list)
     count: int = 0
-    _code: CodeType | None = None
 
     @property
     def source(self) -> str:
@@ -73,10 +75,15 @@ class Unit:
 
     @property
     def code(self) -> CodeType:
-        """Its function's code; compiled once, however many mappings share it."""
-        if self._code is None:
-            self._code = compile(self.source, f"<mapping {self.name}>", "exec").co_consts[0]
-        return self._code
+        """Its function's code; compiled once, however many mappings and channels have the same."""
+        source = self.source
+        key = blake2b(source.encode(), digest_size=16).digest()
+        known = _codes.get(key)
+        if known is None:
+            if len(_codes) >= _MOST:
+                _codes.clear()
+            known = _codes[key] = compile(source, f"<mapping {self.name}>", "exec").co_consts[0]
+        return known
 
 
 _DEEP = " " * 12

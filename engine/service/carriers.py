@@ -57,12 +57,15 @@ def _mapped(versions: Versions, attempt: Attempt) -> Sequence[Output]:
 def versions_of(configuration: Configuration, library: Library) -> Versions:
     """Of a worker: what its channels send to Medplum now is at hand, and earlier ones are in the ledger."""
     versions, none = Versions(partial(read_from, configuration.service.ledger)), V2Library({}, {})
-    versions.use(
+    present = [
         Effective.of(channel, each, library, none)
         for channel in configuration.channels
         for each in channel.destinations
         if each.kind == "medplum"
-    )
+    ]
+    for each in present:
+        each.prepare()
+    versions.use(present)
     return versions
 
 

@@ -214,10 +214,14 @@ class Ways:
 
     def _effective(self, library: Library, v2: V2Library) -> dict[str, dict[str, Effective]]:
         """Channel → destination → what makes the outputs there. Raises MappingError."""
-        return {
+        found = {
             channel.id: {each.name: Effective.of(channel, each, library, v2) for each in channel.destinations}
             for channel in self._configuration.channels
         }
+        if not self._configuration.service.workers:  # else it is they who map
+            for one in _all(found):
+                one.prepare()
+        return found
 
     def versions(self, channel: Channel) -> dict[str, str]:
         """Destination → the version of what makes its outputs; not where it gets messages as they came."""
