@@ -118,6 +118,8 @@ class Mapping:
         """Have its functions ready, which takes a while, before the first message comes."""
         for full in (False, True):
             self._function(full, traced)
+        if traced:
+            self._reasons = self._reasons or self.reasons()
 
     def reasons(self) -> Reasons:
         """Why values are lost."""

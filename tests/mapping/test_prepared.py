@@ -37,6 +37,7 @@ def test_a_channels_functions_are_there_before_its_first_message(
         raise AssertionError("written when a message was there")
 
     monkeypatch.setattr(maker.Maker, "variant", written)
+    monkeypatch.setattr(maker.Maker, "reasons", written)
     monkeypatch.setattr(writer.Unit, "code", property(written))
     for raw in (PLAIN, PLAIN.replace(b"||x", b"||x\\T\\y")):
         (output,) = to_fhir.run(raw, CONTEXT)
