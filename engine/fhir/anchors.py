@@ -24,7 +24,7 @@ from engine.fhir import event_time, tags
 from engine.fhir.client import FhirClient, Query, Spent
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import LOCAL, Trouble
-from engine.fhir.merge import agrees, cleared, contradicts, merge_anchor, same
+from engine.fhir.merge import agrees, alike, cleared, contradicts, merge_anchor, same
 from engine.fhir.output import Entry, Resource
 from engine.fhir.patients import Party, is_linking, relinked, without_links
 from engine.fhir.survivors import holders, leads_to, numbers, place_of, record, successor, survivor
@@ -327,12 +327,28 @@ class Anchors:
         if self._cache.get(key_of(entry)) is None and await self._create(entry, ours, code, spent):
             return
         known = self._known(entry)
+        other = await self._other(entry, ours, known, spent)
+        if other is not None:
+            ours, entry.key = _without_number(ours, entry.key[0]), entry.key[-1:]
+            self._keep(entry, other)
+            known = self._known(entry)
         _point(entry, known)
         changed = self._merged(entry, orjson.loads(known.stored), ours, code, known.merged)
         if changed is not None:
             self._keep(entry, await self._client.update(changed, spent), known.merged, known.way)
         if entry.policy == "overwrite" and not known.merged:
             self._heard.note(f"{entry.type}/{known.id}", entry.event)
+
+    async def _other(self, entry: Entry, ours: Resource, known: Known, spent: Spent) -> Resource | None:
+        """What the entry means, where its number is that of something else as well: an earlier message has told them
+        apart, and then the last key finds it."""
+        if not entry.apart or len(entry.key) < 2:
+            return None
+        mine, theirs = ours.get(entry.apart), orjson.loads(known.stored).get(entry.apart)
+        if not mine or not theirs or alike(mine, theirs):
+            return None
+        [found] = await self._client.search([Query(entry.type, identifiers(entry.key[-1:]))], spent)
+        return found[0] if len(found) == 1 else None
 
     async def _create(self, entry: Entry, ours: Resource, code: str, spent: Spent) -> bool:
         """Create the anchor unless it is there: whether it is new."""
@@ -443,6 +459,13 @@ def _check_identity(ours: Resource, existing: Resource, merged: bytes) -> None:
     """Who was merged may be called by the old name and birth date."""
     if contradicts(ours, existing) and not (merged and agrees(ours, orjson.loads(merged))):
         raise Trouble(Result.NEVER, "patient: the identifier matches, birth date and name contradict", code="identity")
+
+
+def _without_number(ours: Resource, key: tuple[str, str]) -> Resource:
+    """A resource less one of its identifiers."""
+    left = [one for one in ours.get("identifier") or () if (one.get("system"), one.get("value")) != key]
+    rest = {name: value for name, value in ours.items() if name != "identifier"}
+    return {**rest, "identifier": left} if left else rest
 
 
 def _less_numbers(ours: Resource, merged: Resource) -> Resource:

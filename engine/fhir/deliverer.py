@@ -183,7 +183,8 @@ class Deliverer:
         begun = self._anchors.wrote(anchors, tag) or any(tag in marks(found) for found in existing.values())
         late = await self._anchors.settle(anchors, tag, spent)
         try:
-            writes = plan(facts, existing, urns, twins, tag, self._incarnations)
+            merged = self._anchors.merged_into(anchors)
+            writes = plan(facts, existing, urns, twins, tag, self._incarnations, merged)
             closing = await self._anchors.closing(late, tag, spent)
             writes += [Write(entry, resource) for entry, resource in closing]
             await self._store(bodies, writes, spent)

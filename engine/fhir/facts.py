@@ -7,7 +7,7 @@ one needless write.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,9 +115,10 @@ def plan(
     twins: dict[int, list[Entry]],
     code: str,
     incarnations: Sequence[str] = (),
+    merged: Collection[str] = (),
 ) -> list[Write]:
     """What is to be written: new facts, and existing ones that this message changes and no later event has written.
-    incarnations: of the ledger, oldest first."""
+    incarnations: of the ledger, oldest first. merged: the records that the message's patients were merged from."""
     late = _reports_are_old(entries, existing)
     writes = []
     for entry in entries:
@@ -126,27 +127,35 @@ def plan(
             resource = tags.stamped(event_time.timed(entry.resource, entry.event), code)
             writes.append(Write(entry, resource, urns[id(entry)], twins.get(id(entry), [])))
             continue
-        changed = _changed(entry, found, code, late or tags.overtaken(found, code, incarnations))
+        changed = _changed(entry, found, code, late or tags.overtaken(found, code, incarnations), merged)
         if changed is not None:
             writes.append(Write(entry, changed))
     return writes
 
 
-def _changed(entry: Entry, existing: Resource, code: str, late: bool) -> Resource | None:
+def _changed(entry: Entry, existing: Resource, code: str, late: bool, merged: Collection[str]) -> Resource | None:
     binary.adopt(existing, entry.resource)
     ours: Resource = orjson.loads(orjson.dumps(entry.resource))  # as a server would read it: plain JSON values only
     only_ours = tags.marks(existing) == [code]
-    result = replace_fact(existing, ours, unite=not only_ours, clears=entry.clears)
+    # a number that was given to somebody else's report before: his results are none of this patient's
+    of_one = _is_of_one(ours, existing, merged)
+    result = replace_fact(existing, ours, unite=of_one and not only_ours, clears=entry.clears)
     event = event_time.latest(entry.event, event_time.event_of(existing))
     if same(result, existing):
         return None
     if _is_old(entry, existing, late):
         result, event = add_parts(existing, ours), event_time.event_of(existing)
-        if only_ours or same(result, existing):
+        if only_ours or not of_one or same(result, existing):
             return None
     meta = event_time.noted(tags.merged(existing, ours, code, history=True), event=event)
     result["meta"] = {**meta, "versionId": existing["meta"]["versionId"]}
     return result
+
+
+def _is_of_one(ours: Resource, existing: Resource, merged: Collection[str]) -> bool:
+    """Whether two reports are of one patient, as far as they say of whom they are."""
+    mine, theirs = ((one.get("subject") or {}).get("reference", "") for one in (ours, existing))
+    return mine == theirs or not mine or not theirs or theirs in merged
 
 
 def _is_old(entry: Entry, existing: Resource, late: bool) -> bool:

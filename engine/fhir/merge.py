@@ -200,6 +200,18 @@ def _keep_contained(result: Resource, existing: Resource, ours: Resource, *, our
         result["contained"] = kept
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Whether two CodeableConcepts say the same: they share a code, or have one text."""
+    shared = _codes(one) & _codes(other)
+    text = str(one.get("text", "")).casefold()
+    return bool(shared) or (text != "" and text == str(other.get("text", "")).casefold())
+
+
+def _codes(concept: Any) -> set[tuple[str, str]]:
+    codings = concept.get("coding") or ()
+    return {(coding.get("system", ""), coding["code"]) for coding in codings if coding.get("code")}
+
+
 def replace_fact(
     existing: Resource, ours: Resource, *, unite: bool = True, clears: Collection[str] = frozenset()
 ) -> Resource:

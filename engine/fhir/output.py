@@ -28,6 +28,8 @@ class Entry:
     event: when what it says was so, a FHIR dateTime; "" where the message does not tell.
     clears: elements that the message declares empty (HL7's `""`, 2.5.3), to be removed where the event is not older.
     drops: elements that a rule removes before what the resource says is put in their place (an unlinked `link`).
+    apart: an element that tells apart what the sender calls by one number (the services of an order). Where the stored
+    resource has another one, and the last of the keys finds one too, it is that.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Entry:
     event: str = ""
     clears: frozenset[str] = frozenset()
     drops: tuple[str, ...] = ()
+    apart: str = ""
 
     @property
     def type(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine.mapping.convert import CONVERSIONS
 from engine.mapping.expression import Call, Name, Path, Text, Value
 from engine.mapping.model import Assign, Constant, Decision, Row
-from engine.mapping.scope import FIELD, REPETITION, TEXT, Note, Raw, Scope
+from engine.mapping.scope import COMPONENT, FIELD, REPETITION, TEXT, Note, Raw, Scope
 from engine.mapping.targets import Found
 from engine.mapping.uses import Uses, leaves, shown
 from engine.mapping.writer import Writer
@@ -231,6 +231,8 @@ class Assigns:
         raw = self.values.raw(row.values[0], scope)
         many = any(one.many for _, one, _ in found)
         note = self.uses.source(row, scope)
+        if note and isinstance(row.values[0], Call) and row.values[0].function == "first":
+            note = note.first()
         if row.use:
             said = self._said(row, before, scope)
             self._each(raw, many, out, lambda one: self.uses.mapped(row, one, found, scope, out), note, said)
@@ -247,8 +249,10 @@ class Assigns:
     def _primitive(self, row: Assign, one: Raw, found: Found, scope: Scope, out: Writer) -> None:
         element = found[-1][1]
         name = self.shop.temporary()
-        note = leaves(one, element.type in WHOLE and not row.table)
-        text = self.values.leaf(one, element.type in WHOLE, scope)
+        # a component that is a code is an ST: an ampersand in it was not escaped, or begins a suffix (7.4.2.3)
+        whole = element.type in WHOLE or (element.type == "code" and one.level == COMPONENT and not row.table)
+        note = leaves(one, whole and not row.table)
+        text = self.values.leaf(one, whole, scope)
         if row.table:
             self._looked_up(row, one, text, name, found, scope, out, note)
             return

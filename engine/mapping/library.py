@@ -106,12 +106,12 @@ class Mapping:
         return output
 
     def _left_out(self, segment: str, leaf: Leaf) -> bool:
-        """Whether a rule says that a value goes nowhere."""
+        """Whether a rule says that a value goes nowhere, or it stands in an identifier."""
         place = segment, leaf[1], leaf[3], leaf[4]
         known = self._on_purpose.get(place)
         if known is None:
             self._reasons = self._reasons or self.reasons()
-            known = self._on_purpose[place] = self._reasons.why(*place).kind == "left-out"
+            known = self._on_purpose[place] = self._reasons.why(*place).kind in ("left-out", "key")
         return known
 
     def prepare(self, traced: bool) -> None:

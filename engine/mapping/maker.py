@@ -12,6 +12,7 @@ import orjson
 
 from engine.mapping.compiled import LANGUAGE, Compiled, Part, Shelf, Written
 from engine.mapping.emit import Emitter
+from engine.mapping.expression import paths
 from engine.mapping.files import Files, read_folder, read_texts
 from engine.mapping.model import MessageMap
 from engine.mapping.moves import Move
@@ -129,7 +130,10 @@ class Maker:
         emitter = self._emitter(False, False, Problems())
         used = {one.removeprefix("map ") for one in self._unit(message, emitter).used if one.startswith("map ")}
         rows = tuple(row for block in message.blocks for row in block.rows)
-        return Reasons(self._files, used, rows, message.root.names())
+        named = [value for block in message.blocks for _, value in block.lets] + [value for _, value in message.lets]
+        values = [key.value for block in message.blocks for key in block.keys if key.value is not None]
+        keys = [path for value in (*values, *named) for path in paths(value)]
+        return Reasons(self._files, used, rows, message.root.names(), keys)
 
     def _compiled(self, message: MessageMap, emitter: Emitter, problems: Problems) -> Compiled:
         table = self._files.tables.get(CODING_TABLE)

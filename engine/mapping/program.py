@@ -645,6 +645,10 @@ class Program:
         out.depth = depth
         with out.block("if key:"):
             out(f"known_by(r, key[0], {self._where(block)}, taken)")
+            if len(block.keys) > 1 and block.keys[0].value is None and block.keys[1].value is not None:
+                out("number = key")
+                self.emitter.functions.keys((block.keys[1],), scope, out, first=True)
+                out("key = number if not key or key[0] in number else (*number, *key)")
 
     def _tell(self, block: Block, scope: Scope, name: str, out: Writer) -> None:
         """What the delivery is to know of the entry besides the resource."""
@@ -653,6 +657,8 @@ class Program:
             self.emitter.shop.unit.namespace["as_dateTime"] = CONVERSIONS["dateTime"][1]
             event = self.emitter.values.text(block.event, scope)
             told.append(f"{name}.event = (t := {event}) and (X.times.get(t) or as_dateTime(t, X)) or X.event")
+        if block.apart is not None:
+            told.append(f"{name}.apart = {block.apart[0]!r}")
         if block.drops:
             for drop, place in block.drops:
                 if self.schema.element(block.make[0], drop.partition(".")[0]) is None:

@@ -12,7 +12,8 @@ from engine.mapping.model import Assign, First, Include, Kept, Map, Nothing, Row
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """kind: `left-out` (on purpose), `unread` (no rule reads it), `not-taken` (a rule did not apply)."""
+    """kind: `left-out` (on purpose), `key` (it is what a resource is found by), `unread` (no rule reads it),
+    `not-taken` (a rule did not apply)."""
 
     kind: str
     text: str
@@ -21,10 +22,14 @@ class Reason:
 class Reasons:
     """Tells them for the messages of one mapping."""
 
-    def __init__(self, files: Files, used: set[str], rows: tuple[Row, ...], segments: Set[str]) -> None:
-        """used: names of the maps. rows: of the message itself. segments: those of its grammar."""
+    def __init__(
+        self, files: Files, used: set[str], rows: tuple[Row, ...], segments: Set[str], keys: Iterable[Path] = ()
+    ) -> None:
+        """used: names of the maps. rows: of the message itself. segments: those of its grammar. keys: what the keys of
+        its resources are made of."""
         self._files, self._segments = files, segments
         maps = [one for one in files.maps.values() if one.name in used and one.of_segment]
+        self._keys = list(keys)
         self._conditional: set[int] = set()
         self._readers: dict[tuple[str, int], list[Row]] = {}
         for row in self._flat([*rows, *(row for one in maps for row in one.rows)]):
@@ -37,6 +42,9 @@ class Reasons:
             return Reason("unread", f"{segment} has no place in this message")
         reading = self._readers.get((segment, field), [])
         if not reading:
+            for path in self._keys:
+                if _fits(path, segment, field, component):
+                    return Reason("key", f"it is in a resource's key ({path.place})")
             return Reason("unread", f"no rule reads {segment}-{field}")
         exact = [row for row in reading if any(_fits(path, segment, field, component) for path in _paths(row))]
         if not exact:

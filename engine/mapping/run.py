@@ -689,6 +689,22 @@ def _bounds(value: str) -> tuple[str, str]:
     return (left, right) if float(left) <= float(right) else ("", "")
 
 
+_BEGINNINGS = (
+    ("JVBERi0", "application/pdf"),
+    ("e1xydGY", "text/rtf"),
+    ("/9j/", "image/jpeg"),
+    ("iVBORw0KGgo", "image/png"),
+    ("R0lGOD", "image/gif"),
+    ("SUkqA", "image/tiff"),
+    ("TU0AK", "image/tiff"),
+)
+
+
+def media_type(run: Run, value: str) -> str:
+    """The kind of a document in base64, by how all of its kind begin; `` where that is of no such kind."""
+    return next((kind for beginning, kind in _BEGINNINGS if value.startswith(beginning)), "")
+
+
 def from_hex(run: Run, value: str) -> str:
     """Bytes in hexadecimal (ED.4 `Hex`) as base64; `` where they are none."""
     try:
@@ -723,6 +739,11 @@ def _set_aside(one: dict[str, Any], name: str, value: str) -> None:
 def repeats(value: str) -> bool:
     """Whether a field has more than one repetition that is valued."""
     return "~" in value and sum(map(bool, value.split("~"))) > 1
+
+
+def time(run: Run, value: str) -> str:
+    """A date or time in FHIR's form; `` where it is none, as `00000000`."""
+    return run.times.get(value) or datetime(value, run) or ""
 
 
 def clock(run: Run, value: str) -> str:

@@ -67,7 +67,7 @@ class Uses:
                 return
             const = self.shop.constant(table.codings(self.files.systems), "C")
             told = (table.name, shown(row.values[0]), table.by_system, table.otherwise is None)
-            call = f"{call}, {const}, {self.values.leaf(one, False, scope)}, X, {self.shop.constant(told)}"
+            call = f"{call}, {const}, {self.values.code(one, scope)}, X, {self.shop.constant(told)}"
             memo = self.shop.cache(f"{row.use.name} {const}") if self._shared(row.use, one, scope) else ""
             if memo:
                 out(f"{value} = {memo}.get({one.code})")

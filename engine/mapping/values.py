@@ -20,6 +20,10 @@ FUNCTIONS = {
     "local": 1,
     "lower": 1,
     "upper": 1,
+    "whole": 1,
+    "first": 1,
+    "time": 1,
+    "media_type": 1,
     "digits": 1,
     "encoded": 1,
     "clock": 1,
@@ -72,6 +76,8 @@ class Values:
                 return self._name(value, scope)
             case Template():
                 return Raw(self._template(value, scope), TEXT)
+            case Call(function="first", arguments=[argument]):
+                return self.repetition(self.raw(argument, scope))
             case Call():
                 return Raw(self._call(value, scope), TEXT)
             case Else():
@@ -109,6 +115,14 @@ class Values:
         if whole:
             return f"first({raw.code})" if raw.level == FIELD else raw.code
         return f"head({raw.code})"
+
+    def code(self, raw: Raw, scope: Scope) -> str:
+        """The code that a coded value begins with: its first component, as it stands."""
+        if raw.level != REPETITION or scope.owner:
+            return self.leaf(raw, False, scope)
+        if self.shop.full:
+            return f"X.text({self._cut(raw, 1, 0).code})"
+        return f"part({raw.code}, 1)"
 
     def repetition(self, raw: Raw) -> Raw:
         """The first repetition of a field."""
@@ -327,6 +341,8 @@ class Values:
         if count != len(call.arguments):
             self.problems.add(call.place, f"{call.function} with {len(call.arguments)} values", f"{count} values")
             return '""'
+        if call.function == "whole":
+            return self.text(call.arguments[0], scope, whole=True)
         if call.function == "option":
             return self._option(call.arguments[0])
         if call.function == "all":

@@ -189,6 +189,16 @@ def test_a_text_of_many_segments_is_of_each_of_them(tmp_path: Path) -> None:
     ]
 
 
+def test_what_only_a_key_reads_stands_in_the_identifier(tmp_path: Path) -> None:
+    message = FILES["messages/ZZZ.yaml"].replace("key: identifier", "key: patient '{PID-9}'")
+    assert message != FILES["messages/ZZZ.yaml"]
+    one = mapping(write(tmp_path, messages_ZZZ=message))
+    assert one.reasons().why("PID", 9, 1, 1).kind == "key"
+    output = one.account(f"{HEADER}\rPID|||M1||||||N9".encode(), CONTEXT, "count")
+    assert output.entries[0].key[0][1] == "N9"
+    assert "PID-9" not in output.lost
+
+
 NOWHERE = "{PID-3 -> nothing: Said elsewhere}"
 
 

@@ -256,6 +256,43 @@ async def test_a_result_and_its_order_are_one_request_whichever_comes_first(site
 # --- Patients
 
 
+def panel(n: int, control: str, *codes: str) -> bytes:
+    """Services under one number of the placer."""
+    requests = [f"OBR|{at}|R500||{code}^{code} panel^C4" for at, code in enumerate(codes, 1)]
+    return message("ORM^O01", day(n), WHO.format(mrn="P1"), f"ORC|{control}|R500", *requests)
+
+
+async def test_services_under_one_number_are_told_apart_in_later_messages_too(site: Site) -> None:
+    await site.say(panel(1, "NW", "80053", "85025"))
+    first = {one["code"]["coding"][0]["code"]: one for one in site.held("ServiceRequest")}
+    await site.say(panel(2, "DC", "85025"))
+    held = {place(one): (one["code"]["coding"][0]["code"], one["status"]) for one in site.held("ServiceRequest")}
+    assert held == {place(first["80053"]): ("80053", "active"), place(first["85025"]): ("85025", "revoked")}
+    await site.say(panel(3, "DC", "80053"))
+    assert {one["status"] for one in site.held("ServiceRequest")} == {"revoked"}
+    assert len(site.held("ServiceRequest")) == 2
+
+
+async def test_an_order_whose_service_gets_another_code_is_the_same_order(site: Site) -> None:
+    await site.say(panel(1, "NW", "80053"))
+    await site.say(panel(2, "XO", "80048"))
+    assert [one["code"]["coding"][0]["code"] for one in site.held("ServiceRequest")] == ["80048"]
+
+
+async def test_a_report_whose_number_was_somebody_elses_has_none_of_his_results(site: Site) -> None:
+    def report(n: int, mrn: str, who: str, *tests: str) -> bytes:
+        lines = [f"OBX|{at}|NM|{code}^{code}^L||7.{at}||||||F" for at, code in enumerate(tests, 1)]
+        request = f"OBR|1||F72^LAB|CBC^CBC^L|||{day(n)}|||||||||||||||{day(n)}|||F"
+        return message("ORU^R01", day(n), f"PID|1||{mrn}^^^ACME^MR||{who}", request, *lines)
+
+    await site.say(report(1, "P1", "ONE^ANNA||19500101|F", "HGB", "PLT"))
+    await site.say(report(2, "P2", "TWO^BERT||19600101|M", "HGB"))
+    found = site.one("DiagnosticReport")
+    [hgb] = [one for one in site.held("Observation") if one["code"]["coding"][0]["code"] == "HGB"]
+    assert found["subject"] == {"reference": place(site.patient("P2"))} == hgb["subject"]
+    assert found["result"] == [{"reference": place(hgb)}]
+
+
 async def test_a_thin_a08_after_a_rich_one_blanks_nothing(site: Site) -> None:
     await site.say(a08(1, RICH))
     before = but(site.one("Patient"))
