@@ -89,7 +89,7 @@ class _Mapper:
         self._changes = self._channel.target.changes if self._channel and self._channel.target else UNCHANGED
         if self._channel and self._channel.target and not mapping:
             own, changes = self._channel.target.mapping, self._changes
-            self._library = _right(lambda: library_of(site).changed(own, changes))
+            self._library = right(lambda: library_of(site).changed(own, changes))
         self._mapping, self._v2 = _named(self._library, site, name) if name else (None, None)
         self._outputs = _outputs(self._channel, self._library, site) if self._channel and self._channel.target else None
         self._as_it_came = _as_it_came(self._channel)
@@ -197,20 +197,20 @@ def library_of(site: Path | None) -> Library:
     from engine.config.shipped import shipped_mappings
     from engine.mapping.library import Library
 
-    return _right(lambda: Library.load(shipped_mappings(), site))
+    return right(lambda: Library.load(shipped_mappings(), site))
 
 
 def v2_library_of(site: Path | None) -> V2Library:
     from engine.config.shipped import shipped_mappings
     from engine.mapping.v2.library import V2Library
 
-    return _right(lambda: V2Library.load(shipped_mappings(), site))
+    return right(lambda: V2Library.load(shipped_mappings(), site))
 
 
 def _outputs(channel: Channel, library: Library, site: Path | None) -> Outputs:
     from engine.cli.outputs import Outputs
 
-    return _right(lambda: Outputs(channel, library, v2_library_of(site)))
+    return right(lambda: Outputs(channel, library, v2_library_of(site)))
 
 
 def _as_it_came(channel: Channel | None) -> Effective:
@@ -222,7 +222,7 @@ def _as_it_came(channel: Channel | None) -> Effective:
     return made(reading, (), AS_IT_CAME, None, None)
 
 
-def _right(make: Callable[[], T]) -> T:
+def right(make: Callable[[], T]) -> T:
     """What is made of mappings that have no mistakes."""
     from engine.mapping.problems import MappingError
 

@@ -59,19 +59,23 @@ def show(
 
     if channel is None and mapping is None and not only:
         usage("wanted is a channel, --mapping NAME or --only PART")
-    shown, names = _shown(config, channel, mapping)
+    shown, names, library = _shown(config, channel, mapping)
     for part in only or ():
         if part not in shown.names:
             raise Stop(f"there is no part {part}; expected {guess(part, shown.names, 'part')}", USAGE)
         for line in shown.part(part):
             out(line)
-    for line in () if only else shown.whole(names):
+    if only:
+        return
+    for name in names:
+        out(f"# {name}: policy urn:interlock:{library.mapping(name).version}")  # as in the Provenances that it makes
+    for line in shown.whole(names):
         out(line)
 
 
-def _shown(config: Path, channel: str | None, name: str | None) -> tuple[Shown, list[str]]:
-    """What there is to be shown, and the names of the messages."""
-    from engine.cli.files import configuration_of, library_of
+def _shown(config: Path, channel: str | None, name: str | None) -> tuple[Shown, list[str], Library]:
+    """What there is to be shown, the names of the messages, and what they are compiled to."""
+    from engine.cli.files import configuration_of, library_of, right
     from engine.config.changes import UNCHANGED
     from engine.mapping.overrides import overridden
     from engine.mapping.problems import Problems
@@ -95,8 +99,10 @@ def _shown(config: Path, channel: str | None, name: str | None) -> tuple[Shown, 
         names = [library.mapping(name).name] if name else sorted(accepted)
     except KeyError as error:
         raise Stop(str(error.args[0]), USAGE) from None
-    found = overridden(base, said_by(changes), names[0] if name else None, dict(changes.options), Problems())
-    return Shown(found.files, base, found.moves), names
+    use = names[0] if name else None
+    own = right(lambda: library.changed(use, changes))  # with mistakes it is not in effect
+    found = overridden(base, said_by(changes), use, dict(changes.options), Problems())
+    return Shown(found.files, base, found.moves), names, own
 
 
 @mapping.command("schema")

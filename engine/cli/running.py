@@ -84,7 +84,7 @@ def _checked(config: Path) -> tuple[Configuration | None, list[Problem], list[No
     except ConfigError as error:
         problems = error.problems
     site = configuration.service.mappings if configuration else _site_mappings(config)
-    problems = [*problems, *_mapping_problems(site), *_v2_problems(configuration, site)]
+    problems = [*problems, *_mapping_problems(configuration, site), *_v2_problems(configuration, site)]
     return configuration, list(dict.fromkeys(problems)), notes  # a table's mistake is found by both kinds of mapping
 
 
@@ -99,16 +99,18 @@ def _site_mappings(config: Path) -> Path | None:
     return settings.mappings if settings else None
 
 
-def _mapping_problems(site: Path | None) -> list[Problem]:
+def _mapping_problems(configuration: Configuration | None, site: Path | None) -> list[Problem]:
+    """Those of the mappings to FHIR, and of what channels have otherwise."""
+    from engine.cli.overriding import mistakes
     from engine.config.shipped import shipped_mappings
     from engine.mapping.library import Library
     from engine.mapping.problems import MappingError
 
     try:
-        Library.load(shipped_mappings(), site)
+        library = Library.load(shipped_mappings(), site)
     except MappingError as error:
         return placed(error.problems)
-    return []
+    return placed(mistakes(configuration.channels, library)) if configuration else []
 
 
 def _v2_problems(configuration: Configuration | None, site: Path | None) -> list[Problem]:
@@ -293,6 +295,9 @@ def complaints(found: dict[str, Any]) -> list[str]:
         if not port["listening"]:
             why = port["down"] or "closed"
             out.append(f"{port['endpoint']}: its answers cannot come in at {port['address']}: {why}")
+    if broken := found.get("mappings_broken"):
+        kept = "are not used, and a restart would be refused (see the runbook: the mappings are broken)"
+        out.append(f"the mapping files have {many(broken['problems'], 'mistake')}, {kept}: {broken['first']}")
     over = "a certificate has expired: who checks it does not connect (see the runbook: a certificate expires)"
     out += [f"{owner}: {over}" for owner in found["expired"]]
     return out

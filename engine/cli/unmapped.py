@@ -2,20 +2,21 @@
 
 interlock unmapped acme-results --state open
 interlock unmapped set acme-results WBC --table LabTests --owner lab@acme --state asked --note "which of two counts?"
-interlock unmapped export acme-results --table LabTests > site/tables/acme-tests.csv
+interlock unmapped export acme-results --table LabTests | tail -n +2 >> site/tables/acme-tests.csv
 interlock unmapped fields
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from engine.cli.console import many, out, out_json, since, table, usage
+from engine.cli.console import USAGE, Stop, many, out, out_json, since, table, usage
 from engine.cli.listing import command_group
-from engine.cli.options import SETTINGS_FILE, Config, Json
+from engine.cli.options import SETTINGS_FILE, Config, Json, settings_of
 from engine.cli.selecting import Connections, Everything, Ids, Labels, needed, selector, who
 
 STATES = ("open", "asked", "mapped", "as-is")
@@ -140,16 +141,41 @@ def export(
     of_table: Table,
     config: Config = SETTINGS_FILE,
 ) -> None:
-    """Print open codes as CSV, to be filled in as the site's code table."""
+    """Print open codes as lines of the table's CSV file, to be added there and filled in."""
     from engine.cli.service_client import ask
 
+    columns, delimiter = _form(config, of_table)
     question = {"selector": {"ids": [channel]}, "table": of_table, "limit": MOST}
     found: dict[str, Any] = ask(config, "/api/v1/unmapped", question)
-    for line in exported(row for row in found["codes"] if row["state"] in TO_BE_MAPPED):
+    for line in exported((row for row in found["codes"] if row["state"] in TO_BE_MAPPED), columns, delimiter):
         out(line)
 
 
-def exported(rows: Iterable[dict[str, Any]]) -> list[str]:
+def _form(config: Path, name: str) -> tuple[Sequence[str], str]:
+    """The columns of a table's file, and what stands between them; those of a new one where it has no file."""
+    import csv
+
+    from engine.cli.files import right
+    from engine.cli.mappings import site_of
+    from engine.config.shipped import shipped_mappings
+    from engine.mapping.maker import read
+    from engine.mapping.problems import guess
+
+    folders = [folder for folder in (shipped_mappings(), site_of(settings_of(config))) if folder is not None]
+    files, problems = read(folders)
+    if name not in files.tables:
+        right(problems.check)  # it may be one that could not be read
+        raise Stop(f"there is no table {name}; expected {guess(name, files.tables, 'table')}", USAGE)
+    said = {key.text: value for document, _ in files.tables[name].source.pairs() for key, value in document.pairs()}
+    if "csv" not in said:
+        return COLUMNS, ","
+    delimiter = said["delimiter"].text if "delimiter" in said else ","
+    encoding = said["encoding"].text if "encoding" in said else "utf-8-sig"
+    with (Path(said["file"].place.file).parent / said["file"].text).open(encoding=encoding, newline="") as file:
+        return [column.strip() for column in next(csv.reader(file, delimiter=delimiter), COLUMNS)], delimiter
+
+
+def exported(rows: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS, delimiter: str = ",") -> list[str]:
     """Lines of CSV: each code of a system once, most often seen first. What was cut is no code, and is left out."""
     from engine.ledger.gaps import was_cut
 
@@ -159,15 +185,17 @@ def exported(rows: Iterable[dict[str, Any]]) -> list[str]:
             key = (row["code"], row["system"])
             counts[key] = counts.get(key, 0) + row["count"]
     ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-    return [_csv(COLUMNS), *(_csv([code, system, "", "", "", "", str(n)]) for (code, system), n in ordered)]
+    cells = [{"code": code, "system": system, "count": str(n)} for (code, system), n in ordered]
+    lines = [columns, *([each.get(column, "") for column in columns] for each in cells)]
+    return [_csv(line, delimiter) for line in lines]
 
 
-def _csv(cells: Sequence[str]) -> str:
+def _csv(cells: Sequence[str], delimiter: str) -> str:
     import csv
     import io
 
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
+    csv.writer(line, delimiter=delimiter, lineterminator="").writerow(cells)
     return line.getvalue()
 
 

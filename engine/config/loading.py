@@ -7,7 +7,8 @@ tests need no real ones.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -32,6 +33,11 @@ DEFAULTS, ENDPOINTS, PROFILES, WAVES = "defaults", "endpoints", "profiles", "wav
 NO_CHANNELS = (DEFAULTS, ENDPOINTS, PROFILES, WAVES)
 FEEDS = "feeds"
 SUFFIXES = (".yaml", ".yml", ".json")
+NO_MESSAGES = ("examples", "v2")
+"""Folders of mappings whose files hold no messages to map to FHIR."""
+MESSAGE = re.compile(
+    rb"""^(?:---[ \t]+)?(?:\{[ \t]*)?["']?message["']?[ \t]*:[ \t]*["']?([A-Za-z0-9_-]+)""", re.MULTILINE
+)
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Configuration:
@@ -76,7 +82,7 @@ class _Folder:
             all_feeds_read=len(feeds) == len(config_files(folder / FEEDS)),
             mappings=mapping_names(settings.mappings),
             medplum=settings.medplum,
-            v2_mappings=mapping_names(settings.mappings, "v2", str),
+            v2_mappings=v2_mapping_names(settings.mappings),
         )
         self._check(feeds, self._read_channels(around), settings)
 
@@ -144,10 +150,21 @@ def _file(folder: Path, stem: str) -> Path:
     return folder / f"{stem}.yaml"
 
 
-def mapping_names(
-    site: Path | None, kind: str = "messages", written: Callable[[str], str] = str.lower
-) -> frozenset[str]:
-    """The names that a channel's `mapping:` may have, in lower case: the shipped message mappings and the site's.
-    With `v2` and as they are, those that a destination's may have."""
-    folders = [shipped_mappings(), *([site] if site else [])]
-    return frozenset(written(path.stem) for folder in folders for path in (folder / kind).glob("*.yaml"))
+def mapping_names(site: Path | None) -> frozenset[str]:
+    """The names that a channel's `mapping:` may have: of the messages in the shipped mapping files and the site's.
+    Only looked for, not read as YAML: that would take longer than all else here."""
+    found: set[str] = set()
+    for folder in _mapping_folders(site):
+        for path in folder.rglob("*.yaml"):
+            if path.relative_to(folder).parts[0] not in NO_MESSAGES and path.is_file():
+                found.update(name.decode() for name in MESSAGE.findall(path.read_bytes()))
+    return frozenset(found)
+
+
+def v2_mapping_names(site: Path | None) -> frozenset[str]:
+    """The names that a destination's `mapping:` may have: those of the files."""
+    return frozenset(path.stem for folder in _mapping_folders(site) for path in (folder / "v2").glob("*.yaml"))
+
+
+def _mapping_folders(site: Path | None) -> list[Path]:
+    return [shipped_mappings(), *([site] if site else [])]

@@ -20,13 +20,13 @@ def read_target(channel: Section, around: Surroundings, findings: Findings) -> T
     if section is None:
         return None
     mapping = section.get("mapping")
-    name = mapping.get("use") if isinstance(mapping, Section) else mapping
-    if name and around.mappings is not None and name.lower() not in around.mappings:
-        wanted = (
-            "one of " + ", ".join(sorted(around.mappings)) if around.mappings else "a mapping of your mappings folder"
-        )
-        found = f"the unknown mapping '{name}'"
-        findings.problem(section.place("mapping"), found, guessed(name, sorted(around.mappings), wanted))
+    name, place = mapping, section.place("mapping")
+    if isinstance(mapping, Section):
+        name, place = mapping.get("use"), mapping.place("use")
+    known = around.mappings
+    if name and known is not None and not {name, name.upper()} & known:
+        wanted = "one of " + ", ".join(sorted(known)) if known else "a mapping of your mappings folder"
+        findings.problem(place, f"the unknown mapping '{name}'", guessed(name, sorted(known), wanted))
     if section.values.get("destinations") == ():
         findings.problem(
             section.place("destinations"), "an empty list", "at least one destination, such as medplum: {}"

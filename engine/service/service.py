@@ -11,6 +11,7 @@ import asyncio
 import gc
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 from engine.config.edge import Files
@@ -26,7 +27,7 @@ from engine.ledger.course import ChannelBook, Course
 from engine.ledger.model import IntakeEvent, Message, Settlement, State, TapOutput
 from engine.ledger.outcome import Outcome, Result
 from engine.ledger.repeats import Repeats, essence
-from engine.ledger.routing import LEGACY, Epoch
+from engine.ledger.routing import LEGACY, Epoch, Routing
 from engine.ledger.sqlite import copies
 from engine.ledger.sqlite.ledger import SqliteLedger
 from engine.ledger.sqlite.writer import Commit, Reclaim
@@ -221,7 +222,7 @@ class Service:
             " channels of a feed on one side, since they share its socket"
         ]
 
-    async def _open_epoch(self, channel: Channel) -> None:
+    async def _open_epoch(self, channel: Channel, origin: str = "the service's start") -> None:
         """The channel's phase is the ledger's; YAML's is its first. A changed routing table opens a new epoch."""
         book = self.ledger.channels.get(channel.id)
         known = book.epoch if book and book.epochs else None
@@ -229,12 +230,12 @@ class Service:
         table = routing(channel, phase, self.ways.versions(channel))
         windows = self.ways.windows(channel)
         if book is None or known is None or known.routing != table:
-            why = "first epoch" if known is None else "the channel's routing changed"
+            why = _why_opened(known, table)
             if book is not None and book.barrier is not None:  # what the run was begun for is no longer so
-                await self.conductor.end(book.barrier.run, ABORTED, "the channel's routing has changed")
+                await self.conductor.end(book.barrier.run, ABORTED, why)
             book = await self.ledger.switch(
                 channel.id, phase.value, table, windows, who="configuration", why=why,
-                audit=lambda epoch: _opened(channel, known, epoch),
+                audit=lambda epoch: _opened(channel, known, epoch, origin),
             )  # fmt: skip
             emit(EpochOpened(channel.id, phase.value, book.epoch.first, why))
         else:
@@ -434,7 +435,7 @@ class Service:
             if book.barrier is not None:
                 late = True
             else:
-                await self._open_epoch(channel)
+                await self._open_epoch(channel, "the files, read while running")
         return late
 
     def _overdue(self, turn: int) -> None:
@@ -482,10 +483,23 @@ def _another_way(channel: Channel, epoch: Epoch) -> str | None:
     return None
 
 
-def _opened(channel: Channel, known: Epoch | None, epoch: Epoch) -> Entry:
+def _why_opened(known: Epoch | None, table: Routing) -> str:
+    """Why the configuration opens an epoch with this table."""
+    if known is None:
+        return "first epoch"
+    if _without_mappings(known.routing) == _without_mappings(table):
+        return "the channel's mapping changed"
+    return "the channel's routing changed"
+
+
+def _without_mappings(table: Routing) -> Routing:
+    return replace(table, routes=tuple(replace(route, mapping=None) for route in table.routes))
+
+
+def _opened(channel: Channel, known: Epoch | None, epoch: Epoch, origin: str) -> Entry:
     """What the audit chain says of an epoch that the configuration opened."""
     return Entry(
-        now_us(), "configuration", "the service's start", "epoch", channel.id, epoch.why, known.phase if known else "",
+        now_us(), "configuration", origin, "epoch", channel.id, epoch.why, known.phase if known else "",
         json.dumps({"phase": epoch.phase, "from": epoch.first}),
     )  # fmt: skip
 

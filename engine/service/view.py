@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.config.edge import Files, FromFeed
 from engine.config.model import Channel
+from engine.config.problem import Problem
 from engine.hl7.ack import parse_ack
 from engine.hl7.peek import peek
 from engine.intake.told import committed, told
@@ -72,6 +73,7 @@ class View:
                 for port in self._service.ways.answer_ports.values()
             ],
             "expired": self._service.ways.certificates.expired,
+            "mappings_broken": _broken(self._service.ways.mistakes),
         }  # fmt: skip
 
     async def _channel(
@@ -386,3 +388,8 @@ def _hold(book: ChannelBook) -> dict[str, Any] | None:
 
 def _epoch(book: ChannelBook, seq: int) -> Epoch:
     return next(epoch for epoch in reversed(book.epochs) if epoch.first <= seq)
+
+
+def _broken(mistakes: Sequence[Problem]) -> dict[str, Any] | None:
+    """What keeps the mapping files from being used."""
+    return {"problems": len(mistakes), "first": str(mistakes[0])} if mistakes else None

@@ -10,6 +10,7 @@ from typing import Any
 from engine.config.edge import ACKNOWLEDGES, Ack, AckMode, Answers, Place
 from engine.config.endpoint import Endpoint
 from engine.config.model import Channel, Configuration, Destination
+from engine.config.problem import Problem
 from engine.config.shipped import shipped_mappings
 from engine.delivery.answer_port import AnswerPort
 from engine.delivery.attempt import Carrier
@@ -161,6 +162,7 @@ class Ways:
         self.mappings = Versions(partial(read_from, configuration.service.ledger))
         self.workers: Workers | None = None  # None: messages are mapped in this process
         self.memory: Memory | None = None
+        self.mistakes: Sequence[Problem] = ()  # in the mapping files as they are now, which are not used therefore
         self._broken: set[str] = set()  # tables whose file is gone or broken, and this was said
         self._stale: set[str] = set()  # tables that are too old, and this was said
         self._configuration = configuration
@@ -265,10 +267,12 @@ class Ways:
         except MappingError as error:
             emit(MappingsBroken(len(error.problems), str(error.problems[0])))
             MAPPINGS_BROKEN.of().n = 1
+            self.mistakes = error.problems
             return None
         if new is not None:
             emit(MappingsRead())
             MAPPINGS_BROKEN.of().n = 0
+            self.mistakes = ()
         return new
 
     def _checked(self) -> Fresh | None:

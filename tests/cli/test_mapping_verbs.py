@@ -92,13 +92,44 @@ def test_show_prints_the_mapping_of_a_channel(interlock: Interlock, site: Path) 
     assert line.endswith("# channels/acme.yaml:7, a new one")
 
 
+def test_show_begins_with_the_version_that_the_resources_of_the_channel_have(interlock: Interlock, site: Path) -> None:
+    file = site / "maps" / "messages" / "XYZ.yaml"
+    file.write_text(
+        SITE.replace("table XyzSex, PID-7", "table XyzSex, \"'urn:interlock:{version}' -> name.text\", PID-7")
+    )
+    (site / "a.hl7").write_text("MSH|^~\\&|A|B|C|D|20260101||XYZ^X01|1\rPID|1||7|||||W\r")
+    versions = set()
+    for changes in ("", ", override: {tables: {XyzSex: {codes: {X: other}}}}"):
+        channel(site, f"{{use: XYZ{changes}}}")
+        (resource,) = [
+            entry["resource"]
+            for line in interlock("map", "--channel", "acme", "a.hl7").out.splitlines()
+            for entry in orjson.loads(line)["entry"]
+        ]
+        line = interlock("mapping", "show", "acme").out.splitlines()[0]
+        assert line == f"# XYZ: policy {resource['name'][0]['text']}"
+        versions.add(line)
+    assert len(versions) == 2
+
+
+def test_show_refuses_an_override_with_a_mistake(interlock: Interlock, site: Path) -> None:
+    channel(site, "{use: XYZ, override: {tables: {XyzSax: {codes: {X: other}}}}}")
+    result = interlock("mapping", "show", "acme")
+    assert (result.status, result.out) == (1, "")
+    assert result.err == (
+        "interlock: the mappings have problems:\nchannels/acme.yaml:7:43: found unknown table XyzSax; expected XyzSex\n"
+    )
+
+
 def test_show_prints_all_that_a_channel_accepts_where_it_names_none(interlock: Interlock, site: Path) -> None:
     channel(site, "null")
     assert [line for line in interlock("mapping", "show", "acme").out.splitlines() if line.startswith("message:")] != []
 
 
 def test_show_prints_a_mapping_or_a_part_of_one(interlock: Interlock, site: Path) -> None:
-    assert interlock("mapping", "show", "--mapping", "xyz").out.startswith("message: XYZ ")
+    head, first, *_ = interlock("mapping", "show", "--mapping", "xyz").out.splitlines()
+    assert head.startswith("# XYZ: policy urn:interlock:")
+    assert first.startswith("message: XYZ ")
     assert interlock("mapping", "show", "--only", "XyzSex").out.splitlines()[-1].strip() == "M: male"
 
 

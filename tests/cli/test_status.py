@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 
+import orjson
 import pytest
 
 from tests.cli.conftest import Interlock
@@ -50,6 +51,19 @@ def test_workers_that_take_nothing_and_those_of_an_earlier_service_are_told(
         "nothing is sent: worker processes of an earlier service still run (see the runbook)",
         "worker 2 takes nothing: it was ended by signal 9",
     ]
+
+
+def test_mapping_files_with_mistakes_are_told_with_the_first(interlock: Interlock, service: Told) -> None:
+    broken = {"problems": 2, "first": "own/a.yaml:1:1: found unknown key tabel; expected table"}
+    service.state = status() | {"mappings_broken": broken}
+    result = interlock("status")
+    assert result.status == 1
+    assert result.out.splitlines()[-1] == (
+        "the mapping files have 2 mistakes, are not used, and a restart would be refused (see the runbook: the mappings"
+        f" are broken): {broken['first']}"
+    )
+    as_json = interlock("status", "--json")
+    assert (as_json.status, orjson.loads(as_json.out)["mappings_broken"]) == (1, broken)
 
 
 def test_show_has_what_was_said_of_a_settled_message(

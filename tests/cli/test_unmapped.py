@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -115,10 +116,54 @@ def test_a_refusal_is_1(interlock: Interlock, there: Codes) -> None:
     )  # fmt: skip
 
 
-def test_the_export_is_a_csv_table_that_is_still_to_be_filled_in(interlock: Interlock, there: Codes) -> None:
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The settings name a folder of mappings, this one; nothing is shipped."""
+    monkeypatch.setattr("engine.config.shipped.shipped_mappings", lambda: tmp_path / "shipped")
+    folder = tmp_path / "own"
+    folder.mkdir()
+    settings = tmp_path / "interlock.yaml"
+    settings.write_text(settings.read_text() + "mappings: own\n")
+    (folder / "plain.yaml").write_text("table: LabTests\ncodes: {A: b}\n---\ntable: LabSex\ncodes: {A: b}\n")
+    return folder
+
+
+def test_the_export_is_a_csv_table_that_is_still_to_be_filled_in(
+    interlock: Interlock, there: Codes, tables: Path
+) -> None:
     result = interlock("unmapped", "export", "acme", "--table", "LabTests")
     assert result.out == "code,system,display,target_system,target_code,target_display,count\nWBC,L,,,,,41\n"
     assert there.asked == [("codes", Selector(("acme",)), ALL | {"table": "LabTests", "limit": 10_000})]
+
+
+def test_the_export_has_the_columns_and_the_delimiter_of_the_tables_file(
+    interlock: Interlock, there: Codes, tables: Path
+) -> None:
+    said = "csv: LabTests\nfile: sub/lab.csv\nsystem: http://loinc.org\ndelimiter: ';'\nencoding: cp1252\n"
+    (tables / "plain.yaml").write_text(said)
+    (tables / "sub").mkdir()
+    file = tables / "sub" / "lab.csv"
+    file.write_bytes("Prüfung; target_code ;code;system\nx;1-1;A;\n".encode("cp1252"))
+    assert interlock("unmapped", "export", "acme", "--table", "LabTests").out == (
+        "Prüfung;target_code;code;system\n;;WBC;L\n"
+    )
+    (tables / "plain.yaml").write_text(said.replace("encoding: cp1252\n", ""))
+    file.write_bytes(b"\xef\xbb\xbfcode;target_code\n")
+    assert interlock("unmapped", "export", "acme", "--table", "LabTests").out == "code;target_code\nWBC;\n"
+
+
+def test_the_export_wants_a_table_that_is_there(interlock: Interlock, there: Codes, tables: Path) -> None:
+    result = interlock("unmapped", "export", "acme", "--table", "LabTest")
+    assert (result.status, result.out, result.err) == (
+        2, "", "interlock: there is no table LabTest; expected LabTests\n",
+    )  # fmt: skip
+    (tables / "gone.yaml").write_text("csv: Gone\nfile: gone.csv\n")
+    result = interlock("unmapped", "export", "acme", "--table", "Gone")
+    assert (result.status, result.out) == (1, "")
+    assert result.err.splitlines()[1:] == [
+        "own/gone.yaml:2:7: found gone.csv, which cannot be read; expected a CSV file"
+    ]
+    assert there.asked == []
 
 
 def test_the_export_has_each_code_once_as_it_is() -> None:

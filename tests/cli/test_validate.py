@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from engine.mapping.library import Library
 from tests.cli.conftest import Interlock
 
 CHANNEL = """\
@@ -90,6 +91,99 @@ def test_mistakes_in_the_sites_mappings_are_told_with_those_of_the_channels(
     lines = interlock("validate").out.splitlines()
     assert any(line.startswith("own/messages/BAD.yaml:1:") for line in lines)
     assert any(line.startswith("channels/acme.yaml:5:16:") for line in lines)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A site's mapping and no shipped ones, which take a second."""
+    monkeypatch.setattr("engine.config.shipped.shipped_mappings", lambda: tmp_path / "shipped")
+    write(tmp_path)
+    (tmp_path / "interlock.yaml").write_text("mappings: own\n" + (tmp_path / "interlock.yaml").read_text())
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/site.yaml").write_text(SITE)
+    (tmp_path / "channels/acme.yaml").unlink()
+    return tmp_path
+
+
+SITE = """\
+message: XYZ
+accepts: [XYZ^X01]
+groups: [MSH, PID]
+resources:
+  patient:
+    for: PID
+    make: Patient
+    role: anchor
+    from: PID[Patient]
+    key: patient '{PID-3}'
+---
+map: PID[Patient]
+rows: [PID-8 -> gender table XyzSex]
+---
+table: XyzSex
+codes: {W: female, M: male}
+---
+options:
+  names: {of: [few, many], default: few, about: how many}
+"""
+OVERRIDE = "override: {'PID[Patient]': {rows: [PID-8 -> gender table XyzSax, PID-7 -> birthDay]}}"
+
+
+def add(folder: Path, name: str, mapping: str) -> None:
+    target = f"target:\n  destinations: [{{medplum: {{}}}}]\n  mapping:\n    use: xyz\n{mapping}"
+    channel = CHANNEL.replace("acme", name).replace("target: {destinations: [{medplum: {}}]}\n", target)
+    port = 6101 + len(list((folder / "channels").iterdir()))
+    (folder / f"channels/{name}.yaml").write_text(channel.replace("6101", str(port)))
+
+
+def test_the_override_of_each_channel_is_compiled_and_its_mistakes_are_told_at_their_places(
+    interlock: Interlock, own: Path
+) -> None:
+    add(own, "acme", f"    {OVERRIDE}\n")
+    add(own, "beta", f"    unmapped: count\n    {OVERRIDE.replace('override: ', 'override:  ')}\n")
+    add(own, "cent", "    override:\n      tables: {XyzSax: {codes: {X: other}}}\n")
+    add(own, "good", "    override: {tables: {XyzSex: {codes: {X: other}}}}\n    options: {names: many}\n")
+    result = interlock("validate")
+    lines = [line.split("; expected")[0] for line in result.out.splitlines() if line.split(" ")[1] != "note:"]
+    assert lines == [
+        "channels/acme.yaml:10:62: found unknown table XyzSax",
+        "channels/acme.yaml:10:79: found unknown element of Patient birthDay",
+        "channels/beta.yaml:11:63: found unknown table XyzSax",
+        "channels/beta.yaml:11:80: found unknown element of Patient birthDay",
+        "channels/cent.yaml:11:16: found unknown table XyzSax",
+        "5 problems in 3 files",
+    ]
+    assert result.status == 1
+    assert interlock("run").status == 1
+
+
+def test_an_override_that_many_channels_have_is_compiled_once_also_if_it_is_wrong(
+    interlock: Interlock, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, changed = [], Library.changed
+    monkeypatch.setattr(Library, "changed", lambda *given: compiled.append(1) or changed(*given))
+    for name in ("acme", "beta", "cent"):
+        add(own, name, f"{'    unmapped: count' if name == 'beta' else ''}\n    {OVERRIDE}\n")
+    lines = [line for line in interlock("validate").out.splitlines() if "XyzSax" in line]
+    assert [line.split(": ")[0] for line in lines] == [
+        f"channels/{name}.yaml:11:62" for name in ("acme", "beta", "cent")
+    ]
+    assert len(compiled) == 1
+
+
+def test_the_options_of_each_channel_are_checked(interlock: Interlock, own: Path) -> None:
+    add(own, "acme", "    options: {names: none}\n")
+    add(own, "beta", "    options: {name: few}\n")
+    add(own, "good", "    options: {names: few}\n")
+    result = interlock("validate")
+    acme, beta = (line for line in result.out.splitlines() if "note:" not in line and "found" in line)
+    assert (acme.split(":")[0], acme.split(": ", 1)[1]) == (
+        "channels/acme.yaml", "found names: none; expected one of few, many",
+    )  # fmt: skip
+    assert (beta.split(":")[0], beta.split(": ", 1)[1]) == (
+        "channels/beta.yaml", "found unknown option name; expected names",
+    )  # fmt: skip
+    assert result.status == 1
 
 
 def test_the_schemas_can_be_had(interlock: Interlock) -> None:

@@ -62,8 +62,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         path.write_text(text)
         return path
 
-    write("shipped/messages/oru_r01.yaml", "")
-    write("shipped/messages/orm_o01.yaml", "")
+    write("shipped/messages/oru_r01.yaml", "message: ORU_R01\n---\nmessage: OUL_R21\n")
+    write("shipped/messages/orm_o01.yaml", "title: orders\nmessage: ORM_O01\n")
     write("shipped/v2/acme_emr.yaml", "")
     write("interlock.yaml", SETTINGS)
     write("us.pem", us())

@@ -24,7 +24,7 @@ from engine.config.model import (
     Tolerated,
     Window,
 )
-from tests.config.conftest import CHANNEL, SETTINGS, Load, Write
+from tests.config.conftest import CHANNEL, SETTINGS, Load, Write, problems
 
 DESIGN = """\
 id: acme-results
@@ -244,13 +244,26 @@ def test_json_is_yaml_too(write: Write, load: Load, tmp_path: Path) -> None:
     assert load().channels[0].id == "j"
 
 
-def test_a_site_mapping_may_be_named(write: Write, load: Load) -> None:
+@pytest.mark.parametrize("name", ["oru_r01", "ORU_R01", "oul_r21", "Oul_R21", "ACME_ORU", "acme_oru", "Odd", "deep"])
+def test_a_mapping_has_the_name_of_its_message_whatever_its_file_is_called(name: str, write: Write, load: Load) -> None:
     write("interlock.yaml", SETTINGS + "mappings: ./own\n")
-    write("own/messages/special.yaml", "")
-    write("channels/acme.yaml", CHANNEL + "target: {mapping: special, destinations: [{medplum: {}}]}\n")
+    write("own/messages/site.yaml", "# ours\n'message': 'ACME_ORU'\nuse: ORU_R01\n---\n{message: Odd, use: ORU_R01}\n")
+    write("own/lab/messages.yaml", "message: deep # down\n")
+    write("channels/acme.yaml", CHANNEL + f"target: {{mapping: {{use: {name}}}, destinations: [{{medplum: {{}}}}]}}\n")
     target = load().channels[0].target
     assert target is not None
-    assert target.mapping == "special"
+    assert target.mapping == name
+
+
+@pytest.mark.parametrize("name", ["site", "odd", "example", "v2"])
+def test_a_file_and_an_example_give_a_mapping_no_name(name: str, write: Write) -> None:
+    write("interlock.yaml", SETTINGS + "mappings: ./own\n")
+    write("own/messages/site.yaml", "message: Odd\nresources: {report: {message: site}}\n")
+    write("own/examples/a.yaml", "message: example\n")
+    write("own/v2/v2.yaml", "message: v2\n")
+    write("channels/acme.yaml", CHANNEL + f"target: {{mapping: {name}, destinations: [{{medplum: {{}}}}]}}\n")
+    (told,) = problems()
+    assert told.startswith(f"channels/acme.yaml:7:19: found the unknown mapping '{name}'; expected ")
 
 
 def test_an_alias_within_itself_ends(write: Write, load: Load) -> None:

@@ -122,7 +122,11 @@ CHANNELS: dict[str, tuple[str, str]] = {
     ),
     "an unknown mapping": (
         CHANNEL + "target: {mapping: oru_r1, destinations: [{medplum: {}}]}\n",
-        "7:19: found the unknown mapping 'oru_r1'; expected 'oru_r01', perhaps (one of orm_o01, oru_r01)",
+        "7:19: found the unknown mapping 'oru_r1'; expected 'ORU_R01', perhaps (one of ORM_O01, ORU_R01, OUL_R21)",
+    ),
+    "an unknown mapping to be used otherwise": (
+        CHANNEL + "target:\n  mapping:\n    unmapped: count\n    use: oul_r2\n  destinations: [{medplum: {}}]\n",
+        "10:10: found the unknown mapping 'oul_r2'; expected 'OUL_R21', perhaps (one of ORM_O01, ORU_R01, OUL_R21)",
     ),
     "a target without destinations": (
         CHANNEL + "target: {destinations: []}\n",
