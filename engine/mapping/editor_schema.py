@@ -15,8 +15,16 @@ Schema = dict[str, Any]
 _MAP_NAME: Final = r"^[A-Z][A-Z0-9]*\[[A-Za-z]+(\.[A-Za-z]+)*(-[A-Za-z0-9-]+)?\]$"
 _MAP_IN_GROUP: Final = r"^([A-Z][A-Z0-9_]*\.)*[A-Z][A-Z0-9]*\[[A-Za-z]+(\.[A-Za-z]+)*(-[A-Za-z0-9-]+)?\]( when .+)?$"
 _SLOT: Final = r"^[A-Z][A-Z0-9_]*[?*+]?(\s+after\s+[A-Z_0-9]+)?$"
-_KEY: Final = r"""^(identifier( [A-Z]+)?|[a-z][a-z-]* ('.*'|".*"))$"""
+_KEY: Final = r"""^(identifier(\s+[A-Z]+)?|[a-z][a-z-]*\s+('([^'{}]|\{[^'{}]+\})*'|"([^"{}]|\{[^"{}]+\})*"))$"""
 _LEFT: Final = r" -> (nothing|kept( when .+)?)$"
+_STEP: Final = r"[A-Za-z][A-Za-z0-9]*(\([^)]*\))?"
+_PATH: Final = rf"(\.|{_STEP}(\.{_STEP})*)"
+_NEEDS: Final = r"\s+needs\s+[^\s,]+(\s*(,|\sor\s)\s*[^\s,]+)*"
+_WHEN: Final = r"(\s+when\s+[\s\S]+)?"
+_AS: Final = r"\s+as\s+[A-Za-z][A-Za-z0-9_]*(\[[A-Za-z0-9.-]+\])?\s*(\(.*\))?"
+_CLAUSES: Final = rf"({_AS}|\s+table\s+\S+|\s+decide\s+\S+|{_NEEDS})*{_WHEN}"
+_ASSIGN: Final = rf"[\s\S]+ -> {_PATH}{_CLAUSES}"
+_BUILD: Final = rf"{_PATH}({_NEEDS})?{_WHEN}"
 _FIELD: Final = r"^[A-Z][A-Z0-9]{2}-[1-9]\d?$"
 
 
@@ -42,6 +50,10 @@ def _ref(name: str) -> Schema:
 
 def _text(about: str, **more: Any) -> Schema:
     return {"type": "string", "description": about, **more}
+
+
+def _uri(about: str) -> Schema:
+    return _text(about, pattern=":")
 
 
 def _texts(about: str, **item: Any) -> Schema:
@@ -79,8 +91,8 @@ def _parts() -> Schema:
                             {"decision": _text("Its name.")} | _decision(), "decision", "inputs", "rows", "otherwise"),
         "message": _message(),
         "block": _closed("A resource of a message.", _block()),
-        "systems": _closed("Names for code systems.", {"systems": _named("Their URIs.", _text("A URI."))}, "systems"),
-        "extensions": _closed("Names for extensions.", {"extensions": _named("Their URLs.", _text("A URL."))},
+        "systems": _closed("Names for code systems.", {"systems": _named("Their URIs.", _uri("A URI."))}, "systems"),
+        "extensions": _closed("Names for extensions.", {"extensions": _named("Their URLs.", _uri("A URL."))},
                               "extensions"),
         "options": _closed("What a channel may choose.", {"options": _named("By name.", _option())}, "options"),
         "guide": _closed("Where the HL7 guide is not followed, and why.", {"guide": _named(
@@ -99,7 +111,7 @@ def _row() -> Schema:
         "description": "FIELD -> path [as MAP] [table T] [decide D] [needs …] [when …]; path = constant; include MAP; "
         "FIELD -> nothing: reason; FIELD -> kept; path: rows; switch, first, when with rows.",
         "anyOf": [
-            {"type": "string", "pattern": r"^include \S+$| -> | = "},
+            {"type": "string", "pattern": rf"^include \S+$|{_LEFT}|^{_ASSIGN}$|^{_PATH} = [\s\S]+$"},
             {
                 "type": "object",
                 "minProperties": 1,
@@ -110,8 +122,8 @@ def _row() -> Schema:
                     r"^first$": inside,
                     r"^when ": inside,
                     _LEFT: reason,
-                    r"^(?!switch |first$|when ).* -> (?!nothing$|kept$|kept when )": inside,
-                    r"^(?!switch |first$|when |.* -> )[a-z]": inside,
+                    rf"^(?!switch |first$|when )(?![\s\S]* -> (nothing$|kept$|kept when )){_ASSIGN}$": inside,
+                    rf"^(?!switch |first$|when |[\s\S]* -> ){_BUILD}$": inside,
                 },
             },
         ],
@@ -183,7 +195,7 @@ def _table() -> Schema:
     }
     return {
         "title": _text("What it is."),
-        "system": _text("The URI of the system of the codes on the right, where they don't say another."),
+        "system": _text("The URI of the system of the codes on the right, where they don't say another.", pattern=":"),
         "codes": _named("v2 code: FHIR code, or [code, display], or [code, display, system].", target),
         "otherwise": target | {"description": "What any other code becomes. Without it, that is told as unknown-code."},
     }
@@ -195,7 +207,7 @@ def _csv() -> Schema:
         "title": _text("What it is."),
         "file": _text("The CSV file, beside this one."),
         "system": _text("The URI of the system of the codes on the right, where the file does not say it."),
-        "delimiter": _text("Between columns; a comma, if nothing else is said."),
+        "delimiter": _text("One character between columns; a comma, if nothing else is said.", pattern=r'^[^"\r\n]$'),
         "encoding": _text("Of the file; utf-8, if nothing else is said."),
     }
 
@@ -220,7 +232,7 @@ def _message() -> Schema:
         "message": _text("Its name, as a message structure's.", pattern=r"^[A-Z][A-Z0-9_]*$"),
         "title": _text("What it is."),
         "use": _text("The message that this one says only its differences from."),
-        "accepts": _texts("The messages that it is for.", pattern=r"^[A-Z0-9]{3}\^[A-Z0-9]{3}$"),
+        "accepts": _texts("The messages that it is for.", pattern=r"^[A-Z0-9]{3}\^[A-Z0-9]+$"),
         "groups": _ref("groups"),
         "resources": _named("What is made of it, in the order of the output. none: not, though `use` has it.", blocks),
         "let": _ref("lets"),
@@ -229,14 +241,17 @@ def _message() -> Schema:
     return _closed("A message structure.", properties, "message", **needed)
 
 
-def _block() -> Schema:
+def _resources() -> list[str]:
     schema = r4()
-    resources = sorted(name for name in schema.types if schema.is_resource(name))
+    return sorted(name for name in schema.types if schema.is_resource(name))
+
+
+def _block() -> Schema:
     return {
         "like": _text("The resource above that this one says only its differences from."),
         "before": _text("The resource of `use` that this new one comes before."),
         "for": _text("The group or segment that each is made for: PATIENT, OBSERVATION.NTE."),
-        "make": {"enum": resources, "description": "The resource type."},
+        "make": {"enum": _resources(), "description": "The resource type."},
         "role": {
             "enum": ["anchor", "fact", "provenance"],
             "description": "anchor: shared with other messages; fact: this message's own.",
@@ -260,7 +275,7 @@ def _block() -> Schema:
 
 def _option() -> Schema:
     properties = {
-        "of": _texts("What may be chosen."),
+        "of": {"type": "array", "items": {"type": "string"}, "description": "What may be chosen."},
         "default": _text("What is chosen where the channel says nothing."),
         "about": _text("What it decides, for people."),
     }
@@ -306,7 +321,11 @@ def _example() -> Schema:
     properties = {
         "name": _text("What it shows."),
         "message": _text("The message, a segment a line."),
-        "expect": _named("By resource type: all entries in order, with some of their elements.", wanted),
+        "expect": _named(
+            "By resource type: all entries in order, with some of their elements.",
+            wanted,
+            propertyNames={"enum": _resources()},
+        ),
         "output": {"type": "array", "items": one, "description": "All of the output: a list of Type: {elements}."},
         "types": names | {"description": "The types of all entries, in order."},
         "diagnostics": names | {"description": "Exactly these codes."},

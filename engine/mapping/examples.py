@@ -43,6 +43,7 @@ from engine.mapping.library import Context, Library, MappingError, Unmappable
 from engine.mapping.library import Mapping as FhirMapping
 from engine.mapping.lineage import values
 from engine.mapping.problems import Place, guess
+from engine.mapping.schema import r4
 
 RECEIVED: Final = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z; of an example that does not say
 ANY: Final = "(any)"
@@ -169,7 +170,54 @@ def _example(path: Path, node: Node) -> Example:
     )
     message = raw["message"].rstrip("\n").replace("\n", "\r").encode(raw.get("charset", "utf-8"))
     wanted = {key: value for key, value in got.items() if key in OUTCOMES}
+    _look(path, wanted.get("expect"))
     return Example(path, str(raw["name"]), place, message, wanted, raw.get("mapping"), _changes(got, raw), context)
+
+
+def _look(file: Path, node: Node | None) -> None:
+    """Raise ValueError for a type or an element that FHIR does not have: that it is missing would always hold."""
+    schema = r4()
+    if node is not None and not isinstance(node, MappingNode):
+        raise ValueError(f"{_shown(_place(node, file))}: expect is a mapping of resource types")
+    for key, value in _pairs(node) if node is not None else ():
+        type = str(key.value)
+        if not schema.is_resource(type):
+            known = [name for name in schema.types if schema.is_resource(name)]
+            told = f"unknown resource type {type}; expected {guess(type, known, 'type')}"
+            raise ValueError(f"{_shown(_place(key, file))}: {told}")
+        for want in value.value if isinstance(value, SequenceNode) else [value]:
+            for path, _ in _pairs(want):
+                told = _no_element(type, str(path.value))
+                if told:
+                    raise ValueError(f"{_shown(_place(path, file))}: {told}")
+
+
+def _no_element(type: str, path: str) -> str:
+    """What is wrong with a path, if anything is."""
+    schema = r4()
+    head, _, rest = path.partition(".")
+    if path == "resourceType" or (head == "entry" and rest in ENTRY):
+        return ""
+    if head == "entry" and schema.element(type, "entry") is None:
+        return f"unknown part of an entry {rest}; expected {guess(rest, ENTRY, 'part')}"
+    many = False
+    for step in _STEP.split(path):
+        if many != step.isdigit():
+            return f"{step} in {path}; expected " + (
+                "a number, as in name.0.family" if many else "the name of an element"
+            )
+        many = False
+        if step.isdigit():
+            continue
+        if type not in schema.types:  # of what is contained, and inside a text, nothing is known
+            return ""
+        extended = step.startswith("extension(") and step.endswith(")")
+        element = schema.element(type, "extension" if extended else step.removeprefix("_"))
+        if element is None:
+            return f"unknown element of {type} {step}; expected {guess(step, schema.types[type], 'element')}"
+        many = element.many and not extended
+        type = "Element" if step.startswith("_") else element.type
+    return ""
 
 
 def _changes(got: dict[str, Node], raw: dict[str, Any]) -> Changes:

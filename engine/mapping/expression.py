@@ -122,6 +122,7 @@ _TOKEN = re.compile(
 )
 _PATH = re.compile(r"((?:[A-Z][A-Z0-9_]+\.(?=[A-Z0-9]{3}-))?[A-Z0-9]+)([-.])(\d+)(?:\.(\d+))?(?:\.(\d+))?")
 _HOLE = re.compile(r"\{([^{}]*)\}")
+_BRACE = re.compile(r"[{}]")
 KEYWORDS = frozenset(
     {"is", "not", "valued", "in", "and", "or", "else", "repeats", "when", "where", "as", "table", "decide", "this"}
 )
@@ -311,6 +312,11 @@ def path(text: str, place: Place) -> Path:
 
 def template(text: str, place: Place, problems: Problems) -> Value | None:
     """The inside of quotes: literal text, with `{value}` parts if there are any."""
+    stray = _BRACE.search(_HOLE.sub(lambda hole: " " * len(hole[0]), text))
+    if stray:  # as a text, a key would be the same for all
+        found = "`{` without `}`" if stray[0] == "{" else "`}` without `{`"
+        problems.add(place.shifted(stray.start()), found, "a value in braces: {value} or {value?}")
+        return None
     parts: list[str | tuple[Value, bool]] = []
     end = 0
     for hole in _HOLE.finditer(text):

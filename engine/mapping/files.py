@@ -11,13 +11,14 @@ from typing import Any
 from engine.hl7.group import Node, Slot
 from engine.mapping import code_tables
 from engine.mapping.expression import Condition, Value
-from engine.mapping.model import Block, Decision, Key, Map, MessageMap, Option, Row, Table, read_by
+from engine.mapping.model import Block, Decision, Key, Map, MessageMap, Option, Row, Table, read_by, referred
 from engine.mapping.problems import Place, Problems, guess
 from engine.mapping.rows import RowReader
 from engine.mapping.source import Source, documents, fields, of_json, read, texts
 
 _NAME = re.compile(r"([A-Z][A-Z0-9]*)\[([A-Za-z]+(?:\.[A-Za-z]+)*)(?:-[A-Za-z0-9-]+)?\]")
 _SLOT = re.compile(r"([A-Z][A-Z0-9_]*)([?*+]?)(?:\s+after\s+([A-Z_0-9]+))?")
+_EVENT = re.compile(r"[A-Z0-9]{3}\^[A-Z0-9]+")
 _KINDS = ("map", "table", "csv", "decision", "message", "systems", "extensions", "options", "guide")
 _NAMED = ("name", "key", "update", "keyless", "rows")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -120,14 +121,22 @@ class Reader:
         self.seen.add(f"{kind} {name.text}")
 
     def _systems(self, source: Source) -> None:
-        self.files.systems |= {
-            key.text: value.text
-            for key, value in fields(source, "systems", ("systems",), ("systems",), self.problems)["systems"].pairs()
-        }
+        self.files.systems |= self._uris(source, "systems")
 
     def _extensions(self, source: Source) -> None:
-        got = fields(source, "extensions", ("extensions",), ("extensions",), self.problems)
-        self.files.extensions |= {key.text: value.text for key, value in got["extensions"].pairs()}
+        self.files.extensions |= self._uris(source, "extensions")
+
+    def _uris(self, source: Source, kind: str) -> dict[str, str]:
+        """URIs by name."""
+        got = fields(source, kind, (kind,), (kind,), self.problems)
+        pairs = got[kind].pairs() if kind in got else []
+        return {key.text: self._uri(value, f"{key.text}:") for key, value in pairs}
+
+    def _uri(self, source: Source, what: str) -> str:
+        if ":" not in source.text:
+            found = f"{what} {source.text}" if source.text else f"{what} without a value"
+            self.problems.add(source.place, found, "a URI, such as http://loinc.org")
+        return source.text
 
     def _options(self, source: Source) -> None:
         got = fields(source, "options", ("options",), ("options",), self.problems)
@@ -136,7 +145,9 @@ class Reader:
             if len(said) < 3:
                 continue
             of, chosen = words(said["of"]), said["default"].text
-            if chosen not in of:
+            if said["of"].kind != "list":
+                self.problems.add(said["of"].place, f"of: {said['of'].text}", "a list of words: [a, b]")
+            elif chosen not in of:
                 self.problems.add(said["default"].place, f"default {chosen}", "one of " + ", ".join(of))
             self.files.options[key.text] = Option(key.text, of, chosen, said["about"].text, value)
 
@@ -192,13 +203,20 @@ class Reader:
         self._once("table", got["csv"])
         name = str(PurePath(source.place.file).parent / got["file"].text)
         data = self.read_bytes(name)
-        if data is None:
-            self.problems.add(got["file"].place, f"{got['file'].text}, which cannot be read", "a CSV file")
-            return
         system = got["system"].text if "system" in got else ""
         encoding = got["encoding"].text if "encoding" in got else "utf-8"
         delimiter = got["delimiter"].text if "delimiter" in got else ","
-        lines = code_tables.read(data, name, encoding, delimiter, system, self.problems)
+        lines = code_tables.NONE
+        if data is None:
+            self.problems.add(got["file"].place, f"{got['file'].text}, which cannot be read", "a CSV file")
+        elif not code_tables.is_delimiter(delimiter):
+            wanted = """one character, such as ";", or "\\t" for a tab"""
+            self.problems.add(got["delimiter"].place, f"delimiter {delimiter!r}", wanted)
+        elif not code_tables.is_encoding(encoding):
+            wanted = "utf-8, cp1252 or another of Python's"
+            self.problems.add(got["encoding"].place, f"unknown encoding {encoding}", wanted)
+        else:
+            lines = code_tables.read(data, name, encoding, delimiter, system, self.problems)
         codes = {key: (code, display) for key, (_, code, display) in lines.targets.items()}
         systems = {key: of for key, (of, _, _) in lines.targets.items()}
         content = Source(source.place, [(source, of_json(lines.content, source.place))], "mapping")
@@ -241,7 +259,7 @@ class Reader:
         otherwise = base.otherwise
         if "otherwise" in got:
             otherwise, places[""] = self._coded("", got["otherwise"], systems), got["otherwise"].place
-        system = got["system"].text if "system" in got else base.system
+        system = self._uri(got["system"], "system") if "system" in got else base.system
         source = said if said is base.source else Source(said.place, [(base.source, said)], "mapping")
         return replace(
             base, system=system, codes=codes, places=places, otherwise=otherwise, source=source, systems=systems
@@ -303,13 +321,20 @@ class Reader:
         root = self.node(name, got["groups"])
         self.files.messages[name] = MessageMap(
             name,
-            words(got["accepts"]),
+            self._accepts(got["accepts"]),
             root,
             list(blocks.values()),
             source,
             got["message"].place,
             self._lets(got["let"]) if "let" in got else (),
         )
+
+    def _accepts(self, source: Source) -> tuple[str, ...]:
+        """The messages that a mapping is for; of any other form, none would ever come."""
+        for one in texts(source):
+            if not _EVENT.fullmatch(one.text):
+                self.problems.add(one.place, one.text, "a message type with its trigger: ORU^R01")
+        return words(source)
 
     def derived(self, name: str, got: dict[str, Source], source: Source) -> None:
         """A message that says only where it differs from another."""
@@ -318,22 +343,35 @@ class Reader:
             self.problems.unknown(got["use"].place, "message", got["use"].text, self.files.messages)
             return
         blocks = {block.id: block for block in base.blocks}
-        for key, value in got["resources"].pairs() if "resources" in got else ():
-            if value.kind == "scalar":
-                if value.text != "none" or blocks.pop(key.text, None) is None:
-                    known = "none for a resource of " + base.name
-                    self.problems.add(value.place, f"{key.text}: {value.text}", known)
-                continue
-            blocks = self._with(blocks, key, value)
+        said = got["resources"].pairs() if "resources" in got else []
+        for key, value in said:
+            if value.kind != "scalar":
+                blocks = self._with(blocks, key, value)
+            elif key.text not in blocks:
+                self.problems.unknown(key.place, f"resource of {base.name}", key.text, blocks)
+            elif value.text != "none":
+                self.problems.add(value.place, f"{key.text}: {value.text}", "none, or what is said of a resource")
+        dropped = {key.text: value.place for key, value in said if value.kind == "scalar" and value.text == "none"}
+        blocks = self._without(blocks, dropped)
         self.files.messages[name] = MessageMap(
             name,
-            words(got["accepts"]) if "accepts" in got else base.accepts,
+            self._accepts(got["accepts"]) if "accepts" in got else base.accepts,
             self.node(name, got["groups"]) if "groups" in got else replace(base.root, name=name),
             list(blocks.values()),
             Source(source.place, [(got["message"], source), (got["use"], base.source)], "mapping"),
             got["message"].place,
             base.lets + (self._lets(got["let"]) if "let" in got else ()),
         )
+
+    def _without(self, blocks: dict[str, Block], dropped: dict[str, Place]) -> dict[str, Block]:
+        """The blocks less some. One that another refers to stays, so that this is told here and not at its rows."""
+        left = {name: block for name, block in blocks.items() if name not in dropped}
+        used = [(name, [one.id for one in left.values() if name in _referred_by(one)]) for name in dropped]
+        used = [(name, users) for name, users in used if users and name in blocks]
+        for name, users in used:
+            wanted = f"none for {' and '.join(users)} too, whose rows refer to it"
+            self.problems.add(dropped[name], f"{name}: none", wanted)
+        return blocks if used else left
 
     def _with(self, blocks: dict[str, Block], key: Source, value: Source) -> dict[str, Block]:
         """The blocks with one more, or with one that says more than before."""
@@ -468,6 +506,12 @@ def _fields(rows: tuple[Row, ...], place: Place) -> bool:
     if "segments" in parts or "datatypes" in parts:
         return "segments" in parts
     return any(not path.dotted for path in read_by(rows))
+
+
+def _referred_by(block: Block) -> set[str]:
+    """The resources that a block's rows name."""
+    own = {name for name, _ in block.lets}
+    return {one.name for one in referred(block.rows) if one.how != "every" and one.name not in own}
 
 
 def words(source: Source | None) -> tuple[str, ...]:

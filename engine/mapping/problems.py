@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from pathlib import PurePath
 from engine.config.problem import Problem
 
 FOLDERS = ("messages", "segments", "datatypes", "tables")
+_ONE = re.compile(r"\b1 values\b")
 
 
 class MappingError(Exception):
@@ -47,7 +49,8 @@ class Problems:
 
     def add(self, place: Place, found: str, wanted: str) -> None:
         """Note one mistake."""
-        self.found.append(Problem(place.file, place.line, place.column, found, wanted))
+        found = found.removeprefix("found ")  # some of YAML's own texts begin with what a problem says before them
+        self.found.append(Problem(place.file, place.line, place.column, _counted(found), _counted(wanted)))
 
     def unknown(self, place: Place, kind: str, name: str, known: Iterable[str]) -> None:
         """Note a name that nobody knows, with a guess what was meant."""
@@ -57,6 +60,11 @@ class Problems:
         """Raise `MappingError` if anything was noted."""
         if self.found:
             raise MappingError(self.found)
+
+
+def _counted(text: str) -> str:
+    """A text with `1 value` instead of `1 values`, so that whoever counts need not see to it."""
+    return _ONE.sub("1 value", text)
 
 
 def guess(name: str, known: Iterable[str], kind: str) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 
-from engine.mapping.expression import Condition, Parser, Path, Template, Text, Value
+from engine.mapping.expression import Condition, Parser, Path, Template, Text, Value, template
 from engine.mapping.model import (
     Assign,
     Build,
@@ -44,7 +44,7 @@ _CLAUSE = re.compile(r"(?:(?<=\s)|^)(as|table|decide|when|needs)(?=\s)")
 _STEP = re.compile(r"([A-Za-z][A-Za-z0-9]*)(?:\(([^)]*)\))?")
 _USE = re.compile(r"([A-Za-z][A-Za-z0-9_]*(?:\[[A-Za-z0-9.-]+\])?)\s*(?:\((.*)\))?")
 _CODE = re.compile(r"([A-Za-z][\w-]*)#(\S+)(?:\s+\"([^\"]*)\")?")
-_KEY = re.compile(r"([a-z][a-z-]*)\s+(?:'(.*)'|\"(.*)\"|([A-Z]+))")
+_KEY = re.compile(r"([a-z][a-z-]*)\s+(?:'([^']*)'|\"([^\"]*)\"|([A-Z]+))")
 FORMS = "FIELD -> path, path = constant, path: rows, switch, first, when or include"
 
 
@@ -75,7 +75,7 @@ class RowReader:
         if source.text == "identifier":
             return Key("", "", None, place)
         match = _KEY.fullmatch(source.text)
-        if match is None:
+        if match is None or (match[4] and match[1] != "identifier"):
             self.problems.add(
                 place, source.text or f"a {source.kind}", "identifier, identifier TYPE, or system '{value}'"
             )
@@ -83,8 +83,8 @@ class RowReader:
         system, single, double, kind = match.groups()
         if kind:
             return Key("", kind, None, place)
-        from_text = single if single is not None else double
-        value = Parser(f"'{from_text}'", place.shifted(match.end(1)), self.problems).value()
+        start = match.start(2 if single is not None else 3)
+        value = template(single if single is not None else double, place.shifted(start), self.problems)
         return Key(system, "", value, place) if isinstance(value, Text | Template) else None
 
     def _row(self, source: Source) -> Row | None:

@@ -34,8 +34,12 @@ class Targets:
                 return []
             last = index == len(target.steps) - 1
             key = f"_{step.name}" if element.primitive and not last else step.name
+            url = self._url(step)
+            if url and ":" not in url and owner != "Extension":
+                wanted = "a whole URL, or a name of extensions: without quotes; only in an extension it is short"
+                self.problems.add(step.place, f"{step.name}({step.url})", wanted)
             owner = "Element" if element.primitive else element.type
-            out.append((key, element, self._url(step)))
+            out.append((key, element, url))
         return out
 
     def _url(self, step: Step) -> str:

@@ -223,6 +223,42 @@ def test_what_is_no_example_is_told_with_its_place(tmp_path: Path, text: str, to
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("{Observatoin: []}", "3:10: unknown resource type Observatoin; expected Observation"),
+        ("{HumanName: []}", "3:10: unknown resource type HumanName; expected"),
+        ("[Patient]", "3:9: expect is a mapping of resource types"),
+        ("{Observation: {cod.text: ~}}", "3:24: unknown element of Observation cod; expected code"),
+        ("{Flag: [{}, {_statu.extension: ~}]}", "3:22: unknown element of Flag _statu; expected status"),
+        ("{Patient: {name.0.famly: ~}}", "3:20: unknown element of HumanName famly; expected family"),
+        ("{Patient: {name.family: ~}}", "3:20: family in name.family; expected a number, as in name.0.family"),
+        ("{Patient: {gender.0: ~}}", "3:20: 0 in gender.0; expected the name of an element"),
+        ("{Patient: {extension(religion).valueStrin: ~}}", "3:20: unknown element of Extension valueStrin; expected"),
+        ("{Patient: {entry.polcy: ~}}", "3:20: unknown part of an entry polcy; expected policy"),
+        ("{Patient: {entry.key.0: ~}}", "3:20: unknown part of an entry key.0; expected key"),
+    ],
+)
+def test_what_would_always_be_missing_is_told_with_its_place(tmp_path: Path, wanted: str, told: str) -> None:
+    (tmp_path / "one.yaml").write_text(f"name: x\nmessage: x\nexpect: {wanted}\n")
+    with pytest.raises(ValueError, match=r"one\.yaml") as error:
+        examples.load(tmp_path)
+    assert f"one.yaml:{told}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "{Patient: {resourceType: Patient, _birthDate.extension.0.url: x, name.0._given.0.extension.0.valueString: x}}",
+        "{Patient: {contained.0.name.0.family: x, contact.0.name.family: x, extension('x').extension(y).valueCode: x}}",
+        "{List: {entry.0.item.reference: x, entry.key: x}, Flag: [~, {}], Condition: []}",
+    ],
+)
+def test_paths_that_may_have_a_value(tmp_path: Path, wanted: str) -> None:
+    (tmp_path / "one.yaml").write_text(f"name: x\nmessage: x\nexpect: {wanted}\n")
+    assert len(examples.load(tmp_path)) == 1
+
+
 def test_nearly_every_rule_of_the_shipped_mappings_has_an_example(library: Library) -> None:
     coverage = RuleCoverage(library.files())
     for one in EXAMPLES:

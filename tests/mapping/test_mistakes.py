@@ -24,7 +24,7 @@ ROW_MISTAKES = [
     ("this -> birthDate", "3:5: found this; expected a path; `this` stands only under a row that walks over repetitions"),  # noqa: E501
     ("patinet -> birthDate", "3:5: found unknown name patinet; expected one of channel, connection, incarnation, received, sequence, version"),  # noqa: E501
     ("uper(PID-8) -> birthDate", "3:5: found unknown function uper; expected upper"),
-    ("upper(PID-8, PID-9) -> birthDate", "3:5: found upper with 2 values; expected 1 values"),
+    ("upper(PID-8, PID-9) -> birthDate", "3:5: found upper with 2 values; expected 1 value"),
     ("PID-7 -> birthDate when PID-8 is valud", "3:38: found valud; expected valued"),
     ("PID-7 -> birthDate when PID-8", "3:34: found nothing more; expected is valued, is not valued, repeats, =, != or in"),  # noqa: E501
     ("PID-7 -> birthDate when (PID-8 is valued", "3:45: found nothing more; expected )"),
@@ -32,12 +32,18 @@ ROW_MISTAKES = [
     ("PID-7 -> birthDate as date time", "3:27: found date time; expected a map such as CX[Identifier] or CX[Identifier]('patient')"),  # noqa: E501
     ("PID-7, PID-8 -> birthDate", "3:5: found several values; expected decide and the name of a decision table"),
     ("PID-7, PID-8 -> active decide Activ", "3:35: found unknown decision Activ; expected Active"),
-    ("PID-7 -> active decide Active", "3:5: found 1 values; expected 2: a, b"),
+    ("PID-7 -> active decide Active", "3:5: found 1 value; expected 2: a, b"),
     ("PID-17 -> extension(relgion).valueString", "3:15: found unknown extension relgion; expected religion"),
     ("gender = femal", "3:14: found unknown code of gender femal; expected female"),
     ("maritalStatus = knd#S", "3:21: found unknown system knd; expected kind"),
     ("PID-7 birthDate", "3:5: found PID-7 birthDate; expected FIELD -> path, path = constant, path: rows, switch, first, when or include"),  # noqa: E501
     ("include PID[Patiens]", "3:5: found unknown map PID[Patiens]; expected PID[Patient]"),
+    ("PID-5 -> name.text when PID-8 = '{PID-8'", "3:38: found `{` without `}`; expected a value in braces: {value} or {value?}"),  # noqa: E501
+    ("PID-5 -> name.text when PID-8 = 'PID-8}'", "3:43: found `}` without `{`; expected a value in braces: {value} or {value?}"),  # noqa: E501
+    ("PID-5 -> name.text when PID-8 = '{PID-8}}'", "3:45: found `}` without `{`; expected a value in braces: {value} or {value?}"),  # noqa: E501
+    ("PID-5 -> name.text when PID-8 = '{}'", "3:39: found nothing more; expected a path such as PID-3.1, a name, or 'text'"),  # noqa: E501
+    ("PID-13 -> extension('bench').valueString", "3:15: found extension('bench'); expected a whole URL, or a name of extensions: without quotes; only in an extension it is short"),  # noqa: E501
+    ("PID-13 -> name.extension('bench').valueString", "3:20: found extension('bench'); expected a whole URL, or a name of extensions: without quotes; only in an extension it is short"),  # noqa: E501
     ("PID-7 -> . as CX[Identifier]('p')", "3:19: found CX[Identifier], which makes Identifier; expected a map that makes Patient"),  # noqa: E501
 ]  # fmt: skip
 MESSAGE_MISTAKES = [
@@ -49,6 +55,14 @@ MESSAGE_MISTAKES = [
     ("    make: Patient\n", "", "8:5: found resource patient without make; expected make:"),
     ("  - MSH", "  - msh", "4:5: found msh; expected a segment or group: PID, NTE*, VISIT?, with its members"),
     ("key: identifier", "key: PID-3", "12:10: found PID-3; expected identifier, identifier TYPE, or system '{value}'"),
+    ("key: identifier", "key: patient '{PID-3:{PID-4}'", "12:19: found `{` without `}`; expected a value in braces: {value} or {value?}"),  # noqa: E501
+    ("key: identifier", "key: patient '{PID-33'", "12:19: found `{` without `}`; expected a value in braces: {value} or {value?}"),  # noqa: E501
+    ("key: identifier", "key: patient '{person}'", "12:20: found unknown name person; expected version"),
+    ("key: identifier", "key: idntifier MR", "12:10: found idntifier MR; expected identifier, identifier TYPE, or system '{value}'"),  # noqa: E501
+    ("key: identifier", "key: patient 'a' else 'b'", "12:10: found patient 'a' else 'b'; expected identifier, identifier TYPE, or system '{value}'"),  # noqa: E501
+    ("[ZZZ^Z01]", "[ZZZ-Z01, ZZZ, zzz^Z01]", "2:11: found ZZZ-Z01; expected a message type with its trigger: ORU^R01"),
+    ("[ZZZ^Z01]", "[ZZZ-Z01, ZZZ, zzz^Z01]", "2:20: found ZZZ; expected a message type with its trigger: ORU^R01"),
+    ("[ZZZ^Z01]", "[ZZZ-Z01, ZZZ, zzz^Z01]", "2:25: found zzz^Z01; expected a message type with its trigger: ORU^R01"),
     ("message: ZZZ", "mesage: ZZZ", "1:1: found unknown key mesage; expected one of map, table, csv, decision, message, systems, extensions, options, guide"),  # noqa: E501
     ("make: Patient", "make: Encounter", "7:3: found patient: no row sets class; expected class, which Encounter must have"),  # noqa: E501
 ]  # fmt: skip
@@ -95,6 +109,41 @@ def test_a_code_of_a_table_has_a_display_and_a_system_that_is_there(tmp_path: Pa
     table = f"---\ntable: Kind\ncodes: {{F: {target}}}\n---\nsystems: {{sex: http://example.org/sex}}\n"
     found = mistakes(write(tmp_path, segments_PID=rows("PID-10 -> maritalStatus table Kind") + table))
     assert found == [f"segments/PID.yaml:{said}"]
+
+
+FOREIGN = [
+    ("table: Sex\nsystem: marital\ncodes: {F: female}\n", "2:9: found system marital; expected a URI, such as http://loinc.org"),
+    ("systems: {a: notauri}\n", "1:14: found a: notauri; expected a URI, such as http://loinc.org"),
+    ("systems: {a: ~}\n", "1:14: found a: without a value; expected a URI, such as http://loinc.org"),
+    ("extensions: {a: bench}\n", "1:17: found a: bench; expected a URI, such as http://loinc.org"),
+    ("options: {o: {of: a, default: a, about: x}}\n", "1:19: found of: a; expected a list of words: [a, b]"),
+    ("options: {o: {of: [a], default: b, about: x}}\n", "1:33: found default b; expected one of a"),
+    ("table: Sex\ncodes:\n\t- a\n", "3:1: found character that cannot start any token; expected YAML"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), FOREIGN)
+def test_a_mistake_in_another_document(tmp_path: Path, text: str, said: str) -> None:
+    found = mistakes(write(tmp_path, tables_sex=text))
+    assert [line for line in found if line.startswith("tables/sex.yaml")] == [f"tables/sex.yaml:{said}"]
+
+
+def test_an_extension_within_an_extension_has_a_short_url(tmp_path: Path) -> None:
+    lines = rows("extension(religion):", "    - PID-17.1 -> extension('code').valueString")
+    Library.load(write(tmp_path, segments_PID=lines.replace("  -     -", "      -")))
+    Library.load(write(tmp_path, segments_PID=rows("PID-17 -> extension(religion).extension('code').valueString")))
+
+
+def test_a_block_that_others_refer_to_is_not_dropped(tmp_path: Path) -> None:
+    text = MESSAGE + (
+        "  note:\n    for: PATIENT.NTE\n    make: Communication\n    role: fact\n"
+        "    rows: [status = completed, patient -> subject]\n"
+        "---\nmessage: YYY\nuse: ZZZ\naccepts: [YYY^Y01]\nresources: {patient: none}\n"
+    )
+    assert mistakes(write(tmp_path, messages_ZZZ=text)) == [
+        "messages/ZZZ.yaml:22:22: found patient: none; expected none for note too, whose rows refer to it"
+    ]
+    Library.load(write(tmp_path, messages_ZZZ=text.replace("patient: none", "patient: none, note: none")))
 
 
 def test_a_decision_has_a_cell_for_each_input(tmp_path: Path) -> None:

@@ -136,11 +136,26 @@ MISTAKES = [
     ("tables: {Sax: {codes: {}}}", "1:10: found unknown table Sax; expected Sex"),
     ("tables: {Sex: {codes: {X: femal}}}", "1:27: found unknown code of gender femal; expected female"),
     ("decisions: {Actve: {rows: []}}", "1:13: found unknown decision Actve; expected Active"),
-    ("resources: {patent: none}", "1:21: found patent: none; expected none for a resource of ZZZ"),
+    ("resources: {patent: none}", "1:13: found unknown resource of ZZZ patent; expected patient"),
+    ("resources: {patient: gone}", "1:22: found patient: gone; expected none, or what is said of a resource"),
+    ("tables: {Sex: {system: sexes}}", "1:24: found system sexes; expected a URI, such as http://loinc.org"),
     ("groups: {PATENT: [ZLB]}", "1:10: found unknown group PATENT; expected PATIENT"),
     ("groups: {PATIENT: {PDI: [ZLB]}}", "1:20: found unknown slot of PATIENT PDI; expected PID"),
     ("fields: {PID-3: NTE-2}", "1:17: found PID-3: NTE-2; expected two fields of one segment, as PID-3: PID-2"),
 ]
+
+
+def test_a_resource_that_others_refer_to_stays(tmp_path: Path) -> None:
+    more = (
+        "  note:\n    for: PATIENT.NTE\n    make: Communication\n    role: fact\n"
+        "    rows: [status = completed, patient -> subject]\n    key: note '{NTE-1}'\n"
+    )
+    folder = write(tmp_path, messages_ZZZ=MESSAGE + more)
+    with pytest.raises(MappingError) as caught:
+        changed(folder, "resources:\n  patient: none\n")
+    told = "channels/acme.yaml:2:12: found patient: none; expected none for note too, whose rows refer to it"
+    assert str(caught.value) == told
+    assert run(changed(folder, "resources: {patient: none, note: none}"), "PID|||M1").entries == []
 
 
 @pytest.mark.parametrize(("text", "told"), MISTAKES)
