@@ -38,16 +38,19 @@ def mistakes(channels: Iterable[Channel], library: Library) -> list[Problem]:
 
 def _moved(first: Changes, problems: list[Problem], channel: Channel) -> Iterator[Problem]:
     """The mistakes of one channel's changes, in the file of a channel that says the same."""
-    from engine.mapping.overrides import NOWHERE
+    from engine.mapping.problems import Place
+    from engine.mapping.source import option_places
 
     assert channel.target is not None
     mine = channel.target.changes
+    options = option_places(mine)
+    chosen = {place: options[name] for name, place in option_places(first).items()}
     there, here = list(_positions(first.node)), list(_positions(mine.node))
     to = dict(zip(there, here, strict=False))  # a key that stands there twice says no more than one
     there.sort()
     for problem in problems:
-        if problem.file == NOWHERE.file:  # an option, where there is no override
-            yield replace(problem, file=channel.file)
+        if option := chosen.get(Place(problem.file, problem.line, problem.column)):
+            yield replace(problem, file=option.file, line=option.line, column=option.column)
         elif first.node is None or problem.file != first.node.start_mark.name:  # a mapping file, by what was changed
             yield problem
         else:

@@ -16,13 +16,15 @@ Unmapped = Literal["ignore", "count", "keep", "refuse"]
 class Changes:
     """override: JSON. options: of the mapping, by name. unmapped: what is done about values that no rule takes.
 
-    node: the override as it stands in the file; where it stands is no part of what it says.
+    node, options_node: the override and the options as they stand in the file; where they stand is no part of what
+    they say.
     """
 
     override: str = ""
     options: tuple[tuple[str, str], ...] = ()
     unmapped: Unmapped = "ignore"
     node: Any = field(default=None, compare=False, repr=False)
+    options_node: Any = field(default=None, compare=False, repr=False)
 
 
 UNCHANGED = Changes()

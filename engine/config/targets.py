@@ -44,7 +44,7 @@ def _changes(mapping: Any) -> Changes:
     node = mapping.get("override")
     options = tuple(sorted(mapping.get("options", {}).items()))
     said = json.dumps(as_written(node)) if node is not None else ""
-    return Changes(said, options, mapping.get("unmapped", "ignore"), node)
+    return Changes(said, options, mapping.get("unmapped", "ignore"), node, mapping.places.get("options"))
 
 
 def _names_differ(sections: Any, destinations: list[Destination | None], findings: Findings) -> None:

@@ -23,7 +23,7 @@ from engine.mapping.lineage import Leaf, Lineage, keep, lineage, lost
 from engine.mapping.moves import Move, in_place
 from engine.mapping.problems import MappingError, guess
 from engine.mapping.run import Connection, Run, settle
-from engine.mapping.source import said_by
+from engine.mapping.source import option_places, said_by
 
 if TYPE_CHECKING:
     from engine.mapping.files import Files
@@ -213,7 +213,8 @@ class Library:
         known = self._derived.get(key)
         if known is None:
             said = said_by(changes)
-            maker, shelf, moves = self._maker().changed(said, name, dict(changes.options))
+            options, places = dict(changes.options), option_places(changes)
+            maker, shelf, moves = self._maker().changed(said, name, options, places)
             known = self._derived[key] = Library(shelf, lambda: maker, moves)
         return known
 

@@ -17,7 +17,7 @@ from engine.mapping.files import Files, read_folder, read_texts
 from engine.mapping.model import MessageMap
 from engine.mapping.moves import Move
 from engine.mapping.overrides import overridden
-from engine.mapping.problems import Problems
+from engine.mapping.problems import Place, Problems
 from engine.mapping.program import Program
 from engine.mapping.reasons import Reasons
 from engine.mapping.schema import r4
@@ -64,10 +64,12 @@ class Maker:
         known = base._contents.items() if base else ()
         self._contents: dict[str, orjson.Fragment] = {name: said for name, said in known if name not in changed}
 
-    def changed(self, said: Source | None, use: str | None, options: dict[str, str]) -> tuple[Maker, Shelf, list[Move]]:
+    def changed(
+        self, said: Source | None, use: str | None, options: dict[str, str], places: Dict[str, Place]
+    ) -> tuple[Maker, Shelf, list[Move]]:
         """With an override on top: one message, or all. Raises `MappingError`."""
         problems = Problems()
-        found = overridden(self._files, said, use, options, problems)
+        found = overridden(self._files, said, use, options, problems, places)
         problems.check()
         maker = Maker(found.files, self, found.changed)
         shelf = maker.shelf(problems, False, [use] if use else sorted(maker.names))

@@ -19,7 +19,7 @@ What is not named stays as it is. Rows of a Z segment need a map of their own (`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -49,11 +49,16 @@ class Overridden:
 
 
 def overridden(
-    files: Files, said: Source | None, use: str | None, options: dict[str, str], problems: Problems
+    files: Files,
+    said: Source | None,
+    use: str | None,
+    options: dict[str, str],
+    problems: Problems,
+    places: Mapping[str, Place] | None = None,
 ) -> Overridden:
-    """The files with an override on top. use: the message that `resources` and `groups` are of."""
+    """The files with an override on top. use: the message that `resources` and `groups` are of. places: of options."""
     one = _Override(files, use, problems)
-    one.options(options, said)
+    one.options(options, places or {})
     for key, value in said.pairs() if said is not None else ():
         if key.text in _SECTIONS:
             getattr(one, key.text)(key, value)
@@ -83,10 +88,10 @@ class _Override:
         self.new: dict[str, Place] = {}
         self.moves: list[Move] = []
 
-    def options(self, chosen: dict[str, str], said: Source | None) -> None:
+    def options(self, chosen: dict[str, str], places: Mapping[str, Place]) -> None:
         for name, value in chosen.items():
             option = self.files.options.get(name)
-            place = said.place if said else NOWHERE
+            place = places.get(name, NOWHERE)
             if option is None:
                 self._problems.unknown(place, "option", name, self.files.options)
             elif value not in option.of:

@@ -125,6 +125,13 @@ def said_by(changes: Changes) -> Source | None:
     return of_json(orjson.loads(changes.override), Place("a kept override", 1, 1))
 
 
+def option_places(changes: Changes) -> dict[str, Place]:
+    """Where each option stands, where that is known."""
+    pairs = changes.options_node.value if changes.options_node is not None else ()
+    marks = {key.value: key.start_mark for key, _ in pairs}
+    return {name: Place(mark.name, mark.line + 1, mark.column + 1) for name, mark in marks.items()}
+
+
 def _source(node: yaml.Node, file: str) -> Source:
     place = Place(file, node.start_mark.line + 1, node.start_mark.column + 1)
     if isinstance(node, yaml.SequenceNode):

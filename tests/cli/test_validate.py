@@ -172,17 +172,17 @@ def test_an_override_that_many_channels_have_is_compiled_once_also_if_it_is_wron
 
 
 def test_the_options_of_each_channel_are_checked(interlock: Interlock, own: Path) -> None:
-    add(own, "acme", "    options: {names: none}\n")
+    add(own, "acme", "    override: {}\n    options: {names: none}\n")
     add(own, "beta", "    options: {name: few}\n")
+    add(own, "cent", "    options:\n      names: none\n    override: {}\n")
     add(own, "good", "    options: {names: few}\n")
     result = interlock("validate")
-    acme, beta = (line for line in result.out.splitlines() if "note:" not in line and "found" in line)
-    assert (acme.split(":")[0], acme.split(": ", 1)[1]) == (
-        "channels/acme.yaml", "found names: none; expected one of few, many",
-    )  # fmt: skip
-    assert (beta.split(":")[0], beta.split(": ", 1)[1]) == (
-        "channels/beta.yaml", "found unknown option name; expected names",
-    )  # fmt: skip
+    assert [line for line in result.out.splitlines() if "note:" not in line] == [
+        "channels/acme.yaml:11:15: found names: none; expected one of few, many",
+        "channels/beta.yaml:10:15: found unknown option name; expected names",
+        "channels/cent.yaml:11:7: found names: none; expected one of few, many",
+        "3 problems in 3 files",
+    ]
     assert result.status == 1
 
 
