@@ -32,7 +32,8 @@ Part = tuple[CodeType, dict[str, Any], list[str], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """One message's mapping. coding: names of coding systems, in capitals, and their URIs. run: its unit."""
+    """One message's mapping. coding: names of coding systems, in capitals, and their URIs. run: its unit. joined:
+    whether texts that come a line each are put together."""
 
     name: str
     accepts: tuple[str, ...]
@@ -40,16 +41,17 @@ class Compiled:
     coding: dict[str, str]
     root: Node
     run: str
+    joined: bool = False
 
     def data(self) -> tuple[Any, ...]:
         """Everything as data that `marshal` takes."""
-        return self.name, self.accepts, self.version, self.coding, _plain(self.root), self.run
+        return self.name, self.accepts, self.version, self.coding, _plain(self.root), self.run, self.joined
 
     @staticmethod
     def of(data: tuple[Any, ...]) -> Compiled:
         """What `data` was made of."""
-        name, accepts, version, coding, root, run = data
-        return Compiled(name, accepts, version, coding, _node(root), run)
+        name, accepts, version, coding, root, run, joined = data
+        return Compiled(name, accepts, version, coding, _node(root), run, joined)
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,6 +236,10 @@ def _message() -> Schema:
         "groups": _ref("groups"),
         "resources": _named("What is made of it, in the order of the output. none: not, though `use` has it.", blocks),
         "let": _ref("lets"),
+        "texts": {
+            "enum": ["as-sent", "joined"],
+            "description": "joined: OBX of TX and FT, alike in all but their line, are one OBX with a line each.",
+        },
     }
     needed = {"anyOf": [{"required": ["use"]}, {"required": ["accepts", "groups", "resources"]}]}
     return _closed("A message structure.", properties, "message", **needed)

@@ -24,7 +24,7 @@ _NAMED = ("name", "key", "update", "keyless", "rows")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAP_KEYS = (*_NAMED, "map", "takes", "beside", "needs", "cached", "display", "target")
 _BLOCK_KEYS = (*_NAMED, "like", "for", "make", "role", "when", "from", "let", "event", "drops", "apart")
-_MESSAGE_KEYS = ("message", "title", "use", "accepts", "groups", "resources", "let")
+_MESSAGE_KEYS = ("message", "title", "use", "accepts", "groups", "resources", "let", "texts")
 
 
 @dataclass(slots=True)
@@ -327,6 +327,7 @@ class Reader:
             source,
             got["message"].place,
             self._lets(got["let"]) if "let" in got else (),
+            self._joined(got, False),
         )
 
     def _accepts(self, source: Source) -> tuple[str, ...]:
@@ -361,7 +362,13 @@ class Reader:
             Source(source.place, [(got["message"], source), (got["use"], base.source)], "mapping"),
             got["message"].place,
             base.lets + (self._lets(got["let"]) if "let" in got else ()),
+            self._joined(got, base.joined),
         )
+
+    def _joined(self, got: dict[str, Source], default: bool) -> bool:
+        """Whether `texts:` that come a line each are put together."""
+        said = self._word(got, "texts", ("as-sent", "joined"), "joined" if default else "as-sent")
+        return said == "joined"
 
     def _without(self, blocks: dict[str, Block], dropped: dict[str, Place]) -> dict[str, Block]:
         """The blocks less some. One that another refers to stays, so that this is told here and not at its rows."""

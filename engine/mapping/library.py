@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from engine.config.changes import Changes, Unmapped
 from engine.config.uncollected import uncollected
 from engine.fhir.output import Entry, Output
-from engine.hl7 import charset
+from engine.hl7 import charset, text_lines
 from engine.hl7.group import Grouper
 from engine.hl7.message import delimiters_of, split_segments
 from engine.mapping import cache as compile_cache
 from engine.mapping.compiled import LANGUAGE, Compiled, Shelf, link
-from engine.mapping.lineage import Leaf, Lineage, keep, lineage, lost
+from engine.mapping.lineage import Leaf, Lineage, first_origin, keep, lineage, lost
 from engine.mapping.moves import Move, in_place
 from engine.mapping.problems import MappingError, guess
 from engine.mapping.run import Connection, Run, settle
@@ -135,6 +135,8 @@ class Mapping:
             raise Unmappable("no-header", "the first segment", "MSH")
         if self._moves:
             lines = in_place(lines, self._moves)
+        if self._compiled.joined and ("|TX|" in text or "|FT|" in text or text[3:4] != "|"):
+            lines = _joined(lines)
         state = Run(raw, self._connection(context), context.channel, context.received)
         state.sequence, state.incarnation = str(context.seq or ""), context.incarnation
         state.version = self.version
@@ -142,14 +144,14 @@ class Mapping:
         full = not _is_plain(raw)
         if full:
             state.delimiters = delimiters_of(lines[0])
-        came = list(lines) if traced else lines
+        came = lines.copy() if traced else lines
         function = self._functions.get((full, traced)) or self._function(full, traced)
         mark = lines[0][3:4]
         names = [line[:3] if (line := lines[repair.segment])[3:4] in (mark, "") else "" for repair in repairs]
         function(state, lines, group)  # cuts the lines into fields as it goes
         for repair, name in zip(repairs, names, strict=True):
             shown = name if name.isalnum() and name.isascii() else "segment"
-            state.note(repair.code, f"{shown} in line {repair.segment + 1}", repair.wanted)
+            state.note(repair.code, f"{shown} in line {first_origin(came, repair.segment) + 1}", repair.wanted)
         for entry in state.entries:
             if "contained" in entry.resource:
                 settle(entry.resource)
@@ -267,6 +269,12 @@ class Library:
     def for_message(self, type: str, trigger: str) -> Mapping | None:
         """The mapping that accepts `ORU^R01`."""
         return self._accepts.get(f"{type}^{trigger}")
+
+
+def _joined(lines: list[str]) -> list[str]:
+    """With the texts that come a line each put together."""
+    marks = delimiters_of(lines[0])
+    return text_lines.joined(lines, marks.field, marks.repetition) if marks.repetition else lines
 
 
 _EDGE_BLANK = re.compile(rb" (?:(?=[|^~&\r\n])|(?<=[|^~&\r\n] ))")

@@ -17,6 +17,7 @@ import orjson
 from engine.fhir.output import Output
 from engine.hl7.escape import Delimiters
 from engine.hl7.message import HEADERS, NULL
+from engine.hl7.text_lines import TEXT, Joined
 from engine.mapping.convert import text as text_of
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class Lineage:
 
     def path(self, leaf: Leaf) -> str:
         """`OBX[2]-5[1].1.1` of a leaf."""
-        return f"{_segment(self.lines, leaf[0])}-{leaf[1]}[{leaf[2]}].{leaf[3]}.{leaf[4]}"
+        segment, turn = _segment(self.lines, *leaf[:3])
+        return f"{segment}-{leaf[1]}[{turn}].{leaf[3]}.{leaf[4]}"
 
     def name(self, leaf: Leaf) -> str:
         """Its segment's."""
@@ -367,12 +369,26 @@ def _content(value: dict[str, Any]) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-def _segment(lines: Sequence[str], number: int) -> str:
-    name = lines[number][:3]
-    return f"{name}[{sum(line[:3] == name for line in lines[: number + 1])}]"
+def first_origin(lines: Sequence[str], number: int) -> int:
+    """The number that a segment came with."""
+    return lines.origins[number][0] if isinstance(lines, Joined) else number
+
+
+def _segment(lines: Sequence[str], number: int, field: int, turn: int) -> tuple[str, int]:
+    """A segment as it came, `OBX[2]`, and the repetition of the field in it: of a text each line may be another's."""
+    if not isinstance(lines, Joined):
+        name = lines[number][:3]
+        return f"{name}[{sum(line[:3] == name for line in lines[: number + 1])}]", turn
+    at, origins = lines.origins[number][0], lines.origins[number]
+    if field == TEXT and 0 < turn <= len(origins):
+        at = origins[turn - 1]
+        turn -= origins.index(at)
+    name = lines.names[at]
+    return f"{name}[{lines.names[: at + 1].count(name)}]", turn
 
 
 def _shown(lines: Sequence[str], place: Leaf) -> str:
-    segment, field, repetition, component, sub = place
-    turn = f"[{repetition}]" if repetition else ""
-    return f"{_segment(lines, segment)}-{field}{turn}" + "".join(f".{part}" for part in (component, sub) if part)
+    number, field, turn, component, sub = place
+    segment, turn = _segment(lines, number, field, turn)
+    again = f"[{turn}]" if turn else ""
+    return f"{segment}-{field}{again}" + "".join(f".{part}" for part in (component, sub) if part)

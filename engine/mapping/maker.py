@@ -144,7 +144,8 @@ class Maker:
         used = unit.used | ({f"table {CODING_TABLE}": table.source} if table else {})
         content = {name: self._said(name, part) for name, part in sorted(used.items())}
         whole = orjson.dumps([LANGUAGE, message.source.content(), content], option=orjson.OPT_SORT_KEYS)
-        return Compiled(message.name, message.accepts, sha256(whole).hexdigest(), coding, message.root, unit.name)
+        version = sha256(whole).hexdigest()
+        return Compiled(message.name, message.accepts, version, coding, message.root, unit.name, message.joined)
 
     def _said(self, name: str, part: Any) -> orjson.Fragment:
         """What a part says, as JSON; many messages use the same ones."""

@@ -286,7 +286,8 @@ class Block:
 
 @dataclass(slots=True)
 class MessageMap:
-    """A message structure: what it is called on the wire, its groups, its resources in the order of the output."""
+    """A message structure: what it is called on the wire, its groups, its resources in the order of the output.
+    joined: whether texts that come a line each are put together."""
 
     name: str
     accepts: tuple[str, ...]
@@ -295,3 +296,4 @@ class MessageMap:
     source: Source
     place: Place
     lets: tuple[tuple[str, Value], ...] = field(default=())
+    joined: bool = False
