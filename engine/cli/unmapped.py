@@ -171,8 +171,12 @@ def _form(config: Path, name: str) -> tuple[Sequence[str], str]:
         return COLUMNS, ","
     delimiter = said["delimiter"].text if "delimiter" in said else ","
     encoding = said["encoding"].text if "encoding" in said else "utf-8-sig"
-    with (Path(said["file"].place.file).parent / said["file"].text).open(encoding=encoding, newline="") as file:
-        return [column.strip() for column in next(csv.reader(file, delimiter=delimiter), COLUMNS)], delimiter
+    try:
+        with (Path(said["file"].place.file).parent / said["file"].text).open(encoding=encoding, newline="") as file:
+            return [column.strip() for column in next(csv.reader(file, delimiter=delimiter), COLUMNS)], delimiter
+    except (OSError, ValueError, TypeError, LookupError):
+        right(problems.check)  # it cannot be read, and why was told there
+        raise
 
 
 def exported(rows: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS, delimiter: str = ",") -> list[str]:

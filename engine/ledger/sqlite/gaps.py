@@ -40,17 +40,17 @@ STATEMENTS: Final = {
     "put_unmapped": (
         "insert into unmapped (channel, code_table, field, system, code, count, first_seq, last_seq, first_at, last_at)"
         " values (?,?,?,?,?,?,?,?,?,?) on conflict (channel, code_table, field, system, code) do update set"
-        " count = count + ?, last_seq = excluded.last_seq, last_at = excluded.last_at,"
+        " count = count + ?, last_seq = max(last_seq, excluded.last_seq), last_at = excluded.last_at,"
         " state = case when ? and state = 'mapped' then 'open' else state end"
     ),
     "put_unmapped_more": (
         "insert into unmapped_more (channel, count, last_seq, last_at) values (?,?,?,?)"
-        " on conflict do update set count = count + excluded.count, last_seq = excluded.last_seq,"
+        " on conflict do update set count = count + excluded.count, last_seq = max(last_seq, excluded.last_seq),"
         " last_at = excluded.last_at"
     ),
     "put_lost_field": (
         "insert into lost_field (channel, field, count, last_seq, last_at) values (?,?,?,?,?)"
-        " on conflict do update set count = count + excluded.count, last_seq = excluded.last_seq,"
+        " on conflict do update set count = count + excluded.count, last_seq = max(last_seq, excluded.last_seq),"
         " last_at = excluded.last_at"
     ),
     "decide_unmapped": "update unmapped set state = ?, owner = ?, note = ?, who = ?, decided = ? where id = ?",
