@@ -51,7 +51,8 @@ def was_cut(text: str) -> bool:
 
 @dataclass(slots=True)
 class Sighting:
-    """How often something was seen, and when first and last. seq: numbers of messages; at: microseconds since 1970.
+    """How often something was seen, and when first and last. seq: the lowest and the highest number of a message, as
+    messages settle in whatever order; at: microseconds since 1970.
 
     fresh: a message with it was mapped by the mapping that is in force, and not again as it once was.
     """
@@ -65,8 +66,8 @@ class Sighting:
 
     def add(self, other: Sighting) -> None:
         self.count += other.count
-        if other.last_at >= self.last_at:
-            self.last_seq, self.last_at = other.last_seq, other.last_at
+        self.first_seq, self.last_seq = min(self.first_seq, other.first_seq), max(self.last_seq, other.last_seq)
+        self.last_at = max(self.last_at, other.last_at)
         self.fresh |= other.fresh
 
 

@@ -225,6 +225,17 @@ async def test_what_waits_to_be_written_is_bounded(monkeypatch: pytest.MonkeyPat
     assert (noted.codes[1, WBC].count, noted.more[1].count) == (4, 3)
 
 
+@pytest.mark.parametrize("between", [False, True])
+async def test_messages_that_settle_out_of_order_leave_the_lowest_and_the_highest(
+    ledger: SqliteLedger, between: bool
+) -> None:
+    for seq in (2, 3, 1):
+        note(ledger, seq, WBC)
+        if between:
+            await rows(ledger)  # written each by itself
+    assert await rows(ledger) == {WBC.code: (3, 1, 3, "open")}
+
+
 async def test_fields_are_bounded_too(ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noting, "MOST_FIELDS", 2)
     note(ledger, 1, lost=[("ZAA-1", 1), ("ZAA-2", 1), ("ZAA-3", 1), ("ZAA-4", 2)])

@@ -40,7 +40,8 @@ STATEMENTS: Final = {
     "put_unmapped": (
         "insert into unmapped (channel, code_table, field, system, code, count, first_seq, last_seq, first_at, last_at)"
         " values (?,?,?,?,?,?,?,?,?,?) on conflict (channel, code_table, field, system, code) do update set"
-        " count = count + ?, last_seq = max(last_seq, excluded.last_seq), last_at = excluded.last_at,"
+        " count = count + ?, first_seq = min(first_seq, excluded.first_seq),"
+        " last_seq = max(last_seq, excluded.last_seq), last_at = excluded.last_at,"
         " state = case when ? and state = 'mapped' then 'open' else state end"
     ),
     "put_unmapped_more": (
