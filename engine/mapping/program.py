@@ -231,7 +231,7 @@ class Program:
             for dotted in found:
                 self._cut(area, dotted, _items(variable, area.segments[dotted][0]), out)
             return
-        tails = [f"{self._tail(area, area.fetched[dotted])}" for dotted in found]
+        tails = [self._tail(area, area.fetched[dotted]) for dotted in found]
         out(f"{', '.join(area.fetched[dotted] for dotted in found)} = {', '.join(tails)}")
         mask = sum(1 << area.segments[dotted][0][-1] for dotted in found)
         group = f"{_items(variable, holder)}[0]" if holder else variable
