@@ -6,7 +6,7 @@ then replaces all of them; line by line its last ones would stand on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from engine.hl7.message import NULL
 
@@ -30,30 +30,34 @@ class Joined(list[str]):
         return Joined(self, self.origins, self.names)
 
 
-def joined(lines: list[str], mark: str, again: str) -> list[str]:
+def joined(lines: list[str], mark: str, again: str, known: Set[str]) -> list[str]:
     """The segments with each such text in one OBX, a repetition a line. mark: between fields; again: between
-    repetitions."""
+    repetitions. known: the names of segments; one that nobody knows ends no text, but for what goes on with the segment
+    in front of it (ADD)."""
     found: list[str] = []
     origins: list[list[int]] = []
     texts: dict[int, tuple[list[str], list[str]]] = {}  # by place in `found`: an OBX's fields, and its lines
-    before: list[str] | None = None  # what the OBX just in front told, if more lines may follow it
+    before: list[str] | None = None  # what the last OBX told, if more lines may follow it
+    at = 0  # its place in `found`
     for number, line in enumerate(lines):
         fields = line.split(mark) if line.startswith("OBX" + mark) else []
         if len(fields) <= TEXT or fields[_TYPE] not in TYPES or fields[TEXT] == NULL:
             found.append(line)
             origins.append([number])
-            before = None
+            if line[:3] in known or line[:3] == "ADD":
+                before = None
             continue
         told = _told(fields)
         if before != told:
-            texts[len(found)] = fields, []
+            at = len(found)
+            texts[at] = fields, []
             found.append(line)
             origins.append([])
-        first, all_lines = texts[len(found) - 1]
+        first, all_lines = texts[at]
         if _status(fields) == _CORRECTED:
             first[_STATUS] = _CORRECTED
         all_lines.append(fields[TEXT])
-        origins[-1] += [number] * (fields[TEXT].count(again) + 1)
+        origins[at] += [number] * (fields[TEXT].count(again) + 1)
         before = told
     if len(found) == len(lines):
         return lines

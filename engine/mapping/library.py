@@ -68,6 +68,7 @@ class Mapping:
         self.name, self.accepts, self.version = compiled.name, compiled.accepts, compiled.version
         self._compiled, self._shelf = compiled, shelf
         self._grouper = Grouper(compiled.root)
+        self._known = compiled.root.names() if compiled.joined else frozenset()
         self._maker, self._moves = maker, moves
         self._functions: dict[tuple[bool, bool], Callable[..., None]] = {}
         self._on_purpose: dict[tuple[str, int, int, int], bool] = {}
@@ -136,7 +137,7 @@ class Mapping:
         if self._moves:
             lines = in_place(lines, self._moves)
         if self._compiled.joined and ("|TX|" in text or "|FT|" in text or text[3:4] != "|"):
-            lines = _joined(lines)
+            lines = self._joined(lines)
         state = Run(raw, self._connection(context), context.channel, context.received)
         state.sequence, state.incarnation = str(context.seq or ""), context.incarnation
         state.version = self.version
@@ -156,6 +157,13 @@ class Mapping:
             if "contained" in entry.resource:
                 settle(entry.resource)
         return Output(_ordered(state.entries), state.diagnostics, tuple(state.unmapped)), state, came
+
+    def _joined(self, lines: list[str]) -> list[str]:
+        """With the texts that come a line each put together."""
+        marks = delimiters_of(lines[0])
+        if not marks.repetition:
+            return lines
+        return text_lines.joined(lines, marks.field, marks.repetition, self._known)
 
     def _connection(self, context: Context) -> Connection:
         key = (context.connection, context.timezone)
@@ -269,12 +277,6 @@ class Library:
     def for_message(self, type: str, trigger: str) -> Mapping | None:
         """The mapping that accepts `ORU^R01`."""
         return self._accepts.get(f"{type}^{trigger}")
-
-
-def _joined(lines: list[str]) -> list[str]:
-    """With the texts that come a line each put together."""
-    marks = delimiters_of(lines[0])
-    return text_lines.joined(lines, marks.field, marks.repetition) if marks.repetition else lines
 
 
 _EDGE_BLANK = re.compile(rb" (?:(?=[|^~&\r\n])|(?<=[|^~&\r\n] ))")
