@@ -77,10 +77,7 @@ def _shown(config: Path, channel: str | None, name: str | None) -> tuple[Shown, 
     """What there is to be shown, the names of the messages, and what they are compiled to."""
     from engine.cli.files import configuration_of, library_of, right
     from engine.config.changes import UNCHANGED
-    from engine.mapping.overrides import overridden
-    from engine.mapping.problems import Problems
     from engine.mapping.shown import Shown
-    from engine.mapping.source import said_by
 
     configuration = configuration_of(config, required=True) if channel is not None else None
     library = library_of(site_of(config))
@@ -99,10 +96,8 @@ def _shown(config: Path, channel: str | None, name: str | None) -> tuple[Shown, 
         names = [library.mapping(name).name] if name else sorted(accepted)
     except KeyError as error:
         raise Stop(str(error.args[0]), USAGE) from None
-    use = names[0] if name else None
-    own = right(lambda: library.changed(use, changes))  # with mistakes it is not in effect
-    found = overridden(base, said_by(changes), use, dict(changes.options), Problems())
-    return Shown(found.files, base, found.moves), names, own
+    own = right(lambda: library.changed(names[0] if name else None, changes))  # with mistakes it is not in effect
+    return Shown(own.files(), base, own.moves), names, own
 
 
 @mapping.command("schema")

@@ -14,7 +14,7 @@ import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -326,25 +326,25 @@ class Anchors:
     async def _write(self, entry: Entry, ours: Resource, code: str, spent: Spent) -> None:
         if self._cache.get(key_of(entry)) is None and await self._create(entry, ours, code, spent):
             return
-        known = self._known(entry)
-        other = await self._other(entry, ours, known, spent)
+        stored = self.current(entry)
+        other = await self._other(entry, ours, stored, spent)
         if other is not None:
-            ours, entry.key = _without_number(ours, entry.key[0]), entry.key[-1:]
+            ours, entry.key, stored = _without(ours, {entry.key[0]}), entry.key[-1:], other
             self._keep(entry, other)
-            known = self._known(entry)
+        known = self._known(entry)
         _point(entry, known)
-        changed = self._merged(entry, orjson.loads(known.stored), ours, code, known.merged)
+        changed = self._merged(entry, stored, ours, code, known.merged)
         if changed is not None:
             self._keep(entry, await self._client.update(changed, spent), known.merged, known.way)
         if entry.policy == "overwrite" and not known.merged:
             self._heard.note(f"{entry.type}/{known.id}", entry.event)
 
-    async def _other(self, entry: Entry, ours: Resource, known: Known, spent: Spent) -> Resource | None:
+    async def _other(self, entry: Entry, ours: Resource, stored: Resource, spent: Spent) -> Resource | None:
         """What the entry means, where its number is that of something else as well: an earlier message has told them
         apart, and then the last key finds it."""
         if not entry.apart or len(entry.key) < 2:
             return None
-        mine, theirs = ours.get(entry.apart), orjson.loads(known.stored).get(entry.apart)
+        mine, theirs = ours.get(entry.apart), stored.get(entry.apart)
         if not mine or not theirs or alike(mine, theirs):
             return None
         [found] = await self._client.search([Query(entry.type, identifiers(entry.key[-1:]))], spent)
@@ -380,7 +380,7 @@ class Anchors:
         if late or merged:
             clears = frozenset()
         if merged:
-            ours = _less_numbers(ours, orjson.loads(merged))
+            ours = _without(ours, numbers(orjson.loads(merged)))  # the survivor has them as former
         if policy == "overwrite" and (late or merged):
             policy = "fill"
         empty = event_time.cleared_of(existing)
@@ -461,16 +461,8 @@ def _check_identity(ours: Resource, existing: Resource, merged: bytes) -> None:
         raise Trouble(Result.NEVER, "patient: the identifier matches, birth date and name contradict", code="identity")
 
 
-def _without_number(ours: Resource, key: tuple[str, str]) -> Resource:
-    """A resource less one of its identifiers."""
-    left = [one for one in ours.get("identifier") or () if (one.get("system"), one.get("value")) != key]
-    rest = {name: value for name, value in ours.items() if name != "identifier"}
-    return {**rest, "identifier": left} if left else rest
-
-
-def _less_numbers(ours: Resource, merged: Resource) -> Resource:
-    """What a message says of a merged patient, less the numbers of the old record: the survivor has them as former."""
-    old = numbers(merged)
+def _without(ours: Resource, old: Collection[tuple[str, str]]) -> Resource:
+    """A resource less some of its identifiers, (system, value)."""
     left = [one for one in ours.get("identifier") or () if (one.get("system", ""), one.get("value", "")) not in old]
     rest = {name: value for name, value in ours.items() if name != "identifier"}
     return {**rest, "identifier": left} if left else rest

@@ -209,7 +209,7 @@ class Library:
     """All mappings by name."""
 
     def __init__(self, shelf: Shelf, maker: Callable[[], Maker], moves: Sequence[Move] = ()) -> None:
-        self._shelf, self._maker = shelf, maker
+        self._shelf, self._maker, self.moves = shelf, maker, moves
         self._mappings = {one.name: Mapping(one, shelf, maker, moves) for one in shelf.messages}
         self._accepts = {kind: one for one in self._mappings.values() for kind in one.accepts}
         self._derived: dict[tuple[str | None, str, tuple[tuple[str, str], ...]], Library] = {}
