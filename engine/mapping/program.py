@@ -222,8 +222,8 @@ class Program:
         else:
             with out.block(f"if not (t := {items}):"):
                 out(f"{name} = {tail}")
-            with out.block(f"elif {self._uncut(area, name, 'lines[t[0]]')}:"):
-                out(f"lines[t[0]] = {name} = cut({name}, {tail})")
+            with out.block(f"elif {self._uncut(area, name, 't[0]')}:"):
+                out(self._cutting(area, name, "t[0]"))
 
     def _rare(self, area: Area, holder: tuple[int, ...], found: list[str], variable: str, out: Writer) -> None:
         """Segments of a group that need not be there: one look tells that none of them is."""
@@ -239,12 +239,16 @@ class Program:
         with out.block(f"if {there}{group}.filled & {mask}:"):
             for dotted in found:
                 name, items = area.fetched[dotted], _items(variable, area.segments[dotted][0])
-                with out.block(f"if (t := {items}) and ({self._uncut(area, name, 'lines[t[0]]')}):"):
-                    out(f"lines[t[0]] = {name} = cut({name}, {self._tail(area, name)})")
+                with out.block(f"if (t := {items}) and ({self._uncut(area, name, 't[0]')}):"):
+                    out(self._cutting(area, name, "t[0]"))
 
-    def _uncut(self, area: Area, name: str, line: str) -> str:
+    def _uncut(self, area: Area, name: str, number: str) -> str:
         """Takes a segment, and tells whether no row before has cut it into as many fields as are read here."""
-        return f"type({name} := {line}) is str or len({name}) <= {area.widths.get(name, 0)}"
+        return f"type({name} := lines[{number}]) is str or len({name}) <= {area.widths.get(name, 0)}"
+
+    def _cutting(self, area: Area, name: str, number: str) -> str:
+        """Cuts the segment that `_uncut` took."""
+        return f"lines[{number}] = {name} = cut({name}, {self._tail(area, name)})"
 
     def _sent(self) -> str:
         """The text of EVN-2, when what the message tells of happened."""
@@ -289,8 +293,8 @@ class Program:
         if self.emitter.shop.full:
             out(f"{name} = X.fields(lines, i, {tail})")
         else:
-            with out.block(f"if {self._uncut(area, name, 'lines[i]')}:"):
-                out(f"lines[i] = {name} = cut({name}, {tail})")
+            with out.block(f"if {self._uncut(area, name, 'i')}:"):
+                out(self._cutting(area, name, "i"))
         if self.emitter.shop.traced:
             out(f"X.places[id({name})] = i")
 
