@@ -199,6 +199,17 @@ def test_what_only_a_key_reads_stands_in_the_identifier(tmp_path: Path) -> None:
     assert "PID-9" not in output.lost
 
 
+def test_a_line_of_a_text_is_told_where_it_came(tmp_path: Path) -> None:
+    message = FILES["messages/ZZZ.yaml"].replace("[PID, NTE*]", "[PID, OBX*]") + "texts: joined\n"
+    lines = ["OBX|1|TX|A||one", "OBX|2|TX|A||two~three", "QQQ|1", "OBX|3|ST|A||four"]
+    found = trace(mapping(write(tmp_path, messages_ZZZ=message)), "PID|||M1", *lines)
+    told = [found.path(leaf) for leaf in found.lost if leaf[1] == 5 and found.name(leaf) == "OBX"]
+    assert told == ["OBX[1]-5[1].1.1", "OBX[2]-5[1].1.1", "OBX[2]-5[2].1.1", "OBX[3]-5[1].1.1"]
+    raw = "\r".join([HEADER, "PID|||M1", *lines]).encode()
+    output = mapping(write(tmp_path / "again", messages_ZZZ=message)).run(raw, CONTEXT)
+    assert [one.where for one in output.diagnostics if one.code == "unknown-segment"] == ["QQQ in line 5"]
+
+
 NOWHERE = "{PID-3 -> nothing: Said elsewhere}"
 
 
