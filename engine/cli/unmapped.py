@@ -153,8 +153,6 @@ def export(
 
 def _form(config: Path, name: str) -> tuple[Sequence[str], str]:
     """The columns of a table's file, and what stands between them; those of a new one where it has no file."""
-    import csv
-
     from engine.cli.files import right
     from engine.cli.mappings import site_of
     from engine.config.shipped import shipped_mappings
@@ -163,20 +161,11 @@ def _form(config: Path, name: str) -> tuple[Sequence[str], str]:
 
     folders = [folder for folder in (shipped_mappings(), site_of(settings_of(config))) if folder is not None]
     files, problems = read(folders)
-    if name not in files.tables:
-        right(problems.check)  # it may be one that could not be read
+    found = files.tables.get(name)
+    if found is None or (found.form is not None and not found.form[0]):
+        right(problems.check)  # it, or its file, may be one that could not be read
         raise Stop(f"there is no table {name}; expected {guess(name, files.tables, 'table')}", USAGE)
-    said = {key.text: value for document, _ in files.tables[name].source.pairs() for key, value in document.pairs()}
-    if "csv" not in said:
-        return COLUMNS, ","
-    delimiter = said["delimiter"].text if "delimiter" in said else ","
-    encoding = said["encoding"].text if "encoding" in said else "utf-8-sig"
-    try:
-        with (Path(said["file"].place.file).parent / said["file"].text).open(encoding=encoding, newline="") as file:
-            return [column.strip() for column in next(csv.reader(file, delimiter=delimiter), COLUMNS)], delimiter
-    except (OSError, ValueError, TypeError, LookupError):
-        right(problems.check)  # it cannot be read, and why was told there
-        raise
+    return found.form or (COLUMNS, ",")
 
 
 def exported(rows: Iterable[dict[str, Any]], columns: Sequence[str] = COLUMNS, delimiter: str = ",") -> list[str]:

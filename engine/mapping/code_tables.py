@@ -29,11 +29,13 @@ _CODE: Final = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+( [^\s\x00-\x1f\x7f-\x9f]+)*
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """By key (a code, or with its system): the target's system, code and display, and where that stands."""
+    """By key (a code, or with its system): the target's system, code and display, and where that stands. columns: the
+    names in the first line."""
 
     targets: dict[str, tuple[str, str, str]]
     places: dict[str, Place]
     content: list[list[str]]
+    columns: tuple[str, ...] = ()
 
 
 NONE: Final = Lines({}, {}, [])
@@ -48,6 +50,7 @@ def read(data: bytes, file: str, encoding: str, delimiter: str, system: str, pro
     if text is None:
         return NONE
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    columns: list[str] = []
     try:
         columns = [name.strip() for name in next(reader, [])]
         missing = [name for name in COLUMNS if name not in columns]
@@ -82,7 +85,7 @@ def read(data: bytes, file: str, encoding: str, delimiter: str, system: str, pro
             content.append([key, *found])
     except csv.Error as error:
         problems.add(Place(file, reader.line_num, 1), str(error), f"CSV with {delimiter!r} between cells")
-    return Lines(targets, places, content)
+    return Lines(targets, places, content, tuple(columns))
 
 
 def is_delimiter(text: str) -> bool:

@@ -222,7 +222,7 @@ class Reader:
         content = Source(source.place, [(source, of_json(lines.content, source.place))], "mapping")
         self.files.tables[got["csv"].text] = Table(
             got["csv"].text, system, codes, lines.places, None, content, got["csv"].place, systems,
-            any(code_tables.MARK in key for key in codes),
+            any(code_tables.MARK in key for key in codes), (lines.columns, delimiter),
         )  # fmt: skip
 
     def _keys(self, source: Source | None) -> tuple[Key, ...]:

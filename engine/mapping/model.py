@@ -214,7 +214,8 @@ class Map:
 @dataclass(frozen=True, slots=True)
 class Table:
     """Code → (code, display). systems: of the targets that are not of `system`, each a URI or a name for one; "" is
-    that of `otherwise`. by_system: the keys of some codes have their own system too (`code_tables.MARK`)."""
+    that of `otherwise`. by_system: the keys of some codes have their own system too (`code_tables.MARK`). form: of a
+    table in a CSV file its columns, and what stands between them."""
 
     name: str
     system: str
@@ -225,6 +226,7 @@ class Table:
     place: Place
     systems: dict[str, str] = field(default_factory=dict)
     by_system: bool = False
+    form: tuple[tuple[str, ...], str] | None = None
 
     def codings(self, named: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """Each code as a FHIR Coding. named: the URIs of systems by name."""
