@@ -24,8 +24,9 @@ from engine.fhir import event_time, tags
 from engine.fhir.client import FhirClient, Query, Spent
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import LOCAL, Trouble
-from engine.fhir.merge import agrees, alike, cleared, contradicts, merge_anchor, same
-from engine.fhir.output import Entry, Resource
+from engine.fhir.meant import asked_by, differs, doubtful, foreign, has, meant
+from engine.fhir.merge import agrees, cleared, contradicts, merge_anchor, same
+from engine.fhir.output import Entry, Key, Resource
 from engine.fhir.patients import Party, is_linking, relinked, without_links
 from engine.fhir.survivors import holders, leads_to, numbers, place_of, record, successor, survivor
 from engine.fhir.turns import Turns
@@ -41,7 +42,7 @@ OFTEN_NEW = frozenset(("Encounter", "ServiceRequest"))
 CONTENTS_KEPT = 4
 TIMES_KEPT = 100_000  # about 200 bytes each
 
-Key = tuple[str, ...]
+CacheKey = tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -68,12 +69,12 @@ class Cache:
         self._capacity = capacity
         self._life = life
         self._clock = clock
-        self._known: OrderedDict[Key, Known] = OrderedDict()
+        self._known: OrderedDict[CacheKey, Known] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def get(self, key: Key) -> Known | None:
+    def get(self, key: CacheKey) -> Known | None:
         known = self._known.get(key)
         if known is None:
             return None
@@ -83,22 +84,26 @@ class Cache:
         self._known.move_to_end(key)
         return known
 
-    def mark(self, key: Key) -> str | None:
+    def mark(self, key: CacheKey) -> str | None:
         """The message that was the last to write the anchor. Asking does not count as use."""
         known = self._known.get(key)
         return None if known is None else known.mark
 
-    def put(self, key: Key, resource: Resource, merged: bytes = b"", way: tuple[str, ...] = ()) -> Known:
+    def put(self, key: CacheKey, resource: Resource, merged: bytes = b"", way: tuple[str, ...] = ()) -> Known:
         marks = tags.marks(resource)
         mark, until = marks[-1] if marks else "", self._clock() + self._life
         known = Known(resource["id"], orjson.dumps(resource), mark, until, merged, way)
+        self.also(key, known)
+        return known
+
+    def also(self, key: CacheKey, known: Known) -> None:
+        """Keep it under a key (too)."""
         self._known[key] = known
         self._known.move_to_end(key)
         while len(self._known) > self._capacity:
             self._known.popitem(last=False)
-        return known
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: CacheKey) -> None:
         self._known.pop(key, None)
 
     def forget_survivors(self) -> None:
@@ -152,6 +157,7 @@ class Anchors:
 
     async def learn(self, entry: Entry, found: Sequence[Resource], spent: Spent) -> None:
         """Take in what the search for an anchor found."""
+        found = meant(entry, found)
         if not found:
             return
         if entry.type == "Patient" and (len(found) > 1 or successor(found[0])):
@@ -229,7 +235,8 @@ class Anchors:
             if is_linking(entry):
                 changed = await self._linked(Party(entry, existing), parties, code, spent)
             else:
-                changed = self._merged(entry, existing, entry.resource, code)
+                ours = await self._own(entry, entry.resource, existing, spent)
+                changed = self._merged(entry, existing, ours, code)
             if changed is not None:
                 changes.append((entry, changed))
         return changes
@@ -326,12 +333,8 @@ class Anchors:
     async def _write(self, entry: Entry, ours: Resource, code: str, spent: Spent) -> None:
         if self._cache.get(key_of(entry)) is None and await self._create(entry, ours, code, spent):
             return
-        stored = self.current(entry)
-        other = await self._other(entry, ours, stored, spent)
-        if other is not None:
-            ours, entry.key, stored = _without(ours, {entry.key[0]}), entry.key[-1:], other
-            self._keep(entry, other)
-        known = self._known(entry)
+        stored, known = self.current(entry), self._known(entry)
+        ours = await self._own(entry, ours, stored, spent)
         _point(entry, known)
         changed = self._merged(entry, stored, ours, code, known.merged)
         if changed is not None:
@@ -339,32 +342,47 @@ class Anchors:
         if entry.policy == "overwrite" and not known.merged:
             self._heard.note(f"{entry.type}/{known.id}", entry.event)
 
-    async def _other(self, entry: Entry, ours: Resource, stored: Resource, spent: Spent) -> Resource | None:
-        """What the entry means, where its number is that of something else as well: an earlier message has told them
-        apart, and then the last key finds it."""
-        if not entry.apart or len(entry.key) < 2:
-            return None
-        mine, theirs = ours.get(entry.apart), stored.get(entry.apart)
-        if not mine or not theirs or alike(mine, theirs):
-            return None
-        [found] = await self._client.search([Query(entry.type, identifiers(entry.key[-1:]))], spent)
-        return found[0] if len(found) == 1 else None
+    async def _own(self, entry: Entry, ours: Resource, stored: Resource, spent: Spent) -> Resource:
+        """What the message says of it, less the keys that another resource has."""
+        taken, open_ = foreign(entry, stored), doubtful(entry, stored)
+        if open_:
+            [found] = await self._client.search([Query(entry.type, identifiers(open_))], spent)
+            taken += tuple(key for key in open_ if any(has(one, (key,)) for one in found))
+        return _without(ours, taken)
 
     async def _create(self, entry: Entry, ours: Resource, code: str, spent: Spent) -> bool:
         """Create the anchor unless it is there: whether it is new."""
         told = event_time.timed(ours, entry.event) if entry.policy == "overwrite" else ours
+        if await self._create_unless(entry, told, self._asked_by(entry, code), code, spent):
+            return True
+        if self._cache.get(key_of(entry)) is None:  # what has one of its former keys is another one
+            told = _without(told, doubtful(entry, {}))
+            return await self._create_unless(entry, told, entry.key[:1], code, spent)
+        return False
+
+    async def _create_unless(self, entry: Entry, told: Resource, keys: Key, code: str, spent: Spent) -> bool:
+        """Create the anchor unless something has one of the keys; then take that in, if it is what is meant."""
         try:
-            resource, new = await self._client.create_once(tags.stamped(told, code), identifiers(entry.key[:1]), spent)
+            resource, new = await self._client.create_once(tags.stamped(told, code), identifiers(keys), spent)
+            found = [resource]
         except Trouble as problem:
             if problem.code != SEVERAL:
                 raise
-            [found] = await self._client.search([query_for(entry)], spent)
+            [found] = await self._client.search([Query(entry.type, identifiers(keys))], spent)
             if not found:
                 raise
-            await self.learn(entry, found, spent)
-            return False
-        await self.learn(entry, [resource], spent)
+            new = False
+        await self.learn(entry, found, spent)
         return new
+
+    def _asked_by(self, entry: Entry, code: str) -> Key:
+        """The keys that it may be stored by, less those that another of this message's entries has just been given."""
+        former = [one for one in entry.formerly if not self._is_anothers(entry, (entry.type, *one), code)]
+        return tuple(one for one in asked_by(entry) if one in entry.key or one in former)
+
+    def _is_anothers(self, entry: Entry, key: CacheKey, code: str) -> bool:
+        known = self._cache.get(key)
+        return known is not None and known.mark == code and differs(entry, orjson.loads(known.stored))
 
     def _merged(
         self, entry: Entry, existing: Resource, ours: Resource, code: str, merged: bytes = b""
@@ -417,7 +435,10 @@ class Anchors:
             await self.learn(entry, [await self._client.read(entry.type, known.id, spent)], spent)
 
     def _keep(self, entry: Entry, resource: Resource, merged: bytes = b"", way: tuple[str, ...] = ()) -> None:
-        _point(entry, self._cache.put(key_of(entry), resource, merged, way))
+        known = self._cache.put(key_of(entry), resource, merged, way)
+        _point(entry, known)
+        if entry.apart and has(resource, entry.key[:1]):
+            self._cache.also((entry.type, *entry.key[0]), known)
 
 
 def _point(entry: Entry, known: Known) -> None:
@@ -431,20 +452,20 @@ def _point(entry: Entry, known: Known) -> None:
         entry.reference.pop("identifier", None)
 
 
-def plain_key(entry: Entry) -> Key:
-    """Type and identifier."""
+def plain_key(entry: Entry) -> CacheKey:
+    """Type and identifier: the one that nothing else has."""
     if not entry.key:
         raise Trouble(Result.NEVER, f"{entry.type} without an identifier")
-    return (entry.resource["resourceType"], *entry.key[0])
+    return (entry.resource["resourceType"], *entry.key[-1 if entry.apart else 0])
 
 
-def key_of(entry: Entry) -> Key:
+def key_of(entry: Entry) -> CacheKey:
     """Under which the anchor is cached. The record that a merge speaks of is another than where its number leads."""
     return (*plain_key(entry), "record") if is_linking(entry) else plain_key(entry)
 
 
 def query_for(entry: Entry) -> Query:
-    return Query(entry.type, identifiers(entry.key[:1]))
+    return Query(entry.type, identifiers(asked_by(entry)))
 
 
 def _content(entry: Entry, data: bytes) -> bytes:
@@ -463,6 +484,8 @@ def _check_identity(ours: Resource, existing: Resource, merged: bytes) -> None:
 
 def _without(ours: Resource, old: Collection[tuple[str, str]]) -> Resource:
     """A resource less some of its identifiers, (system, value)."""
+    if not old:
+        return ours
     left = [one for one in ours.get("identifier") or () if (one.get("system", ""), one.get("value", "")) not in old]
     rest = {name: value for name, value in ours.items() if name != "identifier"}
     return {**rest, "identifier": left} if left else rest

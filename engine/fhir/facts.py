@@ -18,8 +18,9 @@ from engine.fhir.anchors import several
 from engine.fhir.client import Query
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import Trouble
+from engine.fhir.meant import asked_by, further, has, numbered, own_key, surely
 from engine.fhir.merge import add_parts, older, replace_fact, same
-from engine.fhir.output import Entry, Resource
+from engine.fhir.output import Entry, Pair, Resource
 from engine.ledger.outcome import Result
 
 MOST_IN_A_QUERY = 50
@@ -55,16 +56,20 @@ class Lookup:
         """id(entry) → the existing resource. Trouble(NEVER) where several have an entry's identifier."""
         result: dict[int, Resource] = {}
         for entries, resources in zip(self.asked, answers, strict=True):
-            by_key = {entry.key[0]: entry for entry in entries}
+            by_key: dict[Pair, list[Entry]] = {}
+            for entry in entries:
+                for key in asked_by(entry):
+                    by_key.setdefault(key, []).append(entry)
+            named: dict[int, list[Resource]] = {}
             for resource in resources:
                 for entry in {id(e): e for e in _named(resource, by_key)}.values():
-                    if result.setdefault(id(entry), resource) is not resource:
-                        raise several(entry)
+                    named.setdefault(id(entry), []).append(resource)
+            result |= _meant([entry for entry in entries if id(entry) in named], named)
         return result
 
 
 def lookup(entries: Sequence[Entry]) -> Lookup:
-    """One query for each type, of at most MOST_IN_A_QUERY identifiers. Trouble(NEVER) for a fact without one."""
+    """One query for each type, of at most MOST_IN_A_QUERY facts. Trouble(NEVER) for a fact without an identifier."""
     by_type: dict[str, list[Entry]] = {}
     for entry in entries:
         if not entry.key:
@@ -74,7 +79,8 @@ def lookup(entries: Sequence[Entry]) -> Lookup:
     for kind, group in by_type.items():
         for start in range(0, len(group), MOST_IN_A_QUERY):
             part = group[start : start + MOST_IN_A_QUERY]
-            result.queries.append(Query(kind, identifiers([entry.key[0] for entry in part]), len(part)))
+            keys = list(dict.fromkeys(key for entry in part for key in asked_by(entry)))
+            result.queries.append(Query(kind, identifiers(keys), len(keys)))
             result.asked.append(part)
     return result
 
@@ -84,7 +90,7 @@ def distinct(entries: Sequence[Entry]) -> tuple[list[Entry], dict[int, list[Entr
 
     Two equal ones become one, as a sender repeats a line at times; two that differ are the mapping's mistake.
     """
-    first: dict[tuple[str, tuple[str, str]], Entry] = {}
+    first: dict[tuple[str, Pair], Entry] = {}
     twins: dict[int, list[Entry]] = {}
     for entry in entries:
         if not entry.key:
@@ -124,7 +130,7 @@ def plan(
     for entry in entries:
         found = existing.get(id(entry))
         if found is None:
-            resource = tags.stamped(event_time.timed(entry.resource, entry.event), code)
+            resource = tags.stamped(event_time.timed(_new(entry, existing), entry.event), code)
             writes.append(Write(entry, resource, urns[id(entry)], twins.get(id(entry), [])))
             continue
         changed = _changed(entry, found, code, late or tags.overtaken(found, code, incarnations), merged)
@@ -133,9 +139,20 @@ def plan(
     return writes
 
 
+def _new(entry: Entry, existing: dict[int, Resource]) -> Resource:
+    """What is stored of a new fact. Where another of the message's facts turned out to have its key, under its next."""
+    if not entry.apart or not any(has(one, entry.key[:1]) for one in existing.values()):
+        return entry.resource
+    resource: Resource = orjson.loads(orjson.dumps(entry.resource))
+    _known_by(resource, entry.key[0], (*further(entry), entry.key[0])[0])
+    return resource
+
+
 def _changed(entry: Entry, existing: Resource, code: str, late: bool, merged: Collection[str]) -> Resource | None:
     binary.adopt(existing, entry.resource)
     ours: Resource = orjson.loads(orjson.dumps(entry.resource))  # as a server would read it: plain JSON values only
+    if entry.apart:
+        _known_by(ours, entry.key[0], own_key(entry, existing))
     only_ours = tags.marks(existing) == [code]
     # a number that was given to somebody else's report before: his results are none of this patient's
     of_one = _is_of_one(ours, existing, merged)
@@ -150,6 +167,13 @@ def _changed(entry: Entry, existing: Resource, code: str, late: bool, merged: Co
     meta = event_time.noted(tags.merged(existing, ours, code, history=True), event=event)
     result["meta"] = {**meta, "versionId": existing["meta"]["versionId"]}
     return result
+
+
+def _known_by(ours: Resource, key: Pair, own: Pair) -> None:
+    """The resource goes on to be known by its own key, where that is not the one which the message has for it."""
+    for one in ours.get("identifier") or () if own != key else ():
+        if (one.get("system"), one.get("value")) == key:
+            one["system"], one["value"] = own
 
 
 def _is_of_one(ours: Resource, existing: Resource, merged: Collection[str]) -> bool:
@@ -174,8 +198,23 @@ def _reports_are_old(entries: Sequence[Entry], existing: dict[int, Resource]) ->
     return bool(verdicts) and all(verdicts)
 
 
-def _named(resource: Resource, by_key: dict[tuple[str, str], Entry]) -> list[Entry]:
+def _meant(entries: Sequence[Entry], named: dict[int, list[Resource]]) -> dict[int, Resource]:
+    """id(entry) → what it means of what has one of its keys. What one entry surely means is no other's."""
+    result: dict[int, Resource] = {}
+    for choose in (surely, numbered):
+        taken = {one["id"] for one in result.values()}
+        for entry in entries:
+            if id(entry) not in result:
+                found = choose(entry, [one for one in named[id(entry)] if one["id"] not in taken])
+                if len(found) > 1:
+                    raise several(entry)
+                if found:
+                    result[id(entry)] = found[0]
+    return result
+
+
+def _named(resource: Resource, by_key: dict[Pair, list[Entry]]) -> list[Entry]:
     identifier: Any = resource.get("identifier") or []
     identifiers = identifier if isinstance(identifier, list) else [identifier]
     keys = [(one.get("system", ""), one.get("value", "")) for one in identifiers]
-    return [by_key[key] for key in keys if key in by_key]
+    return [entry for key in keys for entry in by_key.get(key, ())]

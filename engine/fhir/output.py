@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 Resource = dict[str, Any]
 Role = Literal["anchor", "fact", "provenance"]
 Policy = Literal["create", "fill", "overwrite"]
-Key = tuple[tuple[str, str], ...]
+Pair = tuple[str, str]
+Key = tuple[Pair, ...]
 
 
 @dataclass(slots=True)
@@ -28,8 +29,10 @@ class Entry:
     event: when what it says was so, a FHIR dateTime; "" where the message does not tell.
     clears: elements that the message declares empty (HL7's `""`, 2.5.3), to be removed where the event is not older.
     drops: elements that a rule removes before what the resource says is put in their place (an unlinked `link`).
-    apart: an element that tells apart what the sender calls by one number (the services of an order). Where the stored
-    resource has another one, and the last of the keys finds one too, it is that.
+    apart: an element that tells apart what the sender calls by one number (the services of an order, the times of a
+    test). Where the stored resource has another one, and the last of the keys finds one too, it is that; without a
+    further key, the first one `told_apart`.
+    formerly: keys under which a message has stored it that did not know the first yet.
     """
 
     name: str
@@ -42,12 +45,18 @@ class Entry:
     clears: frozenset[str] = frozenset()
     drops: tuple[str, ...] = ()
     apart: str = ""
+    formerly: Key = ()
 
     @property
     def type(self) -> str:
         """The FHIR resource type."""
         kind: str = self.resource["resourceType"]
         return kind
+
+
+def told_apart(key: Pair, value: str) -> Pair:
+    """The key of a further resource that has a key of its message's already, with what tells them apart."""
+    return key[0], f"{key[1]}@{value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,11 +147,8 @@ def _groups() -> Schema:
     }
 
 
-def _keys() -> Schema:
-    return _texts(
-        "How it is found again, best first: `identifier`, `identifier TYPE`, or a name and a text with {values}.",
-        pattern=_KEY,
-    )
+def _keys(about: str = "How it is found again, best first") -> Schema:
+    return _texts(f"{about}: `identifier`, `identifier TYPE`, or a name and a text with {{values}}.", pattern=_KEY)
 
 
 def _of_map() -> Schema:
@@ -273,6 +270,7 @@ def _block() -> Schema:
         "let": _ref("lets"),
         "event": _text("A value: when what it says was so. An older event never overwrites a newer one."),
         "apart": _text("An element that tells apart what has the same identifiers: two that differ in it are two."),
+        "formerly": _keys("Under what it was stored by a message that did not know its key yet"),
         "drops": _texts("Elements that are removed before what it says is put in their place."),
     }
 

@@ -23,7 +23,7 @@ _KINDS = ("map", "table", "csv", "decision", "message", "systems", "extensions",
 _NAMED = ("name", "key", "update", "keyless", "rows")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAP_KEYS = (*_NAMED, "map", "takes", "beside", "needs", "cached", "display", "target")
-_BLOCK_KEYS = (*_NAMED, "like", "for", "make", "role", "when", "from", "let", "event", "drops", "apart")
+_BLOCK_KEYS = (*_NAMED, "like", "for", "make", "role", "when", "from", "let", "event", "drops", "apart", "formerly")
 _MESSAGE_KEYS = ("message", "title", "use", "accepts", "groups", "resources", "let", "texts")
 
 
@@ -442,6 +442,7 @@ class Reader:
             None,
             (),
             None,
+            (),
             key.place,
         )
         return self._overlay(base, got)
@@ -475,6 +476,8 @@ class Reader:
             changes["event"] = self.rows.value(got["event"])
         if "apart" in got:
             changes["apart"] = (got["apart"].text, got["apart"].place)
+        if "formerly" in got:
+            changes["formerly"] = self._keys(got["formerly"])
         if "drops" in got:
             changes["drops"] = tuple((item.text, item.place) for item in texts(got["drops"]))
         if "when" in got:

@@ -133,7 +133,8 @@ class Maker:
         used = {one.removeprefix("map ") for one in self._unit(message, emitter).used if one.startswith("map ")}
         rows = tuple(row for block in message.blocks for row in block.rows)
         named = [value for block in message.blocks for _, value in block.lets] + [value for _, value in message.lets]
-        values = [key.value for block in message.blocks for key in block.keys if key.value is not None]
+        found = (key for block in message.blocks for key in (*block.keys, *block.formerly))
+        values = [key.value for key in found if key.value is not None]
         keys = [path for value in (*values, *named) for path in paths(value)]
         return Reasons(self._files, used, rows, message.root.names(), keys)
 

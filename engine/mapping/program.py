@@ -606,16 +606,25 @@ class Program:
 
     def _identify(self, block: Block, area: Area, scope: Scope, out: Writer) -> None:
         """The entry, by its key."""
-        if block.apart is None:
-            self.emitter.functions.keys(block.keys, scope, out, first=block.role == "fact")
+        if block.formerly and block.role != "anchor":
+            self.problems.add(block.place, f"{block.id}: formerly for a {block.role}", "formerly for an anchor")
+        apart, of_value = self._apart(block)
+        if apart and not of_value:
+            self._services(block, apart, scope, out)
         else:
-            self._apart(block, *block.apart, scope, out)
+            self.emitter.functions.keys(block.keys, scope, out, first=block.role == "fact")
+            if apart and block.role == "anchor":
+                out("former = [*key]")
+                out(f"key = X.beside(r, key, {apart!r})")
+        if block.formerly:
+            self._formerly(block, scope, out)
         name = f"e_{block.id}"
         with out.block("if key:"):
             if block.role == "anchor":
                 out(f"{name} = X.anchor({block.entry!r}, r, {block.update!r}, key)")
             else:
-                out(f"{name} = X.fact({block.entry!r}, r, key, {self._where(block)})")
+                tell = f", {apart!r}" if apart else ""
+                out(f"{name} = X.fact({block.entry!r}, r, key, {self._where(block)}{tell})")
         with out.block("else:"):
             if block.keyless == "contain" and not block.keys:
                 out(f"{name} = X.contained({block.entry!r}, r, {block.role!r})")
@@ -633,11 +642,23 @@ class Program:
         element = self.schema.element(block.make[0], "identifier")
         return "None" if element is None else "list" if element.many else "dict"
 
-    def _apart(self, block: Block, element: str, place: Place, scope: Scope, out: Writer) -> None:
+    def _apart(self, block: Block) -> tuple[str, bool]:
+        """The element that tells apart two with one key, and whether it is one value: that goes into the key then."""
+        if block.apart is None:
+            return "", False
+        (name, place), kind = block.apart, block.make[0]
+        element = self.schema.element(kind, name)
+        if element is None or element.many:
+            known = [one.name for one in self.schema.types.get(kind, {}).values() if not one.many]
+            self.problems.add(place, f"apart: {name}", guess(name, known, f"single element of {kind}"))
+        elif not element.primitive and block.role != "anchor":
+            self.problems.add(
+                place, f"apart: {name} for a {block.role}", "an element that is one value, such as a date"
+            )
+        return name, element is not None and element.primitive
+
+    def _services(self, block: Block, element: str, scope: Scope, out: Writer) -> None:
         """The first key that no other of the message has whose element differs."""
-        if self.schema.element(block.make[0], element) is None or block.role != "anchor":
-            known = self.schema.types.get(block.make[0], {})
-            self.problems.unknown(place, f"element of {block.make[0]}", element, known)
         out("taken = set()")
         depth = out.depth
         for key in block.keys:
@@ -647,12 +668,26 @@ class Program:
             out.depth += 1
         out("key = ()")
         out.depth = depth
+        out("former = sorted(taken)")
         with out.block("if key:"):
             out(f"known_by(r, key[0], {self._where(block)}, taken)")
             if len(block.keys) > 1 and block.keys[0].value is None and block.keys[1].value is not None:
                 out("number = key")
                 self.emitter.functions.keys((block.keys[1],), scope, out, first=True)
                 out("key = number if not key or key[0] in number else (*number, *key)")
+
+    def _formerly(self, block: Block, scope: Scope, out: Writer) -> None:
+        """The keys that it may have been stored by, beside its own: those that it has lost to others, too."""
+        out("number = key")
+        if block.apart is None:
+            out("former = []")
+        for one in block.formerly:
+            self.emitter.functions.keys((one,), scope, out, first=True)
+            out("former += key")
+            if one.value is not None:
+                with out.block("if number and key:"):
+                    out(f"known_by(r, key[0], {self._where(block)})")
+        out("key = number")
 
     def _tell(self, block: Block, scope: Scope, name: str, out: Writer) -> None:
         """What the delivery is to know of the entry besides the resource."""
@@ -661,8 +696,10 @@ class Program:
             self.emitter.shop.unit.namespace["as_dateTime"] = CONVERSIONS["dateTime"][1]
             event = self.emitter.values.text(block.event, scope)
             told.append(f"{name}.event = (t := {event}) and (X.times.get(t) or as_dateTime(t, X)) or X.event")
-        if block.apart is not None:
+        if block.apart is not None and block.role == "anchor":
             told.append(f"{name}.apart = {block.apart[0]!r}")
+        if (block.apart is not None or block.formerly) and block.role == "anchor":
+            told.append(f"X.formerly({name}, former)")
         if block.drops:
             for drop, place in block.drops:
                 if self.schema.element(block.make[0], drop.partition(".")[0]) is None:

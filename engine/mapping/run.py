@@ -6,7 +6,7 @@ import re
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Mapping as Dict
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from datetime import tzinfo
 from functools import lru_cache
 from hashlib import blake2b
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 from engine.fhir.merge import rivals
-from engine.fhir.output import Diagnostic, Entry, Policy, Role, UnmappedCode
+from engine.fhir.output import Diagnostic, Entry, Key, Policy, Role, UnmappedCode, told_apart
 from engine.hl7 import datetime as times
 from engine.hl7.escape import STANDARD, Delimiters, unescape
 from engine.mapping import lineage
@@ -226,7 +226,7 @@ class Run:
             self.connection.remember(self.connection.locals, name, found)
         return found
 
-    def anchor(self, name: str, resource: dict[str, Any], update: Policy, key: tuple[tuple[str, str], ...]) -> Entry:
+    def anchor(self, name: str, resource: dict[str, Any], update: Policy, key: Key) -> Entry:
         """An anchor, or the one with the same key that is there already, filled with what this one knows more."""
         kind, keys = resource["resourceType"], self.keys
         for one in key:
@@ -248,7 +248,15 @@ class Run:
             keys[kind, one] = entry
         return entry
 
-    def others(self, resource: dict[str, Any], key: tuple[tuple[str, str], ...], element: str) -> set[tuple[str, str]]:
+    def beside(self, resource: dict[str, Any], key: Key, element: str) -> Key:
+        """An anchor's key; with what tells them apart, where another one of the message has it."""
+        if not key or not self.others(resource, key, element):
+            return key
+        own = told_apart(key[0], resource[element])
+        known_by(resource, own, list, {key[0]})
+        return (own,)
+
+    def others(self, resource: dict[str, Any], key: Key, element: str) -> set[tuple[str, str]]:
         """What of a key the message's other resources have, whose `element` is another: two services may come under one
         order number."""
         kind, mine = resource["resourceType"], resource.get(element)
@@ -264,20 +272,33 @@ class Run:
         resource, key = made
         return self.anchor(name, dict(resource), update, key)
 
-    def fact(self, name: str, resource: dict[str, Any], key: tuple[tuple[str, str], ...], where: Any) -> Entry:
-        """A fact under the first of its keys; an ordinal tells apart what the sender calls the same."""
+    def fact(self, name: str, resource: dict[str, Any], key: Key, where: Any, apart: str = "") -> Entry:
+        """A fact under the first of its keys. What the sender calls the same is told apart by an element, else by an
+        ordinal."""
         own = key[0]
         place = resource["resourceType"], own
         entry = self._entry(name, resource, "fact", (own,), "overwrite")
-        if self.keys.setdefault(place, entry) is not entry:
-            count = self.counts[place] = self.counts.get(place, 1) + 1
-            own = (own[0], f"{own[1]}#{count}")
+        entry.apart = apart
+        if (known := self.keys.setdefault(place, entry)) is not entry:
+            value = resource.get(apart)
+            if value is not None and known.resource.get(apart) != value:
+                own = told_apart(own, value)
+                known = self.keys.setdefault((place[0], own), entry)
+                entry.formerly = key[:1]
+            if known is not entry:
+                count = self.counts[place] = self.counts.get(place, 1) + 1
+                own = (own[0], f"{own[1]}#{count}")
+                entry.apart, entry.formerly = "", ()
             entry.key = (own,)
         if where is list and "identifier" not in resource:
             resource["identifier"] = [{"system": own[0], "value": own[1]}]
         else:
             known_by(resource, own, where)
         return entry
+
+    def formerly(self, entry: Entry, keys: Sequence[tuple[str, str]]) -> None:
+        """Keys that an anchor may have been stored by, beside its own."""
+        entry.formerly = tuple(dict.fromkeys(one for one in (*entry.formerly, *keys) if one not in entry.key))
 
     def keyless(self, name: str, resource: dict[str, Any], role: Role, keep: bool) -> Entry | None:
         """A resource that nothing identifies: to be contained where it is referred to, or dropped."""
@@ -314,9 +335,7 @@ class Run:
         del self.loose[since:]
         settle(resource)
 
-    def _entry(
-        self, name: str, resource: dict[str, Any], role: Role, key: tuple[tuple[str, str], ...], update: Policy
-    ) -> Entry:
+    def _entry(self, name: str, resource: dict[str, Any], role: Role, key: Key, update: Policy) -> Entry:
         entries = self.entries
         number = len(entries)
         tail = _NUMBERS[number] if number < 256 else f"{number:06x}"
@@ -384,10 +403,10 @@ def settle(resource: dict[str, Any]) -> None:
             del resource["contained"]
 
 
-def identifiers(resource: dict[str, Any], kind: str) -> tuple[tuple[str, str], ...]:
+def identifiers(resource: dict[str, Any], kind: str) -> Key:
     """The complete identifiers of a resource (of a type), in order: its possible keys."""
     found = resource.get("identifier", ())
-    key: tuple[tuple[str, str], ...] = ()
+    key: Key = ()
     for one in (found,) if isinstance(found, dict) else found:
         # a server can be asked for it with a system, and without a bar, at which Medplum splits
         if "system" in one and "value" in one and "|" not in one["value"] and (not kind or kind == _type(one)):

@@ -410,6 +410,7 @@ def _block_text(block: Block) -> dict[str, Texts]:
         "drops": _list(name for name, _ in block.drops),
         "apart": _one(block.apart[0] if block.apart is not None else ""),
         "key": _list(map(_key, block.keys)),
+        "formerly": _list(map(_key, block.formerly)),
         "keyless": _one(block.keyless if block.keyless != "drop" else ""),
     }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.fhir.output import Key
 from engine.mapping.library import Library, MappingError, Unmappable
 from tests.mapping.folders import CONTEXT, FILES, mapping, patient, rows, run, write
 
@@ -416,14 +417,41 @@ def test_a_null_clears_only_what_its_field_fills(tmp_path: Path) -> None:
 
 def test_what_comes_under_one_number_is_kept_apart_by_an_element(tmp_path: Path) -> None:
     text = MESSAGE.replace(
-        "    key: identifier\n", "    apart: gender\n    key: [identifier, \"patient '{PID-3.1}:{PID-8}'\"]\n"
+        "    key: identifier\n", "    apart: maritalStatus\n    key: [identifier, \"patient '{PID-3.1}:{PID-16}'\"]\n"
     )
-    output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1|||||F", "PID|||M1|||||M", "PID|||M1|||||F")
-    assert [(entry.resource["gender"], entry.key[0][1]) for entry in output.entries] == [
-        ("female", "M1"),
-        ("male", "M1:M"),
+    folder = write(tmp_path, messages_ZZZ=text, segments_PID=rows(IDENTIFIED, "PID-16 -> maritalStatus.text"))
+    output = run(folder, *(f"PID|||M1|||||||||||||{status}" for status in "SMS"))
+    assert [(entry.resource["maritalStatus"]["text"], keys(entry.key)) for entry in output.entries] == [
+        ("S", ["M1", "M1:S"]),
+        ("M", ["M1:M"]),
     ]
     assert [one["value"] for one in output.entries[1].resource["identifier"]] == ["M1:M"]
+
+
+def keys(key: Key) -> list[str]:
+    return [value for _, value in key]
+
+
+@pytest.mark.parametrize("role", ["anchor", "fact"])
+def test_a_value_tells_apart_by_standing_in_the_key(tmp_path: Path, role: str) -> None:
+    text = MESSAGE.replace("role: anchor", f"role: {role}").replace("    key:", "    apart: gender\n    key:")
+    output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1|||||F", "PID|||M1|||||M", "PID|||M1")
+    assert [(keys(entry.key), keys(entry.formerly), entry.apart) for entry in output.entries][:2] == [
+        (["M1"], [], "gender"),
+        (["M1@male"], ["M1"], "gender"),
+    ]
+    assert [keys(entry.key) for entry in output.entries][2:] == ([["M1#2"]] if role == "fact" else [])
+    assert [one["value"] for one in output.entries[1].resource["identifier"] if one["value"] != "M1"] == ["M1@male"]
+
+
+def test_an_anchor_may_have_been_stored_under_another_key(tmp_path: Path) -> None:
+    formerly = "    formerly: person '{PID-4.1}'\n"
+    text = MESSAGE.replace("    key: identifier\n", f"    key: person '{{PID-3.1}}'\n{formerly}")
+    [entry] = run(write(tmp_path, messages_ZZZ=text), "PID|||M1|A1").entries
+    assert (keys(entry.key), keys(entry.formerly)) == (["M1"], ["A1"])
+    assert [one["value"] for one in entry.resource["identifier"]][-2:] == ["M1", "A1"]
+    [entry] = run(tmp_path, "PID|||M1|M1").entries
+    assert (keys(entry.key), keys(entry.formerly)) == (["M1"], [])
 
 
 @pytest.mark.parametrize(("pid", "best"), [("PID|||M1|S1", "S1"), ("PID|||M1", "M1")])

@@ -53,6 +53,11 @@ class Site:
         context = Context(channel, connection, {}, "UTC", "auto", 1_767_225_600_000_000)
         return await self.deliverer.deliver(mapping.run(raw, context), f"i/{channel}/{number}")
 
+    async def another_process(self) -> Deliverer:
+        """A delivery that remembers nothing."""
+        await self.deliverer.close()
+        return Deliverer(FhirClient(self.sandbox.base, CLIENT_ID, CLIENT_SECRET))
+
     def held(self, kind: str) -> list[Resource]:
         return self.sandbox.dump(kind)
 
@@ -194,8 +199,7 @@ async def test_the_same_message_again_writes_nothing(site: Site, raw: bytes) -> 
     before = site.versions()
     await site.say(raw)
     assert site.versions() == before
-    await site.deliverer.close()
-    site.deliverer = Deliverer(FhirClient(site.sandbox.base, CLIENT_ID, CLIENT_SECRET))  # another process
+    site.deliverer = await site.another_process()
     await site.say(raw)
     assert site.versions() == before
 
@@ -220,6 +224,61 @@ async def test_preliminary_final_and_corrected_in_whatever_order(
         seen, report = site.one("Observation"), site.one("DiagnosticReport")
         assert (seen["status"], seen["valueQuantity"]["value"]) == (expected, newest)
         assert report["status"] == expected
+    site.sandbox.assert_sound()
+
+
+def tolerance(n: int, *lines: tuple[int, str, str]) -> bytes:
+    """One test at several hours: (hour, status, value)."""
+    request = f"OBR|1|O1|F1|OGTT^Glucose tolerance^L|||202603010700+0100|||||||||||||||{day(n)}|||F"
+    results = [
+        f"OBX|{at}|NM|GLU^Glucose^L||{value}|mg/dL|||||{status}|||202603010{hour}00+0100"
+        for at, (hour, status, value) in enumerate(lines, 1)
+    ]
+    return message("ORU^R01", day(n), WHO.format(mrn="P1"), request, *results)
+
+
+def at_hours(site: Site) -> dict[int, tuple[str, float | None]]:
+    found = {}
+    for one in site.held("Observation"):
+        hour = int(one["effectiveDateTime"][11:13])
+        assert hour not in found
+        found[hour] = one["status"], one.get("valueQuantity", {}).get("value")
+    [report] = site.held("DiagnosticReport")
+    assert sorted(one["reference"] for one in report["result"]) == sorted(map(place, site.held("Observation")))
+    return found
+
+
+@pytest.mark.parametrize("again", [(7, 8, 9), (9, 8, 7), (8, 7, 9)], ids=str)
+async def test_one_test_at_several_hours_is_corrected_at_the_one_that_is_meant(
+    site: Site, again: tuple[int, ...]
+) -> None:
+    await site.say(tolerance(1, (7, "F", "70"), (8, "P", "80"), (9, "F", "90")))
+    expected = {7: ("final", 70), 8: ("preliminary", 80), 9: ("final", 90)}
+    assert at_hours(site) == expected
+    await site.say(tolerance(2, (9, "C", "99")))
+    expected[9] = ("corrected", 99)
+    assert at_hours(site) == expected
+    await site.say(tolerance(3, (8, "U", "")))
+    expected[8] = ("final", 80)
+    assert at_hours(site) == expected
+    values = {7: ("C", "77"), 8: ("C", "88"), 9: ("C", "99")}
+    await site.say(tolerance(4, *((hour, *values[hour]) for hour in again)))
+    expected = {hour: ("corrected", int(value)) for hour, (_, value) in values.items()}
+    assert at_hours(site) == expected
+    site.deliverer = await site.another_process()
+    for n, hour in enumerate(again, 5):
+        await site.say(tolerance(n, (hour, "C", str(n))))
+        expected[hour] = ("corrected", n)
+        assert at_hours(site) == expected
+    site.sandbox.assert_sound()
+
+
+async def test_a_time_that_is_itself_corrected_is_that_of_the_same_result(site: Site) -> None:
+    await site.say(tolerance(1, (7, "P", "70")))
+    await site.say(tolerance(2, (8, "F", "71")))
+    assert at_hours(site) == {8: ("final", 71)}
+    await site.say(tolerance(3, (7, "F", "70"), (8, "F", "71")))
+    assert at_hours(site) == {7: ("final", 70), 8: ("final", 71)}
     site.sandbox.assert_sound()
 
 
@@ -277,6 +336,73 @@ async def test_an_order_whose_service_gets_another_code_is_the_same_order(site: 
     await site.say(panel(1, "NW", "80053"))
     await site.say(panel(2, "XO", "80048"))
     assert [one["code"]["coding"][0]["code"] for one in site.held("ServiceRequest")] == ["80048"]
+
+
+async def test_services_that_come_in_another_order_are_the_same(site: Site) -> None:
+    await site.say(panel(1, "NW", "80053", "85025"))
+    before = site.held("ServiceRequest")
+    for n, codes in ((2, ("85025", "80053")), (3, ("80053", "85025"))):
+        site.deliverer = await site.another_process()
+        await site.say(panel(n, "NW", *codes))
+        assert [but(one, "identifier") for one in site.held("ServiceRequest")] == [
+            but(one, "identifier") for one in before
+        ]
+        assert [("R500" in values(one)) for one in site.held("ServiceRequest")].count(True) == 1
+
+
+async def test_an_order_that_only_the_laboratory_had_a_number_for_is_the_one_that_the_placer_numbers(
+    site: Site,
+) -> None:
+    def numbered(n: int, event: str, placer: str, filler: str, code: str = "GLU") -> bytes:
+        control = "RE" if event.startswith("ORU") else "NA"
+        lines = (f"ORC|{control}|{placer}|{filler}", f"OBR|1|{placer}|{filler}|{code}^{code} test^L|||{day(1)}")
+        return message(event, day(n), WHO.format(mrn="P1"), *lines)
+
+    await site.say(numbered(1, "ORU^R01", "", "F7"))
+    await site.say(numbered(2, "ORM^O01", "O7", "F7"))
+    assert values(site.one("ServiceRequest")) == ["F7", "O7"]
+    await site.say(numbered(3, "ORU^R01", "", "F7"))
+    await site.say(numbered(4, "ORU^R01", "O7", ""))
+    request = site.one("ServiceRequest")
+    reports = site.held("DiagnosticReport")
+    assert [one["basedOn"] for one in reports] == [[{"reference": place(request)}]] * len(reports)
+    # The laboratory's number may be one of several orders: another number of the placer is another order.
+    await site.say(numbered(5, "ORM^O01", "O8", "F7", "HGB"))
+    await site.say(numbered(6, "ORM^O01", "O9", "F7"))
+    assert [values(one)[-1] for one in site.held("ServiceRequest")] == ["O7", "F7", "F7"]
+    await site.say(numbered(7, "ORU^R01", "", "F7", "HGB"))  # by what is asked for
+    assert len(site.held("ServiceRequest")) == 3
+
+
+def tube(n: int, event: str, number: str, *more: str) -> bytes:
+    lines = [f"SPM|{at}|{one}||BLD^Blood^L" for at, one in enumerate((number, *more), 1)]
+    order = ("ORC|NW|O1|F1", f"OBR|1|O1|F1|GLU^Glucose^L|||{day(1)}|||||||||||||||{day(n)}|||F")
+    return message(event, day(n), WHO.format(mrn="P1"), *order, *lines)
+
+
+@pytest.mark.parametrize("numbers", list(permutations(("T1", "T1^L1", "^L1"))), ids="_".join)
+async def test_a_specimen_is_one_whoever_numbers_it(site: Site, numbers: tuple[str, ...]) -> None:
+    """The placer has a number for it, the laboratory another; only a message that tells both can say that it is one."""
+    together = numbers.index("T1^L1")
+    for n, number in enumerate(numbers, 1):
+        await site.say(tube(n, "OML^O21" if number == "T1" else "OUL^R22", number))
+        if n > together:
+            assert len(site.held("Specimen")) == (1 if together < 2 else 2)
+    before = site.versions()
+    site.deliverer = await site.another_process()
+    for n, number in enumerate(numbers, 1):
+        await site.say(tube(n, "OML^O21" if number == "T1" else "OUL^R22", number))
+    assert site.versions()["Specimen"] == before["Specimen"]
+
+
+async def test_two_parts_of_one_specimen_are_two(site: Site) -> None:
+    await site.say(tube(1, "OML^O21", "T1"))
+    await site.say(tube(2, "OUL^R22", "T1^L1"))
+    await site.say(tube(3, "OUL^R22", "T1^L2"))
+    await site.say(tube(4, "OUL^R22", "T1^L1", "T1^L2"))
+    await site.say(tube(5, "OML^O21", "T1"))
+    keys = [one["value"] for held in site.held("Specimen") for one in held["identifier"] if "type" not in one]
+    assert keys == ["T1", "L1", "L2"]  # T1 alone finds one of them
 
 
 async def test_a_report_whose_number_was_somebody_elses_has_none_of_his_results(site: Site) -> None:

@@ -1,0 +1,94 @@
+"""Which stored resource an entry means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.fhir.meant import asked_by, foreign, meant, own_key
+from engine.fhir.output import Entry, Key, Resource
+
+PLACER, FILLER, ORDER = "urn:emr", "urn:lab", "urn:interlock:acme:order"
+TYPES = {PLACER: "PLAC", FILLER: "FILL"}
+
+
+def resource(*numbers: str, code: str = "", **more: Any) -> Resource:
+    """A request with numbers of the placer (P1), of the laboratory (F1) and of services (P1:GLU)."""
+    identifiers = []
+    for number in numbers:
+        system, value = pair(number)
+        typed = {"type": {"coding": [{"code": TYPES[system]}]}} if system in TYPES else {}
+        identifiers.append({"system": system, "value": value, **typed})
+    told = {"code": {"coding": [{"system": "urn:local", "code": code}]}} if code else {}
+    return {"resourceType": "ServiceRequest", "identifier": identifiers, **told, **more}
+
+
+def pair(number: str) -> tuple[str, str]:
+    return ORDER if ":" in number else PLACER if number[0] == "P" else FILLER, number
+
+
+def keys(numbers: str) -> Key:
+    return tuple(map(pair, numbers.split()))
+
+
+def entry(key: str, formerly: str = "", code: str = "GLU", has: str = "") -> Entry:
+    mine = resource(*(has or f"{key.split()[0]} {formerly}").split(), code=code)
+    return Entry("order", mine, {}, "anchor", keys(key), "fill", apart="code", formerly=keys(formerly))
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (["P1 GLU"], 0),
+        (["P1 HGB"], 0),  # it has become another service
+        (["P1 HGB", "P1:GLU GLU"], 1),  # no: it has been told apart
+        (["P1 HGB", "F1 GLU"], 1),  # the laboratory alone has numbered it
+        (["F1 GLU"], 0),
+        (["F1"], 0),
+        (["F1 HGB"], None),
+        (["F1 P2 GLU"], None),  # the laboratory's number is another order's too
+        (["F1 GLU", "F1 GLU"], None),
+        (["F1 P2 GLU", "F1 GLU"], 1),
+        (["F1 GLU", "P1 F1 GLU"], 1),
+        ([], None),
+    ],
+)
+def test_an_order_is_found_by_its_best_number_that_nothing_speaks_against(found: list[str], wanted: int | None) -> None:
+    stored = []
+    for at, words in enumerate(found):
+        *numbers, code = words.split() if words.split()[-1].isalpha() else [*words.split(), ""]
+        stored.append(resource(*numbers, code=code, id=str(at)))
+    mine = entry("P1 P1:GLU", "F1", has="P1 F1")
+    assert [one["id"] for one in meant(mine, stored)] == ([] if wanted is None else [str(wanted)])
+
+
+def test_a_number_that_was_taken_is_no_longer_its_own() -> None:
+    mine = entry("P1 P1:GLU")
+    assert foreign(mine, resource("P1:GLU", code="GLU")) == keys("P1")
+    assert foreign(mine, resource("P1", code="GLU")) == foreign(mine, resource("F1", code="GLU")) == ()
+
+
+def test_what_comes_at_several_times_is_asked_for_by_its_time_too() -> None:
+    mine = Entry(
+        "result", {"effectiveDateTime": "2026"}, {}, "fact", (("urn:r", "R"),), "overwrite", apart="effectiveDateTime"
+    )
+    assert asked_by(mine) == (("urn:r", "R"), ("urn:r", "R@2026"))
+    stored = [
+        {"identifier": [{"system": "urn:r", "value": "R"}], "effectiveDateTime": "2025"},
+        {"identifier": [{"system": "urn:r", "value": "R@2026"}], "effectiveDateTime": "2026"},
+    ]
+    assert meant(mine, stored) == stored[1:]
+    assert own_key(mine, stored[1]) == ("urn:r", "R@2026")
+    assert meant(mine, stored[:1]) == stored[:1]
+    second = Entry("result", {"effectiveDateTime": "2026"}, {}, "fact", (("urn:r", "R@2026"),), "overwrite")
+    second.apart, second.formerly = "effectiveDateTime", (("urn:r", "R"),)
+    assert asked_by(second) == (("urn:r", "R@2026"), ("urn:r", "R"))
+    assert meant(second, stored[:1]) == []  # the first is another time's
+
+
+def test_what_has_one_key_is_asked_for_by_that_alone() -> None:
+    plain = Entry("patient", resource("P1"), {}, "anchor", keys("P1 F1"), "fill")
+    assert asked_by(plain) == keys("P1")
+    stored = [resource("P1"), resource("P1")]
+    assert meant(plain, stored) == stored  # several: for a person
