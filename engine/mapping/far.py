@@ -73,7 +73,7 @@ def _value(value: Value) -> tuple[str, int] | None:
                 one for part in value.parts if not isinstance(part, str) and not part[1] for one in _known(part[0])
             ]
             return max(found, key=lambda one: one[1], default=None) if _one_owner(found) else None
-        case Call() if value.function in ("lines", "first"):
+        case Call() if value.function in ("lines", "first", "trimmed"):
             return _value(value.arguments[0])
         case _:
             return None  # a function may make something of nothing

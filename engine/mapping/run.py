@@ -161,6 +161,11 @@ class Run:
         value = unescape(value, self.delimiters).strip(" ")
         return "" if value == '""' or not value.strip(" \n") else value
 
+    def line(self, value: str) -> str:
+        """A line of a text as it was meant: leading blanks put it in its place (2.A.78), one of blanks alone is empty."""
+        value = unescape(value, self.delimiters).rstrip(" ")
+        return "" if value == '""' or not value.strip(" \n") else value
+
     def turns(self, value: str) -> list[str]:
         """The repetitions, an empty text for a null."""
         mark = self.delimiters.repetition
@@ -608,7 +613,7 @@ def _with(concept: dict[str, Any] | None, coding: dict[str, Any], run: Run) -> d
 
 def joined(run: Run, value: str) -> str:
     """The repetitions of a text as its lines."""
-    return "\n".join(run.text(part) for part in value.split(run.delimiters.repetition or "\0"))
+    return "\n".join(run.line(part) for part in value.split(run.delimiters.repetition or "\0"))
 
 
 def kept(resource: dict[str, Any], run: Run, url: str, value: str, *marks: str) -> bool:

@@ -17,6 +17,7 @@ FUNCTIONS = {
     "coding_system": 2,
     "number": 3,
     "lines": 1,
+    "trimmed": 1,
     "local": 1,
     "lower": 1,
     "upper": 1,
@@ -356,6 +357,8 @@ class Values:
             return f"({known}X.local({arguments[0]}))"
         if call.function == "number":
             return self._number(*arguments)
+        if call.function == "trimmed":  # what is read quickly has no stray blanks
+            return f"{arguments[0]}.lstrip()" if self.shop.full else arguments[0]
         if call.function in ("lower", "upper"):
             return f"{arguments[0]}.{call.function}()"
         return f"{call.function}(X, {', '.join(arguments)})"
