@@ -36,9 +36,12 @@ def list_mappings(config: Config = SETTINGS_FILE, json: Json = False) -> None:
     found = [library.mapping(name) for name in library.names]
     if json:
         for one in found:
-            out_json({"name": one.name, "accepts": list(one.accepts), "version": one.version})
+            out_json({"name": one.name, "accepts": list(one.accepts), "named": one.named, "version": one.version})
         return
-    rows = [[one.name, one.version[:LENGTH], ", ".join(one.accepts)] for one in found]
+    rows = [
+        [one.name, one.version[:LENGTH], ", ".join(one.accepts) + (" of channels that name it" if one.named else "")]
+        for one in found
+    ]
     out(table(["name", "version", "accepts"], rows, width=WIDTH))
 
 

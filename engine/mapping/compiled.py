@@ -33,7 +33,7 @@ Part = tuple[CodeType, dict[str, Any], list[str], list[str]]
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """One message's mapping. coding: names of coding systems, in capitals, and their URIs. run: its unit. joined:
-    whether texts that come a line each are put together."""
+    whether texts that come a line each are put together. named: that it is only for channels that name it."""
 
     name: str
     accepts: tuple[str, ...]
@@ -42,16 +42,17 @@ class Compiled:
     root: Node
     run: str
     joined: bool = False
+    named: bool = False
 
     def data(self) -> tuple[Any, ...]:
         """Everything as data that `marshal` takes."""
-        return self.name, self.accepts, self.version, self.coding, _plain(self.root), self.run, self.joined
+        return self.name, self.accepts, self.version, self.coding, _plain(self.root), self.run, self.joined, self.named
 
     @staticmethod
     def of(data: tuple[Any, ...]) -> Compiled:
         """What `data` was made of."""
-        name, accepts, version, coding, root, run, joined = data
-        return Compiled(name, accepts, version, coding, _node(root), run, joined)
+        name, accepts, version, coding, root, run, *how = data
+        return Compiled(name, accepts, version, coding, _node(root), run, *how)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,19 @@ class Reader:
                     use = got["use"]
                     self.problems.add(use.place, f"use {use.text}", "a message that does not use this one")
                 return
+        self._one_for_each()
+
+    def _one_for_each(self) -> None:
+        """A message is for one mapping, unless a channel names another."""
+        taken: dict[str, MessageMap] = {}
+        for message in self.files.messages.values():
+            for kind in () if message.named else message.accepts:
+                other = taken.setdefault(kind, message)
+                if other is not message:
+                    found = f"{message.name} for {kind}, as {other.name} is ({other.place})"
+                    without = f"`use: {other.name}` without `accepts`, for channels that name it"
+                    self.problems.add(message.place, found, f"the name {other.name}, to take its place, or {without}")
+                    break
 
     def document(self, source: Source) -> None:
         keys = [key for key, _ in source.pairs() if key.text in _KINDS]
@@ -363,6 +376,7 @@ class Reader:
             got["message"].place,
             base.lets + (self._lets(got["let"]) if "let" in got else ()),
             self._joined(got, base.joined),
+            "accepts" not in got and (base.named or base.name != name),
         )
 
     def _joined(self, got: dict[str, Source], default: bool) -> bool:

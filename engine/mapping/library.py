@@ -66,6 +66,7 @@ class Mapping:
         self, compiled: Compiled, shelf: Shelf, maker: Callable[[], Maker], moves: Sequence[Move] = ()
     ) -> None:
         self.name, self.accepts, self.version = compiled.name, compiled.accepts, compiled.version
+        self.named = compiled.named
         self._compiled, self._shelf = compiled, shelf
         self._grouper = Grouper(compiled.root)
         self._known = compiled.root.names() if compiled.joined else frozenset()
@@ -211,7 +212,7 @@ class Library:
     def __init__(self, shelf: Shelf, maker: Callable[[], Maker], moves: Sequence[Move] = ()) -> None:
         self._shelf, self._maker, self.moves = shelf, maker, moves
         self._mappings = {one.name: Mapping(one, shelf, maker, moves) for one in shelf.messages}
-        self._accepts = {kind: one for one in self._mappings.values() for kind in one.accepts}
+        self._accepts = {kind: one for one in self._mappings.values() if not one.named for kind in one.accepts}
         self._derived: dict[tuple[str | None, str, tuple[tuple[str, str], ...]], Library] = {}
 
     def changed(self, use: str | None, changes: Changes) -> Library:

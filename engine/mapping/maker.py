@@ -146,7 +146,8 @@ class Maker:
         content = {name: self._said(name, part) for name, part in sorted(used.items())}
         whole = orjson.dumps([LANGUAGE, message.source.content(), content], option=orjson.OPT_SORT_KEYS)
         version = sha256(whole).hexdigest()
-        return Compiled(message.name, message.accepts, version, coding, message.root, unit.name, message.joined)
+        name, accepts, joined = message.name, message.accepts, message.joined
+        return Compiled(name, accepts, version, coding, message.root, unit.name, joined, message.named)
 
     def _said(self, name: str, part: Any) -> orjson.Fragment:
         """What a part says, as JSON; many messages use the same ones."""

@@ -290,7 +290,7 @@ class Block:
 @dataclass(slots=True)
 class MessageMap:
     """A message structure: what it is called on the wire, its groups, its resources in the order of the output.
-    joined: whether texts that come a line each are put together."""
+    joined: whether texts that come a line each are put together. named: that it is only for channels that name it."""
 
     name: str
     accepts: tuple[str, ...]
@@ -300,3 +300,4 @@ class MessageMap:
     place: Place
     lets: tuple[tuple[str, Value], ...] = field(default=())
     joined: bool = False
+    named: bool = False

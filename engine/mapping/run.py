@@ -162,7 +162,7 @@ class Run:
         return "" if value == '""' or not value.strip(" \n") else value
 
     def line(self, value: str) -> str:
-        """A line of a text as it was meant: leading blanks put it in its place (2.A.78), one of blanks alone is empty."""
+        """A line of a text as it was meant: leading blanks put it in its place (2.A.78); blanks alone say nothing."""
         value = unescape(value, self.delimiters).rstrip(" ")
         return "" if value == '""' or not value.strip(" \n") else value
 

@@ -393,6 +393,17 @@ def test_a_resource_may_know_a_better_time_of_its_event(tmp_path: Path) -> None:
     assert output.entries[0].event == "2025-01-01"
 
 
+def test_a_message_that_uses_another_is_for_channels_that_name_it(tmp_path: Path) -> None:
+    derived = "message: AAA\nuse: ZZZ\nresources:\n  patient:\n    rows: [active = true]\n"
+    library = Library.load(write(tmp_path, messages_ZZZ=f"{MESSAGE}---\n{derived}---\n{derived.replace('AAA', 'ZZY')}"))
+    found = library.for_message("ZZZ", "Z01")
+    assert found is not None
+    assert found.name == "ZZZ"
+    raw = b"MSH|^~\\&|LAB|||||x|ZZZ^Z01|1\rPID|||M1"
+    assert library.mapping("AAA").run(raw, CONTEXT).entries[0].resource["active"] is True
+    assert "active" not in found.run(raw, CONTEXT).entries[0].resource
+
+
 def test_an_explicit_null_clears_its_element_and_an_absent_field_nothing(tmp_path: Path) -> None:
     text = rows(IDENTIFIED, "PID-7 -> birthDate", "PID-8 -> gender table Sex", "PID-13 -> telecom.value")
     message = MESSAGE.replace("    key: identifier\n", "    update: fill\n    key: identifier\n")

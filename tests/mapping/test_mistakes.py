@@ -88,6 +88,16 @@ def test_a_mistake_in_a_message(tmp_path: Path, right: str, wrong: str, said: st
     assert f"messages/ZZZ.yaml:{said}" in found
 
 
+def test_a_type_of_message_has_one_mapping(tmp_path: Path) -> None:
+    found = mistakes(
+        write(tmp_path, messages_ZZZ=MESSAGE + "---\nmessage: YYY\nuse: ZZZ\naccepts: [YYY^Y01, ZZZ^Z01]\n")
+    )
+    assert found == [
+        "messages/ZZZ.yaml:14:10: found YYY for ZZZ^Z01, as ZZZ is (messages/ZZZ.yaml:1); "
+        "expected the name ZZZ, to take its place, or `use: ZZZ` without `accepts`, for channels that name it"
+    ]
+
+
 def test_a_quoted_row_has_its_place_behind_the_quote(tmp_path: Path) -> None:
     found = mistakes(write(tmp_path, segments_PID=rows('"PID-8 -> gendre"')))
     assert found == ["segments/PID.yaml:3:15: found unknown element of Patient gendre; expected gender"]
