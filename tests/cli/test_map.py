@@ -47,6 +47,23 @@ def test_a_message_that_cannot_be_mapped_is_a_line_of_errors_and_1(interlock: In
     assert "CANARY" not in result.err
 
 
+def test_a_trace_tells_what_is_from_where_what_went_nowhere_and_what_no_table_knows(
+    interlock: Interlock, tmp_path: Path
+) -> None:
+    file = tmp_path / "one.hl7"
+    file.write_bytes(
+        b"MSH|^~\\&|LIS|LAB|||20260301||ORU^R01|1|P|2.5.1\rPID|1||P1^^^ACME^MR\rOBR|1||F1|A^A^L\r"
+        b"OBX|1|NM|G^G^L||5|||QQ|||F|||soon\r"
+    )
+    result = interlock("map", "--trace", str(file))
+    assert result.out == interlock("map", str(file)).out
+    told = [line.removeprefix(f"{file}: message 1: ") for line in result.err.splitlines()]
+    assert any(line.startswith("Patient[1].identifier[0].value <- PID[1]-3[1].1  (datatypes/CX.yaml:") for line in told)
+    assert any(line.startswith("OBR[1]-1[1].1.1 -> nothing: left-out: A set id (segments/OBR.yaml:") for line in told)
+    assert "OBX-8 QQ: table Interpretation does not know it; it went on as it came" in told
+    assert "not-dateTime at OBX-14: expected a date or time" in told
+
+
 def test_a_mapping_may_be_named(interlock: Interlock) -> None:
     assert interlock("map", RESULT, "--mapping", "oru_r01").status == 0
 
