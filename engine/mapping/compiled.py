@@ -16,7 +16,7 @@ _RUNTIME = {
     name: getattr(run, name)
     for name in (
         "as_key", "clock", "component", "cut", "decide", "digits", "encoded", "event_time", "first", "from_hex",
-        "gathered", "head", "header", "high", "identifiers", "in_order", "in_size", "joined", "kept", "known_by",
+        "front",        "gathered", "head", "header", "high", "identifiers", "in_order", "in_size", "joined", "kept", "known_by",
         "leaf", "link", "low", "media_type", "nulls", "part", "received", "repeats", "subcomponent", "taken_over",
         "time", "translated", "walk",
     )

@@ -181,7 +181,7 @@ def authority(run: Run, name: str, universal: str, purpose: str) -> str:
         known = as_uri(universal) if universal else as_uri(name) if name else run.connection.identity.get(purpose)
         if known and not (known.isprintable() and " " not in known):
             known = None
-        known = known or run.local(found or purpose)
+        known = known or run.locals[found or purpose]
         run.connection.remember(run.connection.authorities, key, known)
     return known
 
@@ -196,7 +196,7 @@ def coding_system(run: Run, name: str, oid: str) -> str:
         table = _HL7.fullmatch(name)
         if known is None and table:
             known = f"http://terminology.hl7.org/CodeSystem/v2-{table[1]}"
-        known = known or as_uri(name) or (as_uri(oid) if oid else None) or run.local(name)
+        known = known or as_uri(name) or (as_uri(oid) if oid else None) or run.locals[name]
         run.connection.remember(run.connection.systems, (name, oid), known)
     return known
 

@@ -286,7 +286,7 @@ class Functions:
                 with out.block("if k:"), out.block("if '|' in k or not k.isprintable():"):
                     out("k = as_key(X, k)")
                 with out.block("if k:"):
-                    out(f"key = ((X.locals.get({key.system!r}) or X.local({key.system!r}), k),)")
+                    out(f"key = ((X.locals[{key.system!r}], k),)")
                     if not first:
                         element = self.emitter.schema.element(scope.type, "identifier")
                         if element is not None:

@@ -316,11 +316,12 @@ class Program:
         free = self._around(unit, block, area, bound)
         unit.lines = [f"def {name}({', '.join(['X', *free])}):", *unit.lines[1:]]
         maps = [(self._split(name, place), name, place) for name, place, _ in block.maps]
-        present = self._present(maps, area, bound, block)
+        present, usual = self._present(maps, area, bound, block)
         outside = self._scope(block, area, bound)  # without the names of the block's own
         condition = self.emitter.values.condition(block.when, outside) if block.when else ""
         made = f"{shop.call(unit)}({', '.join(['X', *free])})"
-        tests = [f"({test})" for test in (present, condition) if test]
+        asked = (condition, present) if usual else (present, condition)  # first what says no more often
+        tests = [f"({test})" for test in asked if test]
         out(f"e_{block.id} = {made}" + (f" if {' and '.join(tests)} else None" if tests else ""))
 
     def _body(
@@ -409,18 +410,19 @@ class Program:
         groups, _, segment = head.rpartition(".")
         return groups, segment
 
-    def _present(self, maps: list[Any], area: Area, bound: dict[str, str], block: Block) -> str:
-        """The condition that one of the block's own segments is there."""
-        tests = []
+    def _present(self, maps: list[Any], area: Area, bound: dict[str, str], block: Block) -> tuple[str, bool]:
+        """The condition that one of the block's own segments is there, and whether it usually is."""
+        tests, usual = [], False
         for (groups, segment), _, _ in maps:
             if groups or segment in bound:
                 continue
             slot = area.slot(segment, block.scope[0])
             if slot and not slot[2]:
                 name = self._fetch(area, slot[0])
+                usual = usual or slot[0] not in area.rare
                 if f"{name}[0]" not in tests:
                     tests.append(f"{name}[0]")
-        return "" if bound else " or ".join(tests)
+        return "" if bound else " or ".join(tests), usual
 
     def _apply(
         self,

@@ -32,6 +32,20 @@ _READINGS = 64
 _CACHE_LENGTH = 200  # characters; longer values hardly repeat
 
 
+class Locals(dict[str, str]):
+    """Systems that mean something within a connection, by name: urn:interlock:<connection>:<name>."""
+
+    def __init__(self, connection: str) -> None:
+        super().__init__()
+        self._prefix = f"urn:interlock:{urn_part(connection)}:"
+
+    def __missing__(self, name: str) -> str:
+        if len(self) >= CACHE_LIMIT:
+            self.clear()
+        found = self[name] = self._prefix + urn_part(name)
+        return found
+
+
 class Connection:
     """What messages of one channel share: systems, zone, and small bounded caches of codes."""
 
@@ -40,7 +54,7 @@ class Connection:
         self.zone: tzinfo | None = ZoneInfo(timezone) if timezone else None
         self.coding: dict[str, str] = dict(coding)
         self.authorities: dict[tuple[str, str, str], str] = {}
-        self.locals: dict[str, str] = {}
+        self.locals = Locals(name)
         self.systems: dict[tuple[str, str], str] = {}
         self._coded: dict[tuple[str, Delimiters], defaultdict[str, dict[str, Any]]] = {}
         self.times: dict[str, dict[str, str]] = {"": {}}  # by the zone's mark
@@ -223,14 +237,6 @@ class Run:
             cache[key] = value
         return value
 
-    def local(self, name: str) -> str:
-        """A system that means something within this connection: urn:interlock:<connection>:<name>."""
-        found = self.connection.locals.get(name)
-        if found is None:
-            found = f"urn:interlock:{urn_part(self.connection.name)}:{urn_part(name)}"
-            self.connection.remember(self.connection.locals, name, found)
-        return found
-
     def anchor(self, name: str, resource: dict[str, Any], update: Policy, key: Key) -> Entry:
         """An anchor, or the one with the same key that is there already, filled with what this one knows more."""
         kind, keys = resource["resourceType"], self.keys
@@ -283,7 +289,8 @@ class Run:
         own = key[0]
         place = resource["resourceType"], own
         entry = self._entry(name, resource, "fact", (own,), "overwrite")
-        entry.apart = apart
+        if apart:
+            entry.apart = apart
         if (known := self.keys.setdefault(place, entry)) is not entry:
             value = resource.get(apart)
             if value is not None and known.resource.get(apart) != value:
@@ -303,7 +310,9 @@ class Run:
 
     def formerly(self, entry: Entry, keys: Sequence[tuple[str, str]]) -> None:
         """Keys that an anchor may have been stored by, beside its own."""
-        entry.formerly = tuple(dict.fromkeys(one for one in (*entry.formerly, *keys) if one not in entry.key))
+        for one in keys:
+            if one not in entry.key and one not in entry.formerly:
+                entry.formerly += (one,)
 
     def keyless(self, name: str, resource: dict[str, Any], role: Role, keep: bool) -> Entry | None:
         """A resource that nothing identifies: to be contained where it is referred to, or dropped."""
@@ -414,7 +423,7 @@ def identifiers(resource: dict[str, Any], kind: str) -> Key:
     key: Key = ()
     for one in (found,) if isinstance(found, dict) else found:
         # a server can be asked for it with a system, and without a bar, at which Medplum splits
-        if "system" in one and "value" in one and "|" not in one["value"] and (not kind or kind == _type(one)):
+        if (not kind or kind == _type(one)) and "system" in one and "|" not in one.get("value", "|"):
             key += ((one["system"], one["value"]),)
     return key
 
@@ -428,19 +437,21 @@ def known_by(
 ) -> None:
     """Its key is among a resource's identifiers, of which it has a `list`, one (`dict`) or None. Those that are taken
     are left off, since they would find another one."""
-    own: dict[str, str] = {"system": key[0], "value": key[1]}
     found: Any = resource.get("identifier")
-    if where is dict and (found is None or _pair(found) in taken):
-        resource["identifier"] = own
-    elif where is list and found is None:
-        resource["identifier"] = [own]
-    elif where is list:
-        left = [one for one in found if _pair(one) not in taken]
-        resource["identifier"] = left if any(_pair(one) == key for one in left) else [*left, own]
+    if where is list:
+        left = [one for one in found or () if _pair(one) not in taken] if taken else found or ()
+        for one in left:
+            if _pair(one) == key:
+                resource["identifier"] = left
+                return
+        resource["identifier"] = [*left, {"system": key[0], "value": key[1]}]
+    elif where is dict and (found is None or _pair(found) in taken):
+        resource["identifier"] = {"system": key[0], "value": key[1]}
 
 
 def _type(identifier: dict[str, Any]) -> str:
-    codings = identifier["type"].get("coding") if "type" in identifier else None
+    kind = identifier.get("type")
+    codings = kind.get("coding") if kind else None
     return str(codings[0].get("code", "")) if codings else ""
 
 
@@ -487,6 +498,13 @@ def component(value: str, number: int, mark: str) -> str:
         return value if number == 1 else ""
     parts = value.split(mark, number)
     return parts[number - 1] if len(parts) >= number else ""
+
+
+def front(value: str) -> str:
+    """The first component of the first repetition."""
+    if "~" in value:
+        value = value[: value.index("~")]
+    return value[: value.index("^")] if "^" in value else value
 
 
 def part(value: str, number: int) -> str:

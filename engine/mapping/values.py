@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from engine.mapping.expression import Call, Condition, Else, Logic, Name, Path, Template, Test, Text, This, Value
 from engine.mapping.lineage import Every, First, Place, Tree, moved
@@ -91,8 +91,18 @@ class Values:
     def text(self, value: Value, scope: Scope, whole: bool = False) -> str:
         """The value's text: of a value with parts its first leaf, or (`whole`) the first repetition as it stands."""
         if isinstance(value, Else):
-            return f"({' or '.join(self.text(option, scope, whole) for option in value.options)})"
+            return f"({' or '.join(self._options(value.options, scope, whole))})"
         return self.leaf(self.raw(value, scope), whole, scope)
+
+    def _options(self, options: Sequence[Value], scope: Scope, whole: bool) -> list[str]:
+        """What is asked in turn. Several at the end that are all of one field are asked only where it is valued."""
+        made = [self.text(option, scope, whole) for option in options]
+        for start in range(1, len(options) - 1) if not self.shop.full else ():
+            shared = set.intersection(*map(_of_fields, options[start:]))
+            if shared:
+                field = self.raw(Path(*min(shared), 0, 0, options[start].place), scope)
+                return [*made[:start], f"({field.code} and ({' or '.join(made[start:])}))"]
+        return made
 
     def leaf(self, raw: Raw, whole: bool, scope: Scope) -> str:
         """As `text`, of what is already compiled."""
@@ -123,7 +133,7 @@ class Values:
             return self.leaf(raw, False, scope)
         if self.shop.full:
             return f"X.text({self._cut(raw, 1, 0).code})"
-        return f"part({raw.code}, 1)"
+        return f"front({raw.code})"
 
     def repetition(self, raw: Raw) -> Raw:
         """The first repetition of a field."""
@@ -263,7 +273,7 @@ class Values:
             return Raw(f"(part({value}, {number}) {there})", COMPONENT, leaf=f"(leaf({value}, {number}) {there})")
         leaf = self.shop.head(field[1], field[2]) if field else f"head({value})"
         there = f'({value} and {value}[0] not in "^~")'
-        return Raw(f"({value} and part({value}, 1))", COMPONENT, leaf=leaf, there=there)
+        return Raw(f"({value} and front({value}))", COMPONENT, leaf=leaf, there=there)
 
     def _name(self, name: Name, scope: Scope) -> Raw:
         if name.name in scope.names and not name.how:
@@ -353,8 +363,7 @@ class Values:
             return f"joined(X, {raw})" if self.shop.full else f'{raw}.replace("~", "\\n")'
         arguments = [self.text(argument, scope) for argument in call.arguments]
         if call.function == "local":
-            known = f"X.locals.get({arguments[0]}) or " if isinstance(call.arguments[0], Text) else ""
-            return f"({known}X.local({arguments[0]}))"
+            return f"X.locals[{arguments[0]}]"
         if call.function == "number":
             return self._number(*arguments)
         if call.function == "trimmed":  # what is read quickly has no stray blanks
@@ -362,3 +371,16 @@ class Values:
         if call.function in ("lower", "upper"):
             return f"{arguments[0]}.{call.function}()"
         return f"{call.function}(X, {', '.join(arguments)})"
+
+
+def _of_fields(value: Value) -> set[tuple[str, int]]:
+    """Fields of segments (`OBX`, 4) without which a value is empty."""
+    match value:
+        case Path() if not value.dotted:
+            return {(value.owner, value.field)}
+        case Template():
+            return {one for part in value.parts if not isinstance(part, str) and not part[1] for one in _of_fields(part[0])}
+        case Call() if value.function in ("lines", "first", "trimmed", "whole"):
+            return _of_fields(value.arguments[0])
+        case _:
+            return set()
