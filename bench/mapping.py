@@ -90,8 +90,9 @@ def _sized(mapping: Mapping, context: Context, results: int) -> dict[str, Any]:
 
 
 def _message(number: int, results: int) -> bytes:
-    lines = [HEADER, PATIENT, ORDER, REQUEST, *(RESULT.replace("{i}", str(i)) for i in range(1, results + 1))]
-    return "".join(f"{line.replace('{n}', str(number)).replace('{code}', '6690')}\r" for line in lines).encode()
+    tests = range(1, results + 1)
+    lines = [HEADER, PATIENT, ORDER, REQUEST, *(RESULT.format(i=test, code=6690 + test) for test in tests)]
+    return "".join(f"{line.replace('{n}', str(number))}\r" for line in lines).encode()
 
 
 def _loads() -> dict[str, float]:

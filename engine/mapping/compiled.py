@@ -16,9 +16,9 @@ _RUNTIME = {
     name: getattr(run, name)
     for name in (
         "as_key", "clock", "component", "cut", "decide", "digits", "encoded", "event_time", "first", "from_hex",
-        "front",        "gathered", "head", "header", "high", "identifiers", "in_order", "in_size", "joined", "kept", "known_by",
-        "leaf", "link", "low", "media_type", "nulls", "part", "received", "repeats", "subcomponent", "taken_over",
-        "time", "translated", "walk",
+        "front", "gathered", "head", "header", "high", "identifiers", "in_order", "in_size", "joined", "kept",
+        "known_by", "leaf", "link", "low", "media_type", "nulls", "part", "received", "repeats", "subcomponent",
+        "taken_over", "time", "translated", "walk",
     )
 } | {"authority": convert.authority, "coding_system": convert.coding_system,
      "as_string": convert.text, "NUL": "\0", "EMPTY": ((),) * 64, "Into": lineage.Into}  # fmt: skip

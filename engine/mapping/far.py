@@ -11,7 +11,7 @@ from itertools import groupby
 from engine.mapping.expression import Call, Else, Path, Template, Value
 from engine.mapping.model import Assign, Build, Constant, First, Kept, Nothing, Row, Switch, When, under
 
-FIELDS = (8, 14, 20, 28, 38)
+FIELDS = (8, 12, 15, 20, 24, 28, 33, 38)
 COMPONENTS = (4, 8, 14)
 _FEW = 2  # rows that are not worth a test of their own
 

@@ -28,6 +28,7 @@ from engine.mapping.writer import Unit, Writer
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _LITERAL = re.compile(r"""f?(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")""")
 _GROUP = re.compile(r"(?:g\d+|group)(?=(?:s\d+)*$)")
+_TAIL = re.compile(r"\bW_([A-Z][A-Z0-9]{2})\b")
 _AREA = re.compile(r"g\d+|group")
 SENT = Path("MSH", 7, 0, 0, Place("", 1, 1))
 
@@ -43,7 +44,6 @@ class Area:
     children: dict[str, tuple[tuple[int, ...], Area]] = field(default_factory=dict)
     single: set[str] = field(default_factory=set)
     rare: set[str] = field(default_factory=set)  # segments that need not be there, and begin no group
-    widths: dict[str, int] = field(default_factory=dict)
     fetched: dict[str, str] = field(default_factory=dict)
 
     def chain(self) -> list[Area]:
@@ -96,8 +96,9 @@ class Program:
         self.homes: dict[str, tuple[Area, str]] = {}
         self.done: set[str] = set()
         self.closed: dict[str, Area] = {}
-        self.reach: dict[str, int] = {}
+        self.widths: dict[str, int] = {}  # of segments: the highest number of a field that is read
         self.lets: dict[str, tuple[Area, Raw]] = {}
+        self.written: list[str] = []  # the functions of the message's resources
         self.belongs = self._belongs()
         self.seen_blocks = [block for block in message.blocks if self._home(block)]
 
@@ -108,7 +109,16 @@ class Program:
             for other in referred(block.rows):
                 if other.name in self.homes and other.how not in ("", "every"):
                     self.collected.add((other.name, self._nearest(self.homes[block.id][0], other.name).id))
-        return self.emitter.shop.write(name, lambda out: self._run(name, out))
+        found = self.emitter.shop.write(name, lambda out: self._run(name, out))
+        for unit in (found, *(self.emitter.shop.units[one] for one in self.written)):
+            self._widen(unit)
+        return found
+
+    def _widen(self, unit: Unit) -> None:
+        """Put in what stands for the fields that a segment has not: whoever cuts it first, it has all that are read."""
+        for name in sorted({found[1] for line in unit.lines for found in _TAIL.finditer(line)}):
+            value = (0, *("",) * self.widths.get(name, 0))
+            unit.lines = [re.sub(rf"\bW_{name}\b", unit.constant(value, "W"), line) for line in unit.lines]
 
     def _run(self, name: str, out: Writer) -> None:
         with out.block(f"def {name}(X, lines, group):"):
@@ -212,8 +222,7 @@ class Program:
 
     def _cut(self, area: Area, dotted: str, items: str, out: Writer) -> None:
         """A segment's fields, in its variable."""
-        name = area.fetched[dotted]
-        tail = self._tail(area, name)
+        name, tail = area.fetched[dotted], _tail(dotted)
         if self.emitter.shop.full:
             out(f"t = {items}")
             out(f"{name} = X.fields(lines, t[0], {tail}) if t else {tail}")
@@ -222,8 +231,8 @@ class Program:
         else:
             with out.block(f"if not (t := {items}):"):
                 out(f"{name} = {tail}")
-            with out.block(f"elif {self._uncut(area, name, 't[0]')}:"):
-                out(self._cutting(area, name, "t[0]"))
+            with out.block(f"elif type({name} := lines[t[0]]) is str:"):
+                out(f"lines[t[0]] = {name} = cut({name}, {tail})")
 
     def _rare(self, area: Area, holder: tuple[int, ...], found: list[str], variable: str, out: Writer) -> None:
         """Segments of a group that need not be there: one look tells that none of them is."""
@@ -231,33 +240,21 @@ class Program:
             for dotted in found:
                 self._cut(area, dotted, _items(variable, area.segments[dotted][0]), out)
             return
-        tails = [self._tail(area, area.fetched[dotted]) for dotted in found]
-        out(f"{', '.join(area.fetched[dotted] for dotted in found)} = {', '.join(tails)}")
+        out(f"{', '.join(area.fetched[dotted] for dotted in found)} = {', '.join(map(_tail, found))}")
         mask = sum(1 << area.segments[dotted][0][-1] for dotted in found)
         group = f"{_items(variable, holder)}[0]" if holder else variable
         there = f"{_items(variable, holder)} and " if holder else ""
         with out.block(f"if {there}{group}.filled & {mask}:"):
             for dotted in found:
                 name, items = area.fetched[dotted], _items(variable, area.segments[dotted][0])
-                with out.block(f"if (t := {items}) and ({self._uncut(area, name, 't[0]')}):"):
-                    out(self._cutting(area, name, "t[0]"))
-
-    def _uncut(self, area: Area, name: str, number: str) -> str:
-        """Takes a segment, and tells whether no row before has cut it into as many fields as are read here."""
-        return f"type({name} := lines[{number}]) is str or len({name}) <= {area.widths.get(name, 0)}"
-
-    def _cutting(self, area: Area, name: str, number: str) -> str:
-        """Cuts the segment that `_uncut` took."""
-        return f"lines[{number}] = {name} = cut({name}, {self._tail(area, name)})"
+                with out.block(f"if (t := {items}) and type({name} := lines[t[0]]) is str:"):
+                    out(f"lines[t[0]] = {name} = cut({name}, {_tail(dotted)})")
 
     def _sent(self) -> str:
         """The text of EVN-2, when what the message tells of happened."""
         if "EVN" not in self.message.root.names():
             return '""'
         return f"event_time(lines, {'X.delimiters.field' if self.emitter.shop.full else repr('|')})"
-
-    def _tail(self, area: Area, name: str) -> str:
-        return self.emitter.shop.constant((0, *("",) * area.widths.get(name, 0)), "W")
 
     def _fetch(self, area: Area, dotted: str) -> str:
         """The variable with the fields of a segment that occurs once in an area."""
@@ -281,20 +278,16 @@ class Program:
             return
         name = f"{segment.replace('.', '_')}_{area.id}x"
         with out.block(f"for i in {_items(variable, area.segments[segment][0])}:"):
-            inner = Writer(out.depth)
-            self._make(block, area, variable, {segment.rpartition(".")[2]: name}, inner)
-            self._bind(area, name, out)  # it is known now how many fields are read
-            out.lines.extend(inner.lines)
+            self._bind(segment, name, out)
+            self._make(block, area, variable, {segment.rpartition(".")[2]: name}, out)
         self.done.add(block.id)
 
-    def _bind(self, area: Area, name: str, out: Writer) -> None:
-        area.widths[name] = self.reach.get(name, 0)
-        tail = self._tail(area, name)
+    def _bind(self, segment: str, name: str, out: Writer) -> None:
         if self.emitter.shop.full:
-            out(f"{name} = X.fields(lines, i, {tail})")
+            out(f"{name} = X.fields(lines, i, {_tail(segment)})")
         else:
-            with out.block(f"if {self._uncut(area, name, 'i')}:"):
-                out(self._cutting(area, name, "i"))
+            with out.block(f"if type({name} := lines[i]) is str:"):
+                out(f"lines[i] = {name} = cut({name}, {_tail(segment)})")
         if self.emitter.shop.traced:
             out(f"X.places[id({name})] = i")
 
@@ -312,6 +305,7 @@ class Program:
             self._body(block, area, variable, bound, scope, inner)
 
         unit = shop.write(name, write)
+        self.written.append(name)
         self._required(block, scope)
         free = self._around(unit, block, area, bound)
         unit.lines = [f"def {name}({', '.join(['X', *free])}):", *unit.lines[1:]]
@@ -469,10 +463,8 @@ class Program:
         name = f"{segment}_{here.id}y"
         with out.block(f"for i in {_items(holder, slot[1])}:"):
             scope.written |= self.emitter.functions.filler(found, frozenset(scope.written)).writes  # by a turn before
-            inner = Writer(out.depth)
-            self._mapped(found, block, area, bound | {segment: name}, scope, inner)
-            self._bind(here, name, out)
-            out.lines.extend(inner.lines)
+            self._bind(segment, name, out)
+            self._mapped(found, block, area, bound | {segment: name}, scope, out)
         out.depth = depth
 
     def _mapped(
@@ -485,10 +477,8 @@ class Program:
         given = []
         for owner in (found.owner, *found.beside):
             most = max(unit.reads.get(owner, {1}))
-            if owner in bound:
-                self.reach[bound[owner]] = max(self.reach.get(bound[owner], 0), most)
+            self._reads(owner, most)
             if owner == found.owner and dotted:
-                area.widths[self._fetch(area, dotted)] = max(area.widths.get(self._fetch(area, dotted), 0), most)
                 given.append(self._fetch(area, dotted))
                 continue
             beside = self._segment(area, Path(owner, most, 0, 0, place), True, block.scope[0])
@@ -505,9 +495,8 @@ class Program:
 
         def fields(path: Path) -> str | None:
             if path.owner in bound:
-                name = bound[path.owner]
-                self.reach[name] = max(self.reach.get(name, 0), path.field)
-                return name
+                self._reads(path.owner, path.field)
+                return bound[path.owner]
             return self._segment(area, path, False, near)
 
         def segments() -> list[str]:
@@ -567,10 +556,12 @@ class Program:
         for one in area.chain():
             slot = one.slot(path.owner, near)
             if slot is not None:
-                name = self._fetch(one, slot[0])
-                one.widths[name] = max(one.widths.get(name, 0), path.field)
-                return name
+                self._reads(path.owner, path.field)
+                return self._fetch(one, slot[0])
         return self.emitter.shop.constant((0, *("",) * 63), "W") if beside else None
+
+    def _reads(self, segment: str, field: int) -> None:
+        self.widths[segment] = max(self.widths.get(segment, 0), field)
 
     def _entry(self, block: Block, area: Area, name: str, how: str) -> str | None:
         if how == "every":
@@ -726,6 +717,11 @@ class Program:
 def _holes(literal: re.Match[str]) -> str:
     """What a literal has of code: the values in an f-string."""
     return " ".join(re.findall(r"\{([^{}]*)\}", literal[0])) if literal[0][0] == "f" else "''"
+
+
+def _tail(segment: str) -> str:
+    """What stands for empty fields at the end of a segment, until it is known how many are read."""
+    return f"W_{segment.rpartition('.')[2]}"
 
 
 def _variable(area: Area) -> str:

@@ -379,7 +379,9 @@ def _of_fields(value: Value) -> set[tuple[str, int]]:
         case Path() if not value.dotted:
             return {(value.owner, value.field)}
         case Template():
-            return {one for part in value.parts if not isinstance(part, str) and not part[1] for one in _of_fields(part[0])}
+            return {
+                one for part in value.parts if not isinstance(part, str) and not part[1] for one in _of_fields(part[0])
+            }
         case Call() if value.function in ("lines", "first", "trimmed", "whole"):
             return _of_fields(value.arguments[0])
         case _:

@@ -68,6 +68,12 @@ class Unit:
     guards: list[tuple[Any, ...]] = field(default_factory=list)
     count: int = 0
 
+    def constant(self, value: Any, prefix: str = "K") -> str:
+        """The name of a constant; equal ones share it. They are never changed at run time."""
+        name = f"{prefix}_{blake2b(repr(value).encode(), digest_size=6).hexdigest()}"
+        self.namespace[name] = value
+        return name
+
     @property
     def source(self) -> str:
         """Its Python."""
@@ -167,9 +173,7 @@ class Workshop:
 
     def constant(self, value: Any, prefix: str = "K") -> str:
         """The name of a constant; equal ones share it. They are never changed at run time."""
-        name = f"{prefix}_{blake2b(repr(value).encode(), digest_size=6).hexdigest()}"
-        self.unit.namespace[name] = value
-        return name
+        return self.unit.constant(value, prefix)
 
     def cache(self, name: str) -> str:
         """The variable of the connection's cache of that name."""
