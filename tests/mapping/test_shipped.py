@@ -76,6 +76,7 @@ def test_whatever_comes_the_output_is_valid(kind: str, lines: list[str], mark: s
             "PID|1||7^^^A",
             "NK1|1" + "|" * 12 + "^CAR^^-3" + "|" * 17 + "Marlow^Ann",
         ],  # an organization without name and number: org-1
+        ["OBR||||\x07" + "|" * 26 + "F"],  # details of a service whose code no text may hold: prr-1
         ["OBR|1|P1|F1|a^b|||||||||||\ufeff", "OBX|1|ST|a^b||1"],  # a byte order mark, which ECMAScript takes for blank
     ],
 )
