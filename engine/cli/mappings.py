@@ -50,7 +50,12 @@ def show(
     channel: Annotated[str | None, typer.Argument(metavar="CHANNEL", help="As this channel has it.")] = None,
     mapping: Annotated[str | None, typer.Option("--mapping", help="This mapping.", metavar="NAME")] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="This part: a map, a table, a decision.", metavar="PART")
+        list[str] | None,
+        typer.Option(
+            "--only",
+            help="This part: a message, a resource of it (ORU_R01.order), a map, a table, a decision.",
+            metavar="PART",
+        ),
     ] = None,
     config: Config = SETTINGS_FILE,
 ) -> None:

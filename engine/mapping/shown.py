@@ -67,9 +67,12 @@ class Shown:
                 before = True
 
     def part(self, name: str) -> Iterator[str]:
-        """One message, map, table or decision. Raises KeyError."""
+        """One message, resource of a message, map, table or decision. Raises KeyError."""
+        message, _, block = name.partition(".")
         if name in self.files.messages:
             yield from _text(self._message(self.files.messages[name]))
+        elif block and message in self.files.messages:
+            yield from _text(self._resource(message, block))
         elif name in self.files.maps:
             yield from _text(self._map(self.files.maps[name]))
         elif name in self.files.tables:
@@ -81,7 +84,8 @@ class Shown:
     def names(self) -> list[str]:
         """Of all parts."""
         files = self.files
-        return [*files.messages, *files.maps, *files.tables, *files.decisions]
+        blocks = [f"{name}.{block.id}" for name, message in files.messages.items() for block in message.blocks]
+        return [*files.messages, *blocks, *files.maps, *files.tables, *files.decisions]
 
     # -- messages
 
@@ -90,7 +94,9 @@ class Shown:
         here = where(message.place)
         told = here if base is None or base.place == message.place else f"{where(base.place)}, with {here}"
         yield 0, f"message: {message.name}", told
-        yield 0, f"accepts: [{', '.join(message.accepts)}]", ""
+        yield 0, f"accepts: [{', '.join(message.accepts)}]", "where a channel names it" if message.named else ""
+        if message.joined:
+            yield 0, "texts: joined", ""
         if self.moves:
             fields = ", ".join(f"{one.segment}-{one.to}: {one.segment}-{one.source}" for one in self.moves)
             yield 0, f"# fields that stand elsewhere: {fields}", ""
@@ -101,9 +107,20 @@ class Shown:
             for name, value in message.lets:
                 yield 1, f"{name}: {quoted(value_text(value))}", ""
         yield 0, "resources:", ""
-        before = {block.id: block for block in base.blocks} if base else {}
+        before = self._before(message.name)
         for block in message.blocks:
             yield from self._block(block, before.get(block.id))
+
+    def _resource(self, name: str, block: str) -> Iterator[Line]:
+        yield 0, f"message: {name}", ""
+        yield 0, "resources:", ""
+        found = {one.id: one for one in self.files.messages[name].blocks}
+        yield from self._block(found[block], self._before(name).get(block))
+
+    def _before(self, name: str) -> dict[str, Block]:
+        """The resources of a message as they are without the channel's override."""
+        base = self.base.messages.get(name)
+        return {block.id: block for block in base.blocks} if base else {}
 
     def _block(self, block: Block, before: Block | None) -> Iterator[Line]:
         yield 1, f"{block.id}:", where(block.place) if before else f"{where(block.place)}, a new one"

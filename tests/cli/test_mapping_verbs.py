@@ -131,6 +131,10 @@ def test_show_prints_a_mapping_or_a_part_of_one(interlock: Interlock, site: Path
     assert head.startswith("# XYZ: policy urn:interlock:")
     assert first.startswith("message: XYZ ")
     assert interlock("mapping", "show", "--only", "XyzSex").out.splitlines()[-1].strip() == "M: male"
+    resource = interlock("mapping", "show", "--only", "XYZ.patient").out.splitlines()
+    assert [line.partition("#")[0].strip() for line in resource[:5]] == [
+        "message: XYZ", "resources:", "patient:", "for: PID", "make: Patient",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -138,6 +142,7 @@ def test_show_prints_a_mapping_or_a_part_of_one(interlock: Interlock, site: Path
     [
         ([], "wanted is a channel, --mapping NAME or --only PART"),
         (["--only", "XyzSax"], "there is no part XyzSax; expected XyzSex"),
+        (["--only", "XYZ.patent"], "there is no part XYZ.patent; expected XYZ.patient"),
         (["--mapping", "XYY"], "no mapping XYY; XYZ"),
         (["nobody"], "there is no channel 'nobody'; there are acme"),
     ],
