@@ -116,9 +116,10 @@ class Program:
 
     def _widen(self, unit: Unit) -> None:
         """Put in what stands for the fields that a segment has not: whoever cuts it first, it has all that are read."""
-        for name in sorted({found[1] for line in unit.lines for found in _TAIL.finditer(line)}):
-            value = (0, *("",) * self.widths.get(name, 0))
-            unit.lines = [re.sub(rf"\bW_{name}\b", unit.constant(value, "W"), line) for line in unit.lines]
+        code = "\n".join(unit.lines)
+        tails = {name: (0, *("",) * self.widths.get(name, 0)) for name in set(_TAIL.findall(code))}
+        names = {name: unit.constant(tail, "W") for name, tail in tails.items()}
+        unit.lines = _TAIL.sub(lambda found: names[found[1]], code).split("\n")
 
     def _run(self, name: str, out: Writer) -> None:
         with out.block(f"def {name}(X, lines, group):"):
