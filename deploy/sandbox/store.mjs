@@ -259,7 +259,8 @@ export class Store extends MemoryRepository {
     }
     req.count = Math.min(req.count ?? core.DEFAULT_SEARCH_COUNT, core.DEFAULT_MAX_SEARCH_COUNT);
     const map = this.resources.get(req.resourceType) ?? new Map(), ids = this.candidates(req);
-    const subset = ids ? new Map([...ids].filter((id) => map.has(id)).map((id) => [id, map.get(id)])) : map;
+    // Without _sort a server promises no order: least of all that in which a query names its values.
+    const subset = ids ? new Map([...ids].reverse().filter((id) => map.has(id)).map((id) => [id, map.get(id)])) : map;
     // Medplum's own matching, sorting and paging, run over the candidates only.
     return super.searchSync.call({ resources: new Map([[req.resourceType, subset]]) }, req);
   }

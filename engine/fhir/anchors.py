@@ -24,7 +24,8 @@ from engine.fhir import event_time, tags
 from engine.fhir.client import FhirClient, Query, Spent
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import LOCAL, Trouble
-from engine.fhir.meant import asked_by, differs, doubtful, foreign, has, meant
+from engine.fhir.identifiers import has
+from engine.fhir.meant import asked_by, differs, doubtful, foreign, further, keys_of_new, meant
 from engine.fhir.merge import agrees, cleared, contradicts, merge_anchor, same
 from engine.fhir.output import Entry, Key, Resource
 from engine.fhir.patients import Party, is_linking, relinked, without_links
@@ -35,6 +36,7 @@ from engine.ledger.outcome import Result
 CAPACITY = 10_000  # anchors, about 2 KB each
 LIFE_S = 900.0  # then it is searched again: somebody else may have changed it
 ATTEMPTS = 4
+MANY = 300  # that share a number: the services of an order, the results of a test
 SEVERAL = "multiple-matches"
 OPEN_REFERENCE = b'"urn:uuid:'
 # Made for one visit or order: usually new, so that searching first would only cost points.
@@ -70,6 +72,7 @@ class Cache:
         self._life = life
         self._clock = clock
         self._known: OrderedDict[CacheKey, Known] = OrderedDict()
+        self._keys: dict[str, set[CacheKey]] = {}  # by id
 
     def __len__(self) -> int:
         return len(self._known)
@@ -79,7 +82,7 @@ class Cache:
         if known is None:
             return None
         if known.until < self._clock():
-            del self._known[key]
+            self.forget(key)
             return None
         self._known.move_to_end(key)
         return known
@@ -97,19 +100,27 @@ class Cache:
         return known
 
     def also(self, key: CacheKey, known: Known) -> None:
-        """Keep it under a key (too)."""
+        """Keep it under a key (too). What another key says of the same resource is forgotten, unless it is the same."""
+        for other in [one for one in self._keys.get(known.id, ()) if self._known[one].stored != known.stored]:
+            self.forget(other)
+        self.forget(key)
         self._known[key] = known
-        self._known.move_to_end(key)
+        self._keys.setdefault(known.id, set()).add(key)
         while len(self._known) > self._capacity:
-            self._known.popitem(last=False)
+            self.forget(next(iter(self._known)))
 
     def forget(self, key: CacheKey) -> None:
-        self._known.pop(key, None)
+        known = self._known.pop(key, None)
+        if known is not None:
+            keys = self._keys[known.id]
+            keys.discard(key)
+            if not keys:
+                del self._keys[known.id]
 
     def forget_survivors(self) -> None:
         """What any number of a merged patient leads to."""
         for key in [key for key, known in self._known.items() if known.merged]:
-            del self._known[key]
+            self.forget(key)
 
 
 class Heard:
@@ -147,13 +158,17 @@ class Anchors:
         """Point the references of known anchors at their ids. Returns those that have to be searched."""
         unknown = []
         for entry in entries:
-            key = key_of(entry)
-            known = self._cache.get(key)
+            known = self._hit(entry)
             if known is not None:
                 _point(entry, known)
-            elif key[0] not in OFTEN_NEW:
+            elif entry.type not in OFTEN_NEW:
                 unknown.append(entry)
         return unknown
+
+    def _hit(self, entry: Entry) -> Known | None:
+        """What is cached under the entry's key, unless that is another service with the same number."""
+        known = self._cache.get(key_of(entry))
+        return None if known is not None and entry.apart and differs(entry, orjson.loads(known.stored)) else known
 
     async def learn(self, entry: Entry, found: Sequence[Resource], spent: Spent) -> None:
         """Take in what the search for an anchor found."""
@@ -212,6 +227,8 @@ class Anchors:
                 late.append(entry)
             else:
                 waiting.append(entry)
+        # First those whose number another one has: what they surely mean is not taken for that one.
+        waiting.sort(key=lambda entry: not entry.apart or bool(further(entry)))
         while waiting:
             still: list[Entry] = []
             for entry in waiting:
@@ -294,7 +311,7 @@ class Anchors:
     def _settled(self, entry: Entry, content: bytes) -> bool:
         """Whether the anchor is known to say what this message says. Another message may have seen to that only just
         now: the references to it are pointed at it here too."""
-        known = self._cache.get(key_of(entry))
+        known = self._hit(entry)
         if known is None or content not in known.settled:
             return False
         _point(entry, known)
@@ -331,7 +348,7 @@ class Anchors:
                 known.settled = (*known.settled, content)[-CONTENTS_KEPT:]
 
     async def _write(self, entry: Entry, ours: Resource, code: str, spent: Spent) -> None:
-        if self._cache.get(key_of(entry)) is None and await self._create(entry, ours, code, spent):
+        if self._hit(entry) is None and await self._create(entry, ours, code, spent):
             return
         stored, known = self.current(entry), self._known(entry)
         ours = await self._own(entry, ours, stored, spent)
@@ -346,43 +363,43 @@ class Anchors:
         """What the message says of it, less the keys that another resource has."""
         taken, open_ = foreign(entry, stored), doubtful(entry, stored)
         if open_:
-            [found] = await self._client.search([Query(entry.type, identifiers(open_))], spent)
+            [found] = await self._client.search([Query(entry.type, identifiers(open_), MANY)], spent)
             taken += tuple(key for key in open_ if any(has(one, (key,)) for one in found))
         return _without(ours, taken)
 
     async def _create(self, entry: Entry, ours: Resource, code: str, spent: Spent) -> bool:
         """Create the anchor unless it is there: whether it is new."""
+        self._cache.forget(key_of(entry))
         told = event_time.timed(ours, entry.event) if entry.policy == "overwrite" else ours
-        if await self._create_unless(entry, told, self._asked_by(entry, code), code, spent):
-            return True
-        if self._cache.get(key_of(entry)) is None:  # what has one of its former keys is another one
-            told = _without(told, doubtful(entry, {}))
-            return await self._create_unless(entry, told, entry.key[:1], code, spent)
-        return False
-
-    async def _create_unless(self, entry: Entry, told: Resource, keys: Key, code: str, spent: Spent) -> bool:
-        """Create the anchor unless something has one of the keys; then take that in, if it is what is meant."""
-        try:
-            resource, new = await self._client.create_once(tags.stamped(told, code), identifiers(keys), spent)
-            found = [resource]
-        except Trouble as problem:
-            if problem.code != SEVERAL:
-                raise
-            [found] = await self._client.search([Query(entry.type, identifiers(keys))], spent)
-            if not found:
-                raise
-            new = False
+        found, new = await self._create_unless(entry, told, asked_by(entry), code, spent)
+        await self.learn(entry, found, spent)
+        if new or self._cache.get(key_of(entry)) is not None:
+            return new
+        # What has one of its keys is another one, and keeps it.
+        own, others = keys_of_new(entry, found)
+        told = _without(told, others)
+        if not has(told, own):
+            told = {**told, "identifier": [*told.get("identifier", ()), *map(_identifier, own[-1:])]}
+        found, new = await self._create_unless(entry, told, own, code, spent)
         await self.learn(entry, found, spent)
         return new
 
-    def _asked_by(self, entry: Entry, code: str) -> Key:
-        """The keys that it may be stored by, less those that another of this message's entries has just been given."""
-        former = [one for one in entry.formerly if not self._is_anothers(entry, (entry.type, *one), code)]
-        return tuple(one for one in asked_by(entry) if one in entry.key or one in former)
-
-    def _is_anothers(self, entry: Entry, key: CacheKey, code: str) -> bool:
-        known = self._cache.get(key)
-        return known is not None and known.mark == code and differs(entry, orjson.loads(known.stored))
+    async def _create_unless(
+        self, entry: Entry, told: Resource, keys: Key, code: str, spent: Spent
+    ) -> tuple[list[Resource], bool]:
+        """Create the anchor unless something has one of the keys: what has them now, and whether it is new."""
+        if not keys:
+            raise several(entry)
+        try:
+            resource, new = await self._client.create_once(tags.stamped(told, code), identifiers(keys), spent)
+        except Trouble as problem:
+            if problem.code != SEVERAL:
+                raise
+            [found] = await self._client.search([Query(entry.type, identifiers(keys), MANY)], spent)
+            if not found:
+                raise
+            return found, False
+        return [resource], new
 
     def _merged(
         self, entry: Entry, existing: Resource, ours: Resource, code: str, merged: bytes = b""
@@ -456,7 +473,8 @@ def plain_key(entry: Entry) -> CacheKey:
     """Type and identifier: the one that nothing else has."""
     if not entry.key:
         raise Trouble(Result.NEVER, f"{entry.type} without an identifier")
-    return (entry.resource["resourceType"], *entry.key[-1 if entry.apart else 0])
+    kind, (system, value) = entry.resource["resourceType"], entry.key[-1 if entry.apart else 0]
+    return kind, system, f"{value}@{entry.resource.get(entry.series, '')}" if entry.series else value
 
 
 def key_of(entry: Entry) -> CacheKey:
@@ -465,7 +483,7 @@ def key_of(entry: Entry) -> CacheKey:
 
 
 def query_for(entry: Entry) -> Query:
-    return Query(entry.type, identifiers(asked_by(entry)))
+    return Query(entry.type, identifiers(asked_by(entry)), 1 if asked_by(entry) == entry.key[:1] else MANY)
 
 
 def _content(entry: Entry, data: bytes) -> bytes:
@@ -489,6 +507,10 @@ def _without(ours: Resource, old: Collection[tuple[str, str]]) -> Resource:
     left = [one for one in ours.get("identifier") or () if (one.get("system", ""), one.get("value", "")) not in old]
     rest = {name: value for name, value in ours.items() if name != "identifier"}
     return {**rest, "identifier": left} if left else rest
+
+
+def _identifier(key: tuple[str, str]) -> dict[str, str]:
+    return {"system": key[0], "value": key[1]}
 
 
 def _place(resource: Resource) -> str:

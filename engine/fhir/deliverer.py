@@ -26,6 +26,7 @@ from engine.fhir.output import Entry, Output, Resource
 from engine.fhir.patients import is_linking
 from engine.fhir.probe import Reachability, probe
 from engine.fhir.quota import SEARCH, WRITE
+from engine.fhir.series import Places
 from engine.fhir.stepwise import Stepwise
 from engine.fhir.survivors import Patients, Replaced
 from engine.fhir.tags import marks, provenance_code, provenance_name, stamped_provenance
@@ -178,13 +179,13 @@ class Deliverer:
     ) -> None:
         anchors = _anchors(output)
         facts, twins = distinct([entry for entry in output.entries if entry.role == "fact"])
-        existing = await self._look(anchors, facts, spent)
-        point_at(facts, existing, twins)
-        begun = self._anchors.wrote(anchors, tag) or any(tag in marks(found) for found in existing.values())
+        known = await self._look(anchors, facts, spent)
+        point_at(facts, known.found, twins)
+        begun = self._anchors.wrote(anchors, tag) or any(tag in marks(found) for found in known.found.values())
         late = await self._anchors.settle(anchors, tag, spent)
         try:
             merged = self._anchors.merged_into(anchors)
-            writes = plan(facts, existing, urns, twins, tag, self._incarnations, merged)
+            writes = plan(facts, known, urns, twins, tag, self._incarnations, merged)
             closing = await self._anchors.closing(late, tag, spent)
             writes += [Write(entry, resource) for entry, resource in closing]
             await self._store(bodies, writes, spent)
@@ -223,7 +224,7 @@ class Deliverer:
                 writes.append(Write(entry, {**resource, "id": existing["id"], "meta": meta}))
         return writes
 
-    async def _look(self, anchors: Sequence[Entry], facts: Sequence[Entry], spent: Spent) -> dict[int, Resource]:
+    async def _look(self, anchors: Sequence[Entry], facts: Sequence[Entry], spent: Spent) -> Places:
         """One request for all that has to be searched: anchors that are not cached, and the facts."""
         unknown = self._anchors.recall(anchors)
         wanted = lookup(facts)

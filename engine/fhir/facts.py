@@ -13,14 +13,15 @@ from typing import Any
 
 import orjson
 
-from engine.fhir import binary, event_time, tags
-from engine.fhir.anchors import several
+from engine.fhir import binary, event_time, series, tags
+from engine.fhir.anchors import MANY, several
 from engine.fhir.client import Query
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import Trouble
-from engine.fhir.meant import asked_by, further, has, numbered, own_key, surely
+from engine.fhir.meant import asked_by
 from engine.fhir.merge import add_parts, older, replace_fact, same
-from engine.fhir.output import Entry, Pair, Resource
+from engine.fhir.output import Entry, Key, Pair, Resource
+from engine.fhir.series import Places
 from engine.ledger.outcome import Result
 
 MOST_IN_A_QUERY = 50
@@ -28,12 +29,14 @@ MOST_IN_A_QUERY = 50
 
 @dataclass(slots=True)
 class Write:
-    """One resource to be written. resource: with id and version in its meta for an update; urn: for a create."""
+    """One resource to be written. resource: with id and version in its meta for an update; urn: for a create, unless
+    something has the key."""
 
     entry: Entry
     resource: Resource
     urn: str = ""
     twins: list[Entry] = field(default_factory=list)
+    key: Key = ()
 
     @property
     def is_update(self) -> bool:
@@ -52,19 +55,25 @@ class Lookup:
     queries: list[Query]
     asked: list[list[Entry]]
 
-    def found(self, answers: Sequence[list[Resource]]) -> dict[int, Resource]:
-        """id(entry) → the existing resource. Trouble(NEVER) where several have an entry's identifier."""
-        result: dict[int, Resource] = {}
+    def found(self, answers: Sequence[list[Resource]]) -> Places:
+        """What of the entries exists. Trouble(NEVER) where several have an entry's identifier."""
+        result = Places()
+        rows: dict[tuple[str, Pair], tuple[list[Entry], dict[str, Resource]]] = {}
         for entries, resources in zip(self.asked, answers, strict=True):
             by_key: dict[Pair, list[Entry]] = {}
             for entry in entries:
+                if entry.series:
+                    rows.setdefault((entry.type, series.base_of(entry)), ([], {}))[0].append(entry)
                 for key in asked_by(entry):
                     by_key.setdefault(key, []).append(entry)
-            named: dict[int, list[Resource]] = {}
             for resource in resources:
                 for entry in {id(e): e for e in _named(resource, by_key)}.values():
-                    named.setdefault(id(entry), []).append(resource)
-            result |= _meant([entry for entry in entries if id(entry) in named], named)
+                    if entry.series:
+                        rows[entry.type, series.base_of(entry)][1][resource["id"]] = resource
+                    elif result.found.setdefault(id(entry), resource) is not resource:
+                        raise several(entry)
+        for row, stored in rows.values():
+            result.add(series.places(row, list(stored.values())))
         return result
 
 
@@ -80,7 +89,8 @@ def lookup(entries: Sequence[Entry]) -> Lookup:
         for start in range(0, len(group), MOST_IN_A_QUERY):
             part = group[start : start + MOST_IN_A_QUERY]
             keys = list(dict.fromkeys(key for entry in part for key in asked_by(entry)))
-            result.queries.append(Query(kind, identifiers(keys), len(keys)))
+            most = MANY if any(entry.series for entry in part) else len(keys)
+            result.queries.append(Query(kind, identifiers(keys), most))
             result.asked.append(part)
     return result
 
@@ -116,7 +126,7 @@ def point_at(entries: Sequence[Entry], existing: dict[int, Resource], twins: dic
 
 def plan(
     entries: Sequence[Entry],
-    existing: dict[int, Resource],
+    known: Places,
     urns: dict[int, str],
     twins: dict[int, list[Entry]],
     code: str,
@@ -125,13 +135,15 @@ def plan(
 ) -> list[Write]:
     """What is to be written: new facts, and existing ones that this message changes and no later event has written.
     incarnations: of the ledger, oldest first. merged: the records that the message's patients were merged from."""
-    late = _reports_are_old(entries, existing)
+    late = _reports_are_old(entries, known.found)
     writes = []
     for entry in entries:
-        found = existing.get(id(entry))
+        found = known.found.get(id(entry))
         if found is None:
-            resource = tags.stamped(event_time.timed(_new(entry, existing), entry.event), code)
-            writes.append(Write(entry, resource, urns[id(entry)], twins.get(id(entry), [])))
+            key = known.keys.get(id(entry), entry.key[0])
+            new = entry.resource if key == entry.key[0] else series.as_known(entry, key)
+            resource = tags.stamped(event_time.timed(new, entry.event), code)
+            writes.append(Write(entry, resource, urns[id(entry)], twins.get(id(entry), []), (key,)))
             continue
         changed = _changed(entry, found, code, late or tags.overtaken(found, code, incarnations), merged)
         if changed is not None:
@@ -139,20 +151,10 @@ def plan(
     return writes
 
 
-def _new(entry: Entry, existing: dict[int, Resource]) -> Resource:
-    """What is stored of a new fact. Where another of the message's facts turned out to have its key, under its next."""
-    if not entry.apart or not any(has(one, entry.key[:1]) for one in existing.values()):
-        return entry.resource
-    resource: Resource = orjson.loads(orjson.dumps(entry.resource))
-    _known_by(resource, entry.key[0], (*further(entry), entry.key[0])[0])
-    return resource
-
-
 def _changed(entry: Entry, existing: Resource, code: str, late: bool, merged: Collection[str]) -> Resource | None:
     binary.adopt(existing, entry.resource)
-    ours: Resource = orjson.loads(orjson.dumps(entry.resource))  # as a server would read it: plain JSON values only
-    if entry.apart:
-        _known_by(ours, entry.key[0], own_key(entry, existing))
+    ours: Resource = series.as_stored(entry, existing) if entry.series else entry.resource
+    ours = orjson.loads(orjson.dumps(ours))  # as a server would read it: plain JSON values only
     only_ours = tags.marks(existing) == [code]
     # a number that was given to somebody else's report before: his results are none of this patient's
     of_one = _is_of_one(ours, existing, merged)
@@ -167,13 +169,6 @@ def _changed(entry: Entry, existing: Resource, code: str, late: bool, merged: Co
     meta = event_time.noted(tags.merged(existing, ours, code, history=True), event=event)
     result["meta"] = {**meta, "versionId": existing["meta"]["versionId"]}
     return result
-
-
-def _known_by(ours: Resource, key: Pair, own: Pair) -> None:
-    """The resource goes on to be known by its own key, where that is not the one which the message has for it."""
-    for one in ours.get("identifier") or () if own != key else ():
-        if (one.get("system"), one.get("value")) == key:
-            one["system"], one["value"] = own
 
 
 def _is_of_one(ours: Resource, existing: Resource, merged: Collection[str]) -> bool:
@@ -196,21 +191,6 @@ def _reports_are_old(entries: Sequence[Entry], existing: dict[int, Resource]) ->
         if entry.type == "DiagnosticReport" and id(entry) in existing
     ]
     return bool(verdicts) and all(verdicts)
-
-
-def _meant(entries: Sequence[Entry], named: dict[int, list[Resource]]) -> dict[int, Resource]:
-    """id(entry) → what it means of what has one of its keys. What one entry surely means is no other's."""
-    result: dict[int, Resource] = {}
-    for choose in (surely, numbered):
-        taken = {one["id"] for one in result.values()}
-        for entry in entries:
-            if id(entry) not in result:
-                found = choose(entry, [one for one in named[id(entry)] if one["id"] not in taken])
-                if len(found) > 1:
-                    raise several(entry)
-                if found:
-                    result[id(entry)] = found[0]
-    return result
 
 
 def _named(resource: Resource, by_key: dict[Pair, list[Entry]]) -> list[Entry]:

@@ -29,10 +29,11 @@ class Entry:
     event: when what it says was so, a FHIR dateTime; "" where the message does not tell.
     clears: elements that the message declares empty (HL7's `""`, 2.5.3), to be removed where the event is not older.
     drops: elements that a rule removes before what the resource says is put in their place (an unlinked `link`).
-    apart: an element that tells apart what the sender calls by one number (the services of an order, the times of a
-    test). Where the stored resource has another one, and the last of the keys finds one too, it is that; without a
-    further key, the first one `told_apart`.
-    formerly: keys under which a message has stored it that did not know the first yet.
+    apart: an element that tells apart what the sender calls by one number (the services of an order). Where the stored
+    resource has another one, and the last of the keys finds one too, it is that.
+    series: an element that says which one it is of several under one key (the times of a test).
+    formerly: keys under which a message has stored it that did not know the first yet; of a further one of a series the
+    key of the first.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Entry:
     clears: frozenset[str] = frozenset()
     drops: tuple[str, ...] = ()
     apart: str = ""
+    series: str = ""
     formerly: Key = ()
 
     @property
@@ -54,9 +56,9 @@ class Entry:
         return kind
 
 
-def told_apart(key: Pair, value: str) -> Pair:
-    """The key of a further resource that has a key of its message's already, with what tells them apart."""
-    return key[0], f"{key[1]}@{value}"
+def series_key(key: Pair) -> Pair:
+    """The identifier that all have in common which came several times under one key."""
+    return f"{key[0]}:series", key[1]
 
 
 @dataclass(frozen=True, slots=True)

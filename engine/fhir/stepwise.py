@@ -70,7 +70,7 @@ class Stepwise:
 def condition(write: Write) -> str:
     """What must not exist yet: the fact's identifier; of a provenance, which has none, its name."""
     if write.entry.role != "provenance":
-        return identifiers(write.entry.key[:1])
+        return identifiers(write.key)
     return tagged(provenance_name(write.resource), PART_TAG)
 
 

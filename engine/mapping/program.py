@@ -602,14 +602,14 @@ class Program:
         """The entry, by its key."""
         if block.formerly and block.role != "anchor":
             self.problems.add(block.place, f"{block.id}: formerly for a {block.role}", "formerly for an anchor")
-        apart, of_value = self._apart(block)
-        if apart and not of_value:
+        apart, series = self._single(block, "apart", block.apart), self._single(block, "series", block.series)
+        if apart:
             self._services(block, apart, scope, out)
         else:
             self.emitter.functions.keys(block.keys, scope, out, first=block.role == "fact")
-            if apart and block.role == "anchor":
-                out("former = [*key]")
-                out(f"key = X.beside(r, key, {apart!r})")
+        if series and block.role == "anchor":
+            out("former = [*key]")
+            out(f"key = X.another(r, key, {series!r})")
         if block.formerly:
             self._formerly(block, scope, out)
         name = f"e_{block.id}"
@@ -617,7 +617,7 @@ class Program:
             if block.role == "anchor":
                 out(f"{name} = X.anchor({block.entry!r}, r, {block.update!r}, key)")
             else:
-                tell = f", {apart!r}" if apart else ""
+                tell = f", {series!r}" if series else ""
                 out(f"{name} = X.fact({block.entry!r}, r, key, {self._where(block)}{tell})")
         with out.block("else:"):
             if block.keyless == "contain" and not block.keys:
@@ -636,26 +636,26 @@ class Program:
         element = self.schema.element(block.make[0], "identifier")
         return "None" if element is None else "list" if element.many else "dict"
 
-    def _apart(self, block: Block) -> tuple[str, bool]:
-        """The element that tells apart two with one key, and whether it is one value: that goes into the key then."""
-        if block.apart is None:
-            return "", False
-        (name, place), kind = block.apart, block.make[0]
+    def _single(self, block: Block, word: str, said: tuple[str, Place] | None) -> str:
+        """The element that tells apart what has one key: of anchors any single one, of a series one that is a value."""
+        if said is None:
+            return ""
+        (name, place), kind = said, block.make[0]
         element = self.schema.element(kind, name)
-        if element is None or element.many:
-            known = [one.name for one in self.schema.types.get(kind, {}).values() if not one.many]
-            self.problems.add(place, f"apart: {name}", guess(name, known, f"single element of {kind}"))
-        elif not element.primitive and block.role != "anchor":
-            self.problems.add(
-                place, f"apart: {name} for a {block.role}", "an element that is one value, such as a date"
-            )
-        return name, element is not None and element.primitive
+        if element is None or element.many or (word == "series" and not element.primitive):
+            every = self.schema.types.get(kind, {}).values()
+            known = [one.name for one in every if not one.many and (word == "apart" or one.primitive)]
+            self.problems.add(place, f"{word}: {name}", guess(name, known, f"such element of {kind}"))
+        elif word == "apart" and block.role != "anchor":
+            self.problems.add(place, f"{block.id}: apart for a {block.role}", "apart for an anchor")
+        return name
 
     def _services(self, block: Block, element: str, scope: Scope, out: Writer) -> None:
         """The first key that no other of the message has whose element differs."""
         out("taken = set()")
         depth = out.depth
-        for key in block.keys:
+        for way, key in enumerate(block.keys):
+            out(f"way = {way}")
             self.emitter.functions.keys((key,), scope, out, first=True)
             out(f"taken |= (others := X.others(r, key, {element!r}))")
             out("if others or not key:")
@@ -665,10 +665,12 @@ class Program:
         out("former = sorted(taken)")
         with out.block("if key:"):
             out(f"known_by(r, key[0], {self._where(block)}, taken)")
-            if len(block.keys) > 1 and block.keys[0].value is None and block.keys[1].value is not None:
-                out("number = key")
-                self.emitter.functions.keys((block.keys[1],), scope, out, first=True)
-                out("key = number if not key or key[0] in number else (*number, *key)")
+            for way, (one, more) in enumerate(zip(block.keys, block.keys[1:], strict=False)):
+                if one.value is None and more.value is not None:
+                    with out.block(f"if way == {way}:"):
+                        out("number = key")
+                        self.emitter.functions.keys((more,), scope, out, first=True)
+                        out("key = number if not key or key[0] in number else (*number, *key)")
 
     def _formerly(self, block: Block, scope: Scope, out: Writer) -> None:
         """The keys that it may have been stored by, beside its own: those that it has lost to others, too."""
@@ -678,7 +680,7 @@ class Program:
         for one in block.formerly:
             self.emitter.functions.keys((one,), scope, out, first=True)
             out("former += key")
-            if one.value is not None:
+            if one.value is not None and block.apart is None:
                 with out.block("if number and key:"):
                     out(f"known_by(r, key[0], {self._where(block)})")
         out("key = number")
@@ -692,7 +694,9 @@ class Program:
             told.append(f"{name}.event = (t := {event}) and (X.times.get(t) or as_dateTime(t, X)) or X.event")
         if block.apart is not None and block.role == "anchor":
             told.append(f"{name}.apart = {block.apart[0]!r}")
-        if (block.apart is not None or block.formerly) and block.role == "anchor":
+        if block.series is not None and block.role == "anchor":
+            told.append(f"{name}.series = {block.series[0]!r}")
+        if (block.apart is not None or block.series is not None or block.formerly) and block.role == "anchor":
             told.append(f"X.formerly({name}, former)")
         if block.drops:
             for drop, place in block.drops:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 from engine.fhir.merge import rivals
-from engine.fhir.output import Diagnostic, Entry, Key, Policy, Role, UnmappedCode, told_apart
+from engine.fhir.output import Diagnostic, Entry, Key, Policy, Role, UnmappedCode, series_key
 from engine.hl7 import datetime as times
 from engine.hl7.escape import STANDARD, Delimiters, unescape
 from engine.mapping import lineage
@@ -259,14 +259,6 @@ class Run:
             keys[kind, one] = entry
         return entry
 
-    def beside(self, resource: dict[str, Any], key: Key, element: str) -> Key:
-        """An anchor's key; with what tells them apart, where another one of the message has it."""
-        if not key or not self.others(resource, key, element):
-            return key
-        own = told_apart(key[0], resource[element])
-        known_by(resource, own, list, {key[0]})
-        return (own,)
-
     def others(self, resource: dict[str, Any], key: Key, element: str) -> set[tuple[str, str]]:
         """What of a key the message's other resources have, whose `element` is another: two services may come under one
         order number."""
@@ -283,30 +275,39 @@ class Run:
         resource, key = made
         return self.anchor(name, dict(resource), update, key)
 
-    def fact(self, name: str, resource: dict[str, Any], key: Key, where: Any, apart: str = "") -> Entry:
-        """A fact under the first of its keys. What the sender calls the same is told apart by an element, else by an
-        ordinal."""
+    def fact(self, name: str, resource: dict[str, Any], key: Key, where: Any, series: str = "") -> Entry:
+        """A fact under the first of its keys; an ordinal tells apart what the sender calls the same."""
         own = key[0]
         place = resource["resourceType"], own
         entry = self._entry(name, resource, "fact", (own,), "overwrite")
-        if apart:
-            entry.apart = apart
-        if (known := self.keys.setdefault(place, entry)) is not entry:
-            value = resource.get(apart)
-            if value is not None and known.resource.get(apart) != value:
-                own = told_apart(own, value)
-                known = self.keys.setdefault((place[0], own), entry)
-                entry.formerly = key[:1]
-            if known is not entry:
-                count = self.counts[place] = self.counts.get(place, 1) + 1
-                own = (own[0], f"{own[1]}#{count}")
-                entry.apart, entry.formerly = "", ()
+        if series:
+            entry.series = series
+        known = self.keys.setdefault(place, entry)
+        if known is not entry:
+            own = self._next(place)
             entry.key = (own,)
         if where is list and "identifier" not in resource:
             resource["identifier"] = [{"system": own[0], "value": own[1]}]
         else:
             known_by(resource, own, where)
+        if series and known is not entry:
+            entry.formerly = key[:1]
+            for one in (known.resource, resource):
+                known_by(one, series_key(key[0]), list)
         return entry
+
+    def _next(self, place: tuple[str, tuple[str, str]]) -> tuple[str, str]:
+        """The key of a further resource of a type with one key."""
+        count = self.counts[place] = self.counts.get(place, 1) + 1
+        return place[1][0], f"{place[1][1]}#{count}"
+
+    def another(self, resource: dict[str, Any], key: Key, element: str) -> Key:
+        """An anchor's key; the next one, where another one of the message has it whose element differs."""
+        if not key or not self.others(resource, key, element):
+            return key
+        own = self._next((resource["resourceType"], key[0]))
+        known_by(resource, own, list, {key[0]})
+        return (own,)
 
     def formerly(self, entry: Entry, keys: Sequence[tuple[str, str]]) -> None:
         """Keys that an anchor may have been stored by, beside its own."""

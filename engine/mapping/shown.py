@@ -426,6 +426,7 @@ def _block_text(block: Block) -> dict[str, Texts]:
         "let": _one(f"{{{lets}}}" if lets else ""),
         "drops": _list(name for name, _ in block.drops),
         "apart": _one(block.apart[0] if block.apart is not None else ""),
+        "series": _one(block.series[0] if block.series is not None else ""),
         "key": _list(map(_key, block.keys)),
         "formerly": _list(map(_key, block.formerly)),
         "keyless": _one(block.keyless if block.keyless != "drop" else ""),

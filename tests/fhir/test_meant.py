@@ -1,4 +1,4 @@
-"""Which stored resource an entry means."""
+"""Which stored anchor an entry means."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.fhir.meant import asked_by, foreign, meant, own_key
+from engine.fhir.meant import asked_by, foreign, keys_of_new, meant
 from engine.fhir.output import Entry, Key, Resource
 
 PLACER, FILLER, ORDER = "urn:emr", "urn:lab", "urn:interlock:acme:order"
@@ -21,7 +21,10 @@ def resource(*numbers: str, code: str = "", **more: Any) -> Resource:
         typed = {"type": {"coding": [{"code": TYPES[system]}]}} if system in TYPES else {}
         identifiers.append({"system": system, "value": value, **typed})
     told = {"code": {"coding": [{"system": "urn:local", "code": code}]}} if code else {}
-    return {"resourceType": "ServiceRequest", "identifier": identifiers, **told, **more}
+    return {"resourceType": "ServiceRequest", "identifier": identifiers, "subject": WHO, **told, **more}
+
+
+WHO = {"reference": "Patient/1"}
 
 
 def pair(number: str) -> tuple[str, str]:
@@ -42,12 +45,15 @@ def entry(key: str, formerly: str = "", code: str = "GLU", has: str = "") -> Ent
     [
         (["P1 GLU"], 0),
         (["P1 HGB"], 0),  # it has become another service
-        (["P1 HGB", "P1:GLU GLU"], 1),  # no: it has been told apart
+        (["P1 P1:HGB HGB"], None),  # that was told apart
+        (["P1 HGB", "P1:GLU GLU"], 1),
         (["P1 HGB", "F1 GLU"], 1),  # the laboratory alone has numbered it
+        (["P1 HGB", "P1 CHEM"], None),
         (["F1 GLU"], 0),
         (["F1"], 0),
         (["F1 HGB"], None),
         (["F1 P2 GLU"], None),  # the laboratory's number is another order's too
+        (["F1 P2:GLU GLU"], None),  # and that of one that was told apart
         (["F1 GLU", "F1 GLU"], None),
         (["F1 P2 GLU", "F1 GLU"], 1),
         (["F1 GLU", "P1 F1 GLU"], 1),
@@ -63,28 +69,17 @@ def test_an_order_is_found_by_its_best_number_that_nothing_speaks_against(found:
     assert [one["id"] for one in meant(mine, stored)] == ([] if wanted is None else [str(wanted)])
 
 
+def test_a_former_number_is_of_one_patient() -> None:
+    mine, other = entry("P1 P1:GLU", "F1"), {"reference": "Patient/2"}
+    assert meant(mine, [resource("F1", code="GLU", subject=other)]) == []
+    assert meant(mine, [resource("P1", code="GLU", subject=other)]) != []
+
+
 def test_a_number_that_was_taken_is_no_longer_its_own() -> None:
     mine = entry("P1 P1:GLU")
     assert foreign(mine, resource("P1:GLU", code="GLU")) == keys("P1")
     assert foreign(mine, resource("P1", code="GLU")) == foreign(mine, resource("F1", code="GLU")) == ()
-
-
-def test_what_comes_at_several_times_is_asked_for_by_its_time_too() -> None:
-    mine = Entry(
-        "result", {"effectiveDateTime": "2026"}, {}, "fact", (("urn:r", "R"),), "overwrite", apart="effectiveDateTime"
-    )
-    assert asked_by(mine) == (("urn:r", "R"), ("urn:r", "R@2026"))
-    stored = [
-        {"identifier": [{"system": "urn:r", "value": "R"}], "effectiveDateTime": "2025"},
-        {"identifier": [{"system": "urn:r", "value": "R@2026"}], "effectiveDateTime": "2026"},
-    ]
-    assert meant(mine, stored) == stored[1:]
-    assert own_key(mine, stored[1]) == ("urn:r", "R@2026")
-    assert meant(mine, stored[:1]) == stored[:1]
-    second = Entry("result", {"effectiveDateTime": "2026"}, {}, "fact", (("urn:r", "R@2026"),), "overwrite")
-    second.apart, second.formerly = "effectiveDateTime", (("urn:r", "R"),)
-    assert asked_by(second) == (("urn:r", "R@2026"), ("urn:r", "R"))
-    assert meant(second, stored[:1]) == []  # the first is another time's
+    assert keys_of_new(mine, [resource("P1", "P1:HGB", code="HGB")]) == (keys("P1:GLU"), keys("P1"))
 
 
 def test_what_has_one_key_is_asked_for_by_that_alone() -> None:

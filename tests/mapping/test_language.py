@@ -443,16 +443,22 @@ def keys(key: Key) -> list[str]:
     return [value for _, value in key]
 
 
-@pytest.mark.parametrize("role", ["anchor", "fact"])
-def test_a_value_tells_apart_by_standing_in_the_key(tmp_path: Path, role: str) -> None:
-    text = MESSAGE.replace("role: anchor", f"role: {role}").replace("    key:", "    apart: gender\n    key:")
-    output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1|||||F", "PID|||M1|||||M", "PID|||M1")
-    assert [(keys(entry.key), keys(entry.formerly), entry.apart) for entry in output.entries][:2] == [
-        (["M1"], [], "gender"),
-        (["M1@male"], ["M1"], "gender"),
+def test_several_with_one_key_are_a_series(tmp_path: Path) -> None:
+    text = MESSAGE.replace("role: anchor", "role: fact").replace("    key:", "    series: birthDate\n    key:")
+    output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1||||1980", "PID|||M1||||1990", "PID|||M2||||1990")
+    assert [(keys(entry.key), keys(entry.formerly), entry.series) for entry in output.entries] == [
+        (["M1"], [], "birthDate"),
+        (["M1#2"], ["M1"], "birthDate"),
+        (["M2"], [], "birthDate"),
     ]
-    assert [keys(entry.key) for entry in output.entries][2:] == ([["M1#2"]] if role == "fact" else [])
-    assert [one["value"] for one in output.entries[1].resource["identifier"] if one["value"] != "M1"] == ["M1@male"]
+    systems = [[one["system"].rpartition(":")[2] for one in entry.resource["identifier"]] for entry in output.entries]
+    assert [found.count("series") for found in systems] == [1, 1, 0]
+
+
+def test_anchors_of_a_series_are_told_apart_by_their_values(tmp_path: Path) -> None:
+    text = MESSAGE.replace("    key:", "    series: birthDate\n    key:")
+    output = run(write(tmp_path, messages_ZZZ=text), "PID|||M1||||1980", "PID|||M1||||1990", "PID|||M1||||1980")
+    assert [(keys(entry.key), keys(entry.formerly)) for entry in output.entries] == [(["M1"], []), (["M1#2"], ["M1"])]
 
 
 def test_an_anchor_may_have_been_stored_under_another_key(tmp_path: Path) -> None:

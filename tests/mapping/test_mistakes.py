@@ -62,7 +62,8 @@ MESSAGE_MISTAKES = [
     ("key: identifier", "key: patient 'a' else 'b'", "12:10: found patient 'a' else 'b'; expected identifier, identifier TYPE, or system '{value}'"),  # noqa: E501
     ("role: anchor", "role: fact\n    formerly: identifier", "7:3: found patient: formerly for a fact; expected formerly for an anchor"),  # noqa: E501
     ("key:", "apart: gendr\n    key:", "12:12: found apart: gendr; expected gender"),
-    ("role: anchor", "role: fact\n    apart: maritalStatus", "11:12: found apart: maritalStatus for a fact; expected an element that is one value, such as a date"),  # noqa: E501
+    ("role: anchor", "role: fact\n    apart: maritalStatus", "11:12: found patient: apart for a fact; expected apart for an anchor"),  # noqa: E501
+    ("key:", "series: birthdate\n    key:", "12:13: found series: birthdate; expected birthDate"),
     ("[ZZZ^Z01]", "[ZZZ-Z01, ZZZ, zzz^Z01]", "2:11: found ZZZ-Z01; expected a message type with its trigger: ORU^R01"),
     ("[ZZZ^Z01]", "[ZZZ-Z01, ZZZ, zzz^Z01]", "2:20: found ZZZ; expected a message type with its trigger: ORU^R01"),
     ("[ZZZ^Z01]", "[ZZZ-Z01, ZZZ, zzz^Z01]", "2:25: found zzz^Z01; expected a message type with its trigger: ORU^R01"),

@@ -1,0 +1,75 @@
+"""Which of several results under one key each of a message's is."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.fhir.output import Entry, Resource, series_key
+from engine.fhir.series import as_stored, asked_by, places
+
+BASE = ("urn:r", "R")
+
+
+def stored(ordinal: int, time: str) -> Resource:
+    value = BASE[1] if ordinal == 1 else f"{BASE[1]}#{ordinal}"
+    return {"id": str(ordinal), "identifier": [{"system": BASE[0], "value": value}]} | ({"time": time} if time else {})
+
+
+def told(*times: str) -> list[Entry]:
+    found = []
+    for ordinal, time in enumerate(times, 1):
+        resource = stored(ordinal, time)
+        key = (resource["identifier"][0]["system"], resource["identifier"][0]["value"])
+        found.append(Entry("result", resource, {}, "fact", (key,), "overwrite", series="time"))
+        found[-1].formerly = (BASE,) if ordinal > 1 else ()
+    return found
+
+
+def where(entries: list[Entry], known: list[Resource]) -> list[str]:
+    """The ids of what each is, its new key in brackets where it is new."""
+    found = places(entries, known)
+    ids = [found.found[id(one)]["id"] if id(one) in found.found else "" for one in entries]
+    return [number or f"[{found.keys[id(one)][1]}]" for number, one in zip(ids, entries, strict=True)]
+
+
+def test_the_time_says_which_it_is_and_else_the_place() -> None:
+    known = [stored(1, "7"), stored(2, "8"), stored(3, "9")]
+    assert where(told("9", "8", "7"), known) == ["3", "2", "1"]
+    assert where(told("8"), known) == ["2"]
+    assert where(told("5"), known) == ["[R#4]"]  # one more
+    assert where(told(""), known) == ["1"]
+    assert where(told("7", "5", "9"), known) == ["1", "2", "3"]  # a time that was corrected
+    assert where(told("", "", ""), known) == ["1", "2", "3"]
+    assert where(told("8", "9", "10"), known) == ["2", "3", "[R#4]"]
+    assert where(told("6", "7"), [stored(1, "7")]) == ["[R#2]", "1"]
+    assert where(told("7"), [stored(1, "6")]) == ["1"]
+
+
+def test_it_is_asked_for_by_what_all_have_in_common() -> None:
+    first, second = told("7", "8")
+    assert asked_by(first) == (BASE, series_key(BASE))
+    assert asked_by(second) == (("urn:r", "R#2"), BASE, series_key(BASE))
+
+
+def test_what_is_stored_keeps_its_own_key() -> None:
+    one = stored(3, "9")
+    one["identifier"].append(dict(zip(("system", "value"), series_key(BASE), strict=True)))
+    assert as_stored(told("9")[0], one)["identifier"] == one["identifier"]
+
+
+@given(st.lists(st.sampled_from(["", "7", "8", "9"])), st.lists(st.sampled_from(["", "7", "8", "9"]), min_size=1))
+def test_no_two_are_one_and_no_key_is_given_twice(before: list[str], now: list[str]) -> None:
+    known = [stored(ordinal, time) for ordinal, time in enumerate(before, 1)]
+    entries = told(*now)
+    found = places(entries, known)
+    ids = [one["id"] for one in found.found.values()]
+    assert len(ids) == len(set(ids))
+    taken = [(one["identifier"][0]["system"], one["identifier"][0]["value"]) for one in known]
+    new = [found.keys[id(one)] for one in entries if id(one) not in found.found]
+    assert len({*taken, *new}) == len(taken) + len(new)
+    for entry in entries:  # nothing has the time of another, unless that has been taken
+        one = found.found.get(id(entry))
+        mine = entry.resource.get("time")
+        if one is not None and mine and one.get("time") != mine:
+            assert all(other["id"] in ids for other in known if other.get("time") == mine)

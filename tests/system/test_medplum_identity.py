@@ -1,0 +1,293 @@
+"""Orders, specimens and results that share a number, or have several: each message finds its own, in whatever order
+they come, and whatever the delivery remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from engine.ledger.outcome import Result
+from tests.system.sequences import WHO, Resource, Site, day, line, message, place, tolerance, values
+
+OTHER = WHO.replace("MUSTER^ERIKA||1980", "OTHER^OTTO||1950")
+AT_SEVEN = "202603010700+0100"
+
+
+def asked(
+    n: int,
+    event: str,
+    placer: str,
+    filler: str,
+    codes: Sequence[str],
+    *,
+    control: str = "NA",
+    status: str = "",
+    who: str = WHO,
+    mrn: str = "P1",
+) -> bytes:
+    """Services under the numbers of an order, with a result each where the message is one of results."""
+    lines = [f"ORC|{control}|{placer}|{filler}||{status}"]
+    for at, code in enumerate(codes, 1):
+        lines.append(f"OBR|{at}|{placer}|{filler}|{code}^{code} test^L|||{day(1)}|||||||||||||||{day(n)}")
+        if event.startswith("ORU"):
+            lines.append(f"OBX|1|NM|{code}R^{code}^L||{n}||||||F")
+    return message(event, day(n), who.format(mrn=mrn), *lines)
+
+
+def orders(site: Site) -> list[tuple[str, str]]:
+    """What is asked for, and its status."""
+    found = [(one["code"]["coding"][0]["code"], one["status"]) for one in site.held("ServiceRequest")]
+    return sorted(found)
+
+
+def order_of(site: Site, code: str) -> str:
+    """What the order asks for on which the report of a service is based."""
+    [report] = [one for one in site.held("DiagnosticReport") if any(each.endswith(f":{code}") for each in values(one))]
+    [request] = [one for one in site.held("ServiceRequest") if {"reference": place(one)} in report["basedOn"]]
+    assert len(report["basedOn"]) == 1
+    coded: str = request["code"]["coding"][0]["code"]
+    return coded
+
+
+def numbered(site: Site, number: str) -> list[Resource]:
+    return [one for one in site.held("ServiceRequest") if number in values(one)]
+
+
+async def forget(site: Site, forgets: bool) -> None:
+    if forgets:
+        site.deliverer = await site.another_process()
+
+
+forgetful = pytest.mark.parametrize("forgets", [False, True], ids=["remembered", "forgotten"])
+
+
+# --- Orders
+
+
+@forgetful
+@pytest.mark.parametrize("event", ["ORM^O01", "ORU^R01"])
+async def test_the_service_that_comes_first_alone_is_not_the_one_that_stands_first_later(
+    site: Site, event: str, forgets: bool
+) -> None:
+    await site.say(asked(1, "ORU^R01", "R500", "F1", ["HGB"]))
+    await forget(site, forgets)
+    await site.say(asked(2, event, "R500", "F1", ["GLU", "HGB"]))
+    assert [code for code, _ in orders(site)] == ["GLU", "HGB"]
+    assert order_of(site, "HGB") == "HGB"
+
+
+@forgetful
+async def test_a_service_of_another_number_is_no_service_that_has_lost_its_number(site: Site, forgets: bool) -> None:
+    await site.say(asked(1, "ORM^O01", "R500", "F1", ["GLU", "HGB"], control="NW"))
+    await forget(site, forgets)
+    await site.say(asked(2, "ORM^O01", "R501", "F1", ["HGB"], control="OC"))
+    await site.say(asked(3, "ORM^O01", "R502", "F1", [], control="OC"))
+    held = [one for one in site.held("ServiceRequest") if not {"R501", "R502"} & {*values(one)}]
+    assert [one["status"] for one in held] == ["active", "active"]
+
+
+@forgetful
+async def test_services_that_only_the_laboratory_has_numbered_are_told_apart_by_the_code(
+    site: Site, forgets: bool
+) -> None:
+    await site.say(asked(1, "ORU^R01", "", "F7", ["GLU", "HGB"]))
+    await forget(site, forgets)
+    await site.say(asked(2, "ORU^R01", "", "F7", ["HGB"]))
+    assert order_of(site, "HGB") == "HGB"
+    await site.say(asked(3, "ORM^O01", "O7", "F7", ["GLU"]))
+    await site.say(asked(4, "ORM^O01", "O8", "F7", ["HGB"]))
+    assert [code for code, _ in orders(site)] == ["GLU", "HGB"]
+    await site.say(asked(5, "ORM^O01", "", "F7", ["HGB"], control="OC"))
+    assert [code for code, status in orders(site) if status == "revoked"] == ["HGB"]
+
+
+@pytest.mark.parametrize("number", [1, 9, 12])
+async def test_of_many_services_under_one_number_the_one_is_cancelled_that_is_meant(site: Site, number: int) -> None:
+    codes = [f"C{n:02}" for n in range(1, 13)]
+    await site.say(asked(1, "ORM^O01", "R500", "F1", codes, control="NW"))
+    site.deliverer = await site.another_process()
+    await site.say(asked(2, "ORM^O01", "R500", "F1", [f"C{number:02}"], control="OC"))
+    assert [code for code, _ in orders(site)] == codes
+    assert [code for code, status in orders(site) if status == "revoked"] == [f"C{number:02}"]
+
+
+async def test_of_several_orders_of_one_accession_a_result_finds_its_own(site: Site) -> None:
+    codes = [f"C{n:02}" for n in range(1, 13)]
+    for n, code in enumerate(codes, 1):
+        await site.say(asked(1, "ORM^O01", f"O{n:02}", "F1", [code], control="NW"))
+    for code in codes:
+        site.deliverer = await site.another_process()
+        await site.say(asked(2, "ORU^R01", "", "F1", [code]))
+        assert order_of(site, code) == code
+    assert len(orders(site)) == 12
+
+
+@pytest.mark.parametrize("numbers", ["R500 R500 R500", "- O7 -"])
+async def test_a_status_that_comes_by_another_number_is_not_forgotten(site: Site, numbers: str) -> None:
+    first, second, third = (one.strip("-") for one in numbers.split())
+    filler = "" if first else "F7"
+    await site.say(asked(1, "ORM^O01", first, filler, ["GLU"], control="SC", status="IP"))
+    services = ["GLU"] if not first else []
+    await site.say(asked(2, "ORM^O01", second, filler, services, control="SC", status="HD"))
+    assert [status for _, status in orders(site)] == ["on-hold"]
+    await site.say(asked(3, "ORM^O01", third, filler, ["GLU"], control="SC", status="IP"))
+    assert [status for _, status in orders(site)] == ["active"]
+
+
+async def test_an_isolate_that_comes_later_has_an_order_of_its_own(site: Site) -> None:
+    def culture(n: int, *tests: tuple[str, str]) -> bytes:
+        lines = []
+        for at, (code, sub) in enumerate(tests, 1):
+            fields = {1: str(at), 2: "PL10", 3: "F700", 4: f"{code}^{code}^L", 7: "20260301", 22: day(n), 25: "F"}
+            parent = {26: f"ORG&Organism&L^{sub}^germ", 29: "PL10^F700"} if sub else {}
+            lines += [line("OBR", fields | parent), "OBX|1|ST|AMP^Ampicillin^L||R||||||F"]
+        return message("ORU^R01", day(n), WHO.format(mrn="P1"), *lines)
+
+    await site.say(culture(1, ("CULT", ""), ("SENS", "1")))
+    await site.say(culture(2, ("SENS", "2")))
+    site.deliverer = await site.another_process()
+    await site.say(asked(3, "ORM^O01", "PL10", "F700", [], control="SC", status="CM"))
+    assert len(numbered(site, "PL10")) == 1
+
+
+@pytest.mark.parametrize("event", ["ORU^R01", "ORM^O01"])
+async def test_a_number_that_the_laboratory_uses_again_leads_to_nobody_elses_order(site: Site, event: str) -> None:
+    await site.say(asked(1, "ORU^R01", "", "F72", ["GLU"]))
+    await site.say(asked(2, event, "O9", "F72", ["GLU"], who=OTHER, mrn="P2"))
+    [request] = numbered(site, "O9")
+    assert request["subject"] == {"reference": place(site.patient("P2"))}
+    assert len(site.held("ServiceRequest")) == 2
+
+
+async def test_a_specimens_number_that_is_used_again_leads_to_nobody_elses(site: Site) -> None:
+    def of(n: int, event: str, number: str, mrn: str, who: str) -> bytes:
+        lines = (
+            f"ORC|NW|O{mrn}|F{mrn}",
+            f"OBR|1|O{mrn}|F{mrn}|GLU^Glucose^L|||{day(1)}",
+            f"SPM|1|{number}||BLD^Blood^L",
+        )
+        return message(event, day(n), who.format(mrn=mrn), *lines)
+
+    await site.say(of(1, "OML^O21", "1", "P1", WHO))
+    await site.say(of(2, "OUL^R22", "1^L77", "P2", OTHER))
+    subjects = [one["subject"] for one in site.held("Specimen")]
+    assert subjects == [{"reference": place(site.patient(mrn))} for mrn in ("P1", "P2")]
+
+
+# --- Results of one test at several times
+
+
+def timed(n: int, *lines: tuple[str, str, str], from_: str = "", to: str = "", sent: str = "") -> bytes:
+    """(OBX-14, status, value) of one test."""
+    at = sent or day(n)
+    request = f"OBR|1|O1|F1|OGTT^Glucose tolerance^L|||{from_}|{to}||||||||||||||{at}|||F"
+    results = [
+        f"OBX|{number}|NM|GLU^Glucose^L||{value}|mg/dL|||||{status}|||{time}"
+        for number, (time, status, value) in enumerate(lines, 1)
+    ]
+    return message("ORU^R01", at, WHO.format(mrn="P1"), request, *results)
+
+
+def seen(site: Site) -> list[tuple[str, str, float]]:
+    """(hour, status, value) of the results, all of which are the report's."""
+    held = site.held("Observation")
+    [report] = site.held("DiagnosticReport")
+    assert {one["reference"] for one in report["result"]} == {*map(place, held)}
+    site.sandbox.assert_sound()
+    found = [
+        (one.get("effectiveDateTime", "-")[11:13], one["status"], one.get("valueQuantity", {}).get("value"))
+        for one in held
+    ]
+    return sorted(found)
+
+
+def hour(n: int) -> str:
+    return f"202603010{n}00+0100"
+
+
+FINAL = [("07", "final", 70), ("08", "final", 80), ("09", "final", 90)]
+transactions = pytest.mark.parametrize("transactions", ["on", "off"])
+
+
+@transactions
+@pytest.mark.parametrize("first", [7, 8, 9])
+@pytest.mark.parametrize("again", [(7, 8, 9), (9, 8, 7), (8, 9, 7)], ids=str)
+async def test_one_time_and_then_all(site: Site, transactions: str, first: int, again: tuple[int, ...]) -> None:
+    site.sandbox.config(transactions=transactions)
+    await site.say(tolerance(1, (first, "F", f"{first}0")))
+    await site.say(tolerance(2, *((hour, "F", f"{hour}0") for hour in again)))
+    assert seen(site) == FINAL
+
+
+@transactions
+@pytest.mark.parametrize(
+    ("count", "from_", "to"), [(1, "", ""), (3, "", ""), (1, AT_SEVEN, hour(9)), (3, AT_SEVEN, "")]
+)
+async def test_the_times_come_with_the_final_result(
+    site: Site, transactions: str, count: int, from_: str, to: str
+) -> None:
+    site.sandbox.config(transactions=transactions)
+    await site.say(timed(1, *[("", "P", f"{value}0") for value in (7, 8, 9)][:count], from_=from_, to=to))
+    await site.say(timed(2, *((hour(n), "F", f"{n}0") for n in (7, 8, 9)), from_=from_, to=to))
+    assert seen(site) == FINAL
+
+
+async def test_a_time_that_is_corrected_among_the_others(site: Site) -> None:
+    await site.say(tolerance(1, (7, "F", "70"), (8, "F", "80"), (9, "F", "90")))
+    await site.say(tolerance(2, (6, "C", "70"), (8, "F", "80"), (9, "F", "90")))
+    await site.say(tolerance(3, (6, "C", "70"), (5, "C", "80"), (9, "F", "90")))
+    assert seen(site) == [("05", "corrected", 80), ("06", "corrected", 70), ("09", "final", 90)]
+
+
+async def test_the_clocks_change_between_the_preliminary_and_the_final_result(site: Site) -> None:
+    times = [(f"202603280{n}00", f"{n}0") for n in (7, 8, 9)]
+    await site.say(timed(1, *((time, "P", value) for time, value in times), sent="20260328100000+0100"))
+    await site.say(timed(2, *((time, "F", value) for time, value in times), sent="20260330100000+0200"))
+    assert seen(site) == FINAL
+
+
+async def test_all_are_cancelled_without_their_times(site: Site) -> None:
+    await site.say(tolerance(1, (7, "P", "70"), (8, "P", "80")))
+    await site.say(timed(2, ("", "X", ""), ("", "X", "")))
+    assert [status for _, status, _ in seen(site)] == ["cancelled", "cancelled"]
+
+
+async def test_twice_at_one_time_and_in_another_order(site: Site) -> None:
+    await site.say(tolerance(1, (7, "F", "70"), (7, "F", "71"), (8, "F", "80")))
+    await site.say(tolerance(2, (8, "F", "80"), (7, "F", "70"), (7, "F", "71")))
+    assert seen(site) == [("07", "final", 70), ("07", "final", 71), ("08", "final", 80)]
+
+
+async def test_one_more_time_alone_goes_over_none_of_several(site: Site) -> None:
+    await site.say(tolerance(1, (7, "F", "70"), (8, "F", "80")))
+    await site.say(tolerance(2, (9, "F", "90")))
+    assert seen(site) == FINAL
+    await site.say(tolerance(3, (9, "C", "99")))
+    assert seen(site)[2] == ("09", "corrected", 99)
+
+
+@forgetful
+async def test_what_is_final_unchanged_is_so_at_the_time_that_is_meant(site: Site, forgets: bool) -> None:
+    await site.say(tolerance(1, (7, "P", "70"), (8, "P", "80"), (9, "P", "90")))
+    for n, at in enumerate((8, 7), 2):
+        await site.say(tolerance(n, (at, "U", "")))
+        await forget(site, forgets)
+    assert seen(site) == [*FINAL[:2], ("09", "preliminary", 90)]
+    await site.say(tolerance(4, (9, "U", ""), (8, "C", "88"), (7, "U", "")))
+    assert seen(site) == [FINAL[0], ("08", "corrected", 88), FINAL[2]]
+    await site.say(tolerance(5, (7, "C", "77")))
+    assert seen(site)[0] == ("07", "corrected", 77)
+
+
+@transactions
+async def test_a_series_that_one_search_does_not_hold(site: Site, transactions: str) -> None:
+    site.sandbox.config(transactions=transactions)
+
+    def minutes(n: int, *which: int) -> bytes:
+        return timed(n, *((f"2026030108{minute:02}+0100", "F", str(minute)) for minute in which))
+
+    await site.say(minutes(1, 59))
+    assert (await site.hand(minutes(2, *range(60)))).result is Result.DELIVERED
+    assert [value for _, _, value in seen(site)] == list(range(60))
+    assert len({one["effectiveDateTime"] for one in site.held("Observation")}) == 60
