@@ -1,8 +1,8 @@
 """Facts: what a message itself says. Which of them exist already, and what is to be written.
 
-Existing facts are found by their first identifier, for every type in the output, whatever else is known: a fact may
-have come with another message, by another strategy or in an attempt that broke off, and a search costs a fifth of
-one needless write.
+Existing facts are found by their first identifier (those of a series by what they have in common, too: `series.py`),
+for every type in the output, whatever else is known: a fact may have come with another message, by another strategy or
+in an attempt that broke off, and a search costs a fifth of one needless write.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from engine.fhir.anchors import MANY, several
 from engine.fhir.client import Query
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import Trouble
+from engine.fhir.identifiers import has
 from engine.fhir.meant import asked_by
 from engine.fhir.merge import add_parts, older, replace_fact, same
 from engine.fhir.output import Entry, Key, Pair, Resource
@@ -58,6 +59,8 @@ class Lookup:
     def found(self, answers: Sequence[list[Resource]]) -> Places:
         """What of the entries exists. Trouble(NEVER) where several have an entry's identifier."""
         result = Places()
+        if not any(answers):  # all are new, as most are
+            return result
         rows: dict[tuple[str, Pair], tuple[list[Entry], dict[str, Resource]]] = {}
         for entries, resources in zip(self.asked, answers, strict=True):
             by_key: dict[Pair, list[Entry]] = {}
@@ -73,6 +76,9 @@ class Lookup:
                     elif result.found.setdefault(id(entry), resource) is not resource:
                         raise several(entry)
         for row, stored in rows.values():
+            for entry in row if len(stored) > 1 else ():
+                if sum(has(one, entry.key[:1]) for one in stored.values()) > 1:
+                    raise several(entry)
             result.add(series.places(row, list(stored.values())))
         return result
 
