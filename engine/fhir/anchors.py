@@ -27,8 +27,9 @@ from engine.fhir.failure import LOCAL, Trouble
 from engine.fhir.identifiers import has
 from engine.fhir.meant import asked_by, differs, doubtful, foreign, further, keys_of_new, meant
 from engine.fhir.merge import agrees, cleared, contradicts, merge_anchor, same
-from engine.fhir.output import Entry, Key, Resource
+from engine.fhir.output import Entry, Key, Resource, series_key
 from engine.fhir.patients import Party, is_linking, relinked, without_links
+from engine.fhir.series import base_of
 from engine.fhir.survivors import holders, leads_to, numbers, place_of, record, successor, survivor
 from engine.fhir.turns import Turns
 from engine.ledger.outcome import Result
@@ -100,9 +101,10 @@ class Cache:
         return known
 
     def also(self, key: CacheKey, known: Known) -> None:
-        """Keep it under a key (too). What another key says of the same resource is forgotten, unless it is the same."""
+        """Keep it under a key (too). The other keys of the same resource lead to what it is now."""
         for other in [one for one in self._keys.get(known.id, ()) if self._known[one].stored != known.stored]:
-            self.forget(other)
+            old = self._known[other]
+            self._known[other] = Known(known.id, known.stored, known.mark, known.until, old.merged, old.way)
         self.forget(key)
         self._known[key] = known
         self._keys.setdefault(known.id, set()).add(key)
@@ -246,17 +248,20 @@ class Anchors:
     async def closing(self, late: Sequence[Entry], code: str, spent: Spent) -> list[tuple[Entry, Resource]]:
         """What `settle` left, as it is to be written together with the message's facts."""
         parties = [Party(entry, self.current(entry)) for entry in late if is_linking(entry)]
-        changes = []
+        changes: dict[str, tuple[Entry, Resource]] = {}  # by place: two entries may turn out to be one resource
         for entry in late:
             existing = self.current(entry)
+            place = _place(existing)
             if is_linking(entry):
                 changed = await self._linked(Party(entry, existing), parties, code, spent)
+                place = f"{place} {entry.key}"
             else:
+                existing = changes[place][1] if place in changes else existing
                 ours = await self._own(entry, entry.resource, existing, spent)
                 changed = self._merged(entry, existing, ours, code)
             if changed is not None:
-                changes.append((entry, changed))
-        return changes
+                changes[place] = entry, changed
+        return list(changes.values())
 
     async def _linked(self, own: Party, parties: Sequence[Party], code: str, spent: Spent) -> Resource | None:
         """The patient's record as a message that merges, links or unlinks it wants it; None: as it is."""
@@ -378,8 +383,11 @@ class Anchors:
         # What has one of its keys is another one, and keeps it.
         own, others = keys_of_new(entry, found)
         told = _without(told, others)
-        if not has(told, own):
-            told = {**told, "identifier": [*told.get("identifier", ()), *map(_identifier, own[-1:])]}
+        missing = () if has(told, own) else own[-1:]
+        if entry.series and not has(told, common := (series_key(base_of(entry)),)):
+            missing += common
+        if missing:
+            told = {**told, "identifier": [*told.get("identifier", ()), *map(_identifier, missing)]}
         found, new = await self._create_unless(entry, told, own, code, spent)
         await self.learn(entry, found, spent)
         return new

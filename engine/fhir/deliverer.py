@@ -183,6 +183,14 @@ class Deliverer:
         point_at(facts, known.found, twins)
         begun = self._anchors.wrote(anchors, tag) or any(tag in marks(found) for found in known.found.values())
         late = await self._anchors.settle(anchors, tag, spent)
+        confirmed = {self._anchors.current(entry)["id"] for entry in anchors if entry.series}
+        if confirmed:  # of a series: the facts are none of these
+            wanted = lookup(facts)
+            known = wanted.found(await self._client.search(wanted.queries, spent), confirmed)
+            for entry in output.entries:
+                if entry.role == "fact":
+                    entry.reference["reference"] = urns[id(entry)]
+            point_at(facts, known.found, twins)
         try:
             merged = self._anchors.merged_into(anchors)
             writes = plan(facts, known, urns, twins, tag, self._incarnations, merged)

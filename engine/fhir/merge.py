@@ -237,7 +237,8 @@ def replace_fact(
             result[name] = existing[name]
         elif name in _REPORT_LISTS and unite:
             result[name] = _united_references(existing[name], result[name])
-    _keep_contained_of_lists(result, existing)
+    if ours["resourceType"] in _KEPT_WHEN_ABSENT:
+        _keep_contained_of_lists(result, existing)
     return result
 
 

@@ -8,7 +8,7 @@ wherever one has it; what is left goes by its place in the series, for times are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,11 +39,12 @@ def asked_by(entry: Entry) -> Key:
     return tuple(dict.fromkeys((entry.key[0], base, series_key(base))))
 
 
-def places(entries: Sequence[Entry], stored: Sequence[Resource]) -> Places:
-    """Where the entries of a series stand. stored: what has one of their keys."""
-    result, left = Places(), list(stored)
+def places(entries: Sequence[Entry], stored: Sequence[Resource], others: Collection[str] = ()) -> Places:
+    """Where the entries of a series stand. stored: what has one of their keys; others: the ids of what stands for other
+    entries of the message."""
+    result, left = Places(), [one for one in stored if one.get("id") not in others]
     ways: list[Callable[[Entry, Resource], bool]] = [_same_place_and_time, _same_time, _same_place]
-    for is_it in ways[:2] if _is_one_more(entries, stored) else ways:
+    for is_it in ways[:2] if _are_more(entries, left) else ways:
         for entry in entries:
             one = next((one for one in left if id(entry) not in result.found and is_it(entry, one)), None)
             if one is not None:
@@ -92,6 +93,9 @@ def _same_time(entry: Entry, one: Resource) -> bool:
 
 
 def _same_place(entry: Entry, one: Resource) -> bool:
+    """By its place. What only confirms a value (an anchor) corrects no time."""
+    if entry.role == "anchor" and entry.series in entry.resource and entry.series in one:
+        return False
     return has(one, entry.key[:1])
 
 
@@ -99,12 +103,12 @@ def _same_place_and_time(entry: Entry, one: Resource) -> bool:
     return _same_time(entry, one) and _same_place(entry, one)
 
 
-def _is_one_more(entries: Sequence[Entry], stored: Sequence[Resource]) -> bool:
-    """Whether what comes alone is none of several that have other times: then it goes over none of them."""
-    if len(entries) > 1 or len(stored) < 2:
+def _are_more(entries: Sequence[Entry], stored: Sequence[Resource]) -> bool:
+    """Whether what has none of the stored times goes over none of them: where fewer come than are stored, and all have
+    times. As many, or more, are the whole series with times that were corrected."""
+    if len(entries) >= len(stored):
         return False
-    [entry] = entries
-    return entry.series in entry.resource and all(entry.series in one for one in stored)
+    return all(entry.series in entry.resource for entry in entries) and all(entries[0].series in one for one in stored)
 
 
 def _is_further(key: Pair, base: Pair) -> bool:

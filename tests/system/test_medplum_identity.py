@@ -281,6 +281,60 @@ async def test_what_is_final_unchanged_is_so_at_the_time_that_is_meant(site: Sit
 
 
 @transactions
+@pytest.mark.parametrize(
+    ("first", "then", "held"),
+    [
+        ([(7, "F", "70"), (8, "F", "80")], [[(9, "U", "")], [(9, "F", "90")]], FINAL),
+        ([(7, "P", "70")], [[(8, "F", "80"), (7, "U", "")]], FINAL[:2]),
+        ([(7, "F", "71"), (8, "F", "80"), (9, "F", "90")], [[(7, "F", "70"), (8, "U", ""), (9, "U", "")]], FINAL),
+        ([(7, "F", "70"), (8, "F", "80")], [[(8, "F", "80"), (9, "F", "90")]], FINAL),
+    ],
+    ids=str,
+)
+async def test_some_are_confirmed_and_others_new(
+    site: Site,
+    transactions: str,
+    first: list[tuple[int, str, str]],
+    then: list[list[tuple[int, str, str]]],
+    held: list[tuple[str, str, float]],
+) -> None:
+    site.sandbox.config(transactions=transactions)
+    for n, lines in enumerate([first, *then], 1):
+        await site.say(tolerance(n, *lines))
+    assert seen(site) == held
+
+
+async def test_what_confirms_a_value_corrects_no_time(site: Site) -> None:
+    await site.say(tolerance(1, (7, "P", "70")))
+    await site.say(tolerance(2, (8, "U", "")))
+    assert ("07", "preliminary", 70) in seen(site)
+
+
+async def test_a_result_of_a_specimen_is_corrected(site: Site) -> None:
+    def of(n: int, status: str) -> bytes:
+        lines = (
+            f"OBR|1|O1|F1|GLU^Glucose^L|||{day(1)}|||||||||||||||{day(n)}",
+            f"OBX|1|NM|GLU^Glucose^L||{n}||||||{status}",
+        )
+        return message("ORU^R01", day(n), WHO.format(mrn="P1"), *lines, "SPM|1|S1||BLD^Blood^L")
+
+    await site.say(of(1, "F"))
+    await site.say(of(2, "C"))
+    held = site.one("Observation")
+    assert (held["status"], held["valueQuantity"]["value"]) == ("corrected", 2)
+
+
+async def test_two_entries_of_one_message_that_are_one_order(site: Site) -> None:
+    lines = (
+        "ORC|NW|R500|F1", "OBR|1|R500|F1|GLU^Glucose^L", "OBX|1|ST|Q1^Fasting^L||Y||||||F", "SPM|1|S1||BLD^Blood^L",
+        "ORC|NW||F1", "OBR|2||F1|GLU^Glucose^L", "OBX|1|ST|Q2^Pregnant^L||N||||||F", "SPM|1|S2||BLD^Blood^L",
+    )  # fmt: skip
+    for n in (1, 2):
+        await site.say(message("OML^O21", day(n), WHO.format(mrn="P1"), *lines))
+    assert [code for code, _ in orders(site)] == ["GLU"]
+
+
+@transactions
 async def test_a_series_that_one_search_does_not_hold(site: Site, transactions: str) -> None:
     site.sandbox.config(transactions=transactions)
 
