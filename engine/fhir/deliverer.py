@@ -187,9 +187,9 @@ class Deliverer:
         if confirmed:  # of a series: the facts are none of these
             wanted = lookup(facts)
             known = wanted.found(await self._client.search(wanted.queries, spent), confirmed)
-            for entry in output.entries:
-                if entry.role == "fact":
-                    entry.reference["reference"] = urns[id(entry)]
+            for entry in facts:
+                for one in (entry, *twins.get(id(entry), ())):
+                    one.reference["reference"] = urns[id(entry)]
             point_at(facts, known.found, twins)
         try:
             merged = self._anchors.merged_into(anchors)
