@@ -73,7 +73,7 @@ class Cache:
         self._life = life
         self._clock = clock
         self._known: OrderedDict[CacheKey, Known] = OrderedDict()
-        self._keys: dict[str, set[CacheKey]] = {}  # by id
+        self._keys: dict[tuple[str, str], set[CacheKey]] = {}  # by type and id
 
     def __len__(self) -> int:
         return len(self._known)
@@ -102,22 +102,23 @@ class Cache:
 
     def also(self, key: CacheKey, known: Known) -> None:
         """Keep it under a key (too). The other keys of the same resource lead to what it is now."""
-        for other in [one for one in self._keys.get(known.id, ()) if self._known[one].stored != known.stored]:
+        place = key[0], known.id
+        for other in [one for one in self._keys.get(place, ()) if self._known[one].stored != known.stored]:
             old = self._known[other]
             self._known[other] = Known(known.id, known.stored, known.mark, known.until, old.merged, old.way)
         self.forget(key)
         self._known[key] = known
-        self._keys.setdefault(known.id, set()).add(key)
+        self._keys.setdefault(place, set()).add(key)
         while len(self._known) > self._capacity:
             self.forget(next(iter(self._known)))
 
     def forget(self, key: CacheKey) -> None:
         known = self._known.pop(key, None)
         if known is not None:
-            keys = self._keys[known.id]
-            keys.discard(key)
-            if not keys:
-                del self._keys[known.id]
+            place = key[0], known.id
+            self._keys[place].discard(key)
+            if not self._keys[place]:
+                del self._keys[place]
 
     def forget_survivors(self) -> None:
         """What any number of a merged patient leads to."""

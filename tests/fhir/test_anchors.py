@@ -26,6 +26,21 @@ def test_the_least_lately_used_goes_first() -> None:
     assert [cache.get(key) is not None for key in keys] == [True, False, True]
 
 
+def test_what_is_known_by_several_keys_is_the_same_by_each() -> None:
+    cache = Cache()
+    cache.put(("Patient", "s", "A"), {"resourceType": "Patient", "id": "1", "active": True}, b"merged", ("Patient/2",))
+    cache.put(("Organization", "s", "A"), {"resourceType": "Organization", "id": "1"})  # an id is one of its type alone
+    cache.put(("Patient", "s", "B"), {"resourceType": "Patient", "id": "1", "active": False})
+    first, other = cache.get(("Patient", "s", "A")), cache.get(("Organization", "s", "A"))
+    assert first is not None
+    assert other is not None
+    assert (b'"active":false' in first.stored, first.merged, first.way) == (True, b"merged", ("Patient/2",))
+    assert b"Organization" in other.stored
+    for key in (("Patient", "s", "A"), ("Patient", "s", "B"), ("Organization", "s", "A")):
+        cache.forget(key)
+    assert len(cache) == 0
+
+
 def test_what_is_old_is_searched_again() -> None:
     now = [0.0]
     cache = Cache(life=10, clock=lambda: now[0])
