@@ -24,7 +24,7 @@ from engine.fhir import event_time, tags
 from engine.fhir.client import FhirClient, Query, Spent
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import LOCAL, Trouble
-from engine.fhir.identifiers import has
+from engine.fhir.identifiers import has, pair
 from engine.fhir.meant import asked_by, differs, doubtful, foreign, further, keys_of_new, meant
 from engine.fhir.merge import agrees, cleared, contradicts, merge_anchor, same
 from engine.fhir.output import Entry, Key, Resource, series_key
@@ -317,7 +317,7 @@ class Anchors:
     def _settled(self, entry: Entry, content: bytes) -> bool:
         """Whether the anchor is known to say what this message says. Another message may have seen to that only just
         now: the references to it are pointed at it here too."""
-        known = self._hit(entry)
+        known = self._cache.get(key_of(entry))
         if known is None or content not in known.settled:
             return False
         _point(entry, known)
@@ -492,7 +492,8 @@ def key_of(entry: Entry) -> CacheKey:
 
 
 def query_for(entry: Entry) -> Query:
-    return Query(entry.type, identifiers(asked_by(entry)), 1 if asked_by(entry) == entry.key[:1] else MANY)
+    keys = asked_by(entry)
+    return Query(entry.type, identifiers(keys), 1 if keys == entry.key[:1] else MANY)
 
 
 def _content(entry: Entry, data: bytes) -> bytes:
@@ -513,7 +514,7 @@ def _without(ours: Resource, old: Collection[tuple[str, str]]) -> Resource:
     """A resource less some of its identifiers, (system, value)."""
     if not old:
         return ours
-    left = [one for one in ours.get("identifier") or () if (one.get("system", ""), one.get("value", "")) not in old]
+    left = [one for one in ours.get("identifier") or () if pair(one) not in old]
     rest = {name: value for name, value in ours.items() if name != "identifier"}
     return {**rest, "identifier": left} if left else rest
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
@@ -18,7 +17,7 @@ from engine.fhir.anchors import MANY, several
 from engine.fhir.client import Query
 from engine.fhir.condition import identifiers
 from engine.fhir.failure import Trouble
-from engine.fhir.identifiers import has
+from engine.fhir.identifiers import has, identifiers_of
 from engine.fhir.meant import asked_by
 from engine.fhir.merge import add_parts, older, replace_fact, same
 from engine.fhir.output import Entry, Key, Pair, Resource
@@ -201,7 +200,4 @@ def _reports_are_old(entries: Sequence[Entry], existing: dict[int, Resource]) ->
 
 
 def _named(resource: Resource, by_key: dict[Pair, list[Entry]]) -> list[Entry]:
-    identifier: Any = resource.get("identifier") or []
-    identifiers = identifier if isinstance(identifier, list) else [identifier]
-    keys = [(one.get("system", ""), one.get("value", "")) for one in identifiers]
-    return [entry for key in keys for entry in by_key.get(key, ())]
+    return [entry for key in identifiers_of(resource) for entry in by_key.get(key, ())]

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.fhir.identifiers import pair
 from engine.fhir.output import Entry, Resource
 from engine.fhir.survivors import Number, numbers, place_of, successor
 
@@ -115,20 +116,16 @@ def _identifiers(
 ) -> list[Any]:
     """The identifiers, less what was taken over from a record that stands for itself again, and with the numbers of one
     that is merged into this, as former ones."""
-    former = {_number(one): {**one, "use": "old"} for one in coming if _number(one) not in own}
+    former = {pair(one): {**one, "use": "old"} for one in coming if pair(one) not in own}
     result = []
     for one in existing:
-        number = _number(one)
+        number = pair(one)
         if number in former:
             result.append({**one, "use": "old"})
             del former[number]
         elif one.get("use") != "old" or number not in leaving:
             result.append(one)
     return [*result, *former.values()]
-
-
-def _number(identifier: Any) -> Number:
-    return identifier.get("system", ""), identifier.get("value", "")
 
 
 def _active(record: Resource, own: Party, *, was_merged: bool) -> Resource:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.fhir.failure import Trouble
+from engine.fhir.identifiers import pair
 from engine.fhir.output import Resource
 from engine.ledger.outcome import Result
 
@@ -64,11 +65,8 @@ def successor(patient: Resource) -> str:
 
 def numbers(patient: Resource, *, former: bool = False) -> frozenset[Number]:
     """The record's own numbers; with `former`, those that it took over by a merge."""
-    return frozenset(
-        (one.get("system", ""), one.get("value", ""))
-        for one in patient.get("identifier") or ()
-        if (one.get("use") == "old") is former
-    )
+    found = patient.get("identifier") or ()
+    return frozenset(pair(one) for one in found if (one.get("use") == "old") is former)
 
 
 def holders(found: Sequence[Resource], number: Number) -> list[Resource]:

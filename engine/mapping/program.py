@@ -675,7 +675,7 @@ class Program:
     def _formerly(self, block: Block, scope: Scope, out: Writer) -> None:
         """The keys that it may have been stored by, beside its own: those that it has lost to others, too."""
         out("number = key")
-        if block.apart is None:
+        if block.apart is None and block.series is None:
             out("former = []")
         for one in block.formerly:
             self.emitter.functions.keys((one,), scope, out, first=True)
@@ -692,12 +692,11 @@ class Program:
             self.emitter.shop.unit.namespace["as_dateTime"] = CONVERSIONS["dateTime"][1]
             event = self.emitter.values.text(block.event, scope)
             told.append(f"{name}.event = (t := {event}) and (X.times.get(t) or as_dateTime(t, X)) or X.event")
-        if block.apart is not None and block.role == "anchor":
-            told.append(f"{name}.apart = {block.apart[0]!r}")
-        if block.series is not None and block.role == "anchor":
-            told.append(f"{name}.series = {block.series[0]!r}")
-        if (block.apart is not None or block.series is not None or block.formerly) and block.role == "anchor":
-            told.append(f"X.formerly({name}, former)")
+        if block.role == "anchor":
+            elements = [(word, said[0]) for word, said in (("apart", block.apart), ("series", block.series)) if said]
+            told += [f"{name}.{word} = {element!r}" for word, element in elements]
+            if elements or block.formerly:
+                told.append(f"X.formerly({name}, former)")
         if block.drops:
             for drop, place in block.drops:
                 if self.schema.element(block.make[0], drop.partition(".")[0]) is None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
+from engine.fhir.identifiers import pair, type_of
 from engine.fhir.merge import rivals
 from engine.fhir.output import Diagnostic, Entry, Key, Policy, Role, UnmappedCode, series_key
 from engine.hl7 import datetime as times
@@ -172,13 +173,11 @@ class Run:
 
     def text(self, value: str) -> str:
         """A leaf as it was meant; one of blanks and empty lines (`.sp`) alone says nothing."""
-        value = unescape(value, self.delimiters).strip(" ")
-        return "" if value == '""' or not value.strip(" \n") else value
+        return _said(unescape(value, self.delimiters).strip(" "))
 
     def line(self, value: str) -> str:
         """A line of a text as it was meant: leading blanks put it in its place (2.A.78); blanks alone say nothing."""
-        value = unescape(value, self.delimiters).rstrip(" ")
-        return "" if value == '""' or not value.strip(" \n") else value
+        return _said(unescape(value, self.delimiters).rstrip(" "))
 
     def turns(self, value: str) -> list[str]:
         """The repetitions, an empty text for a null."""
@@ -370,6 +369,10 @@ class Fields(list[Any]):
     nulls: frozenset[int]
 
 
+def _said(text: str) -> str:
+    return "" if text == '""' or not text.strip(" \n") else text
+
+
 def nulls(fields: Any) -> frozenset[int]:
     """The numbers of the explicitly null fields of a segment; of one that is not there, none."""
     return fields.nulls if isinstance(fields, Fields) else frozenset()
@@ -424,36 +427,26 @@ def identifiers(resource: dict[str, Any], kind: str) -> Key:
     key: Key = ()
     for one in (found,) if isinstance(found, dict) else found:
         # a server can be asked for it with a system, and without a bar, at which Medplum splits
-        if (not kind or kind == _type(one)) and "system" in one and "|" not in one.get("value", "|"):
+        if (not kind or kind == type_of(one)) and "system" in one and "|" not in one.get("value", "|"):
             key += ((one["system"], one["value"]),)
     return key
 
 
-def _pair(identifier: dict[str, Any]) -> tuple[str | None, str | None]:
-    return identifier.get("system"), identifier.get("value")
-
-
 def known_by(
-    resource: dict[str, Any], key: tuple[str, str], where: Any, taken: Set[tuple[str | None, str | None]] = frozenset()
+    resource: dict[str, Any], key: tuple[str, str], where: Any, taken: Set[tuple[str, str]] = frozenset()
 ) -> None:
     """Its key is among a resource's identifiers, of which it has a `list`, one (`dict`) or None. Those that are taken
     are left off, since they would find another one."""
     found: Any = resource.get("identifier")
     if where is list:
-        left = [one for one in found or () if _pair(one) not in taken] if taken else found or ()
+        left = [one for one in found or () if pair(one) not in taken] if taken else found or ()
         for one in left:
-            if _pair(one) == key:
+            if pair(one) == key:
                 resource["identifier"] = left
                 return
         resource["identifier"] = [*left, {"system": key[0], "value": key[1]}]
-    elif where is dict and (found is None or _pair(found) in taken):
+    elif where is dict and (found is None or pair(found) in taken):
         resource["identifier"] = {"system": key[0], "value": key[1]}
-
-
-def _type(identifier: dict[str, Any]) -> str:
-    kind = identifier.get("type")
-    codings = kind.get("coding") if kind else None
-    return str(codings[0].get("code", "")) if codings else ""
 
 
 def _of_another(known: dict[str, Any], resource: dict[str, Any]) -> bool:
