@@ -10,10 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from engine.fhir.identifiers import has, identifiers_of, pair
 from engine.fhir.output import Entry, Key, Pair, Resource, series_key
+
+_CLOCK = len("2026-03-01T07:00:00")
+At = Callable[[str], str | datetime]  # what a time is compared by
+Fits = Callable[[Entry, Resource], bool]
 
 
 @dataclass(slots=True)
@@ -42,14 +48,15 @@ def asked_by(entry: Entry) -> Key:
 def places(entries: Sequence[Entry], stored: Sequence[Resource], others: Collection[str] = ()) -> Places:
     """Where the entries of a series stand. stored: what has one of their keys; others: the ids of what stands for other
     entries of the message."""
-    result, left = Places(), [one for one in stored if one.get("id") not in others]
-    ways: list[Callable[[Entry, Resource], bool]] = [_same_place_and_time, _same_time, _same_place]
-    for is_it in ways[:2] if _are_more(entries, left) else ways:
-        for entry in entries:
-            one = next((one for one in left if id(entry) not in result.found and is_it(entry, one)), None)
-            if one is not None:
-                result.found[id(entry)] = one
-                left = [other for other in left if other is not one]
+    left = [one for one in stored if one.get("id") not in others]
+    result, more = Places(), _are_more(entries, left)
+    ways: list[At] = [_as_told, _reading(entries, left)]
+    for at in ways:
+        left = _take(entries, left, result, _of_time(at, at_its_place=True))
+        left = _take(entries, left, result, _of_time(at, at_its_place=False))
+    if not more:
+        moved = _have_moved(entries, result)
+        _take(entries, left, result, lambda entry, one: _stands(entry, one) and _may_differ(entry, one, moved))
     base = base_of(entries[0])
     taken = {key for one in stored for key in identifiers_of(one)}
     new = [entry for entry in entries if id(entry) not in result.found]
@@ -62,6 +69,16 @@ def places(entries: Sequence[Entry], stored: Sequence[Resource], others: Collect
             result.keys[id(entry)] = _free(base, taken)
             taken.add(result.keys[id(entry)])
     return result
+
+
+def _take(entries: Sequence[Entry], left: list[Resource], places: Places, fits: Fits) -> list[Resource]:
+    """Let each entry that stands nowhere yet have the first that fits. Returns what is left."""
+    for entry in entries:
+        one = next((one for one in left if id(entry) not in places.found and fits(entry, one)), None)
+        if one is not None:
+            places.found[id(entry)] = one
+            left = [other for other in left if other is not one]
+    return left
 
 
 def as_known(entry: Entry, key: Pair) -> Resource:
@@ -87,20 +104,60 @@ def _with_identifiers(entry: Entry, key: Pair, several: bool) -> Resource:
     return {**entry.resource, "identifier": own}
 
 
-def _same_time(entry: Entry, one: Resource) -> bool:
-    value = entry.resource.get(entry.series)
-    return value is not None and one.get(entry.series) == value
+def _reading(entries: Sequence[Entry], stored: Sequence[Resource]) -> At:
+    """As what more of the times are found: what the clock showed, in a zone that only one of two messages may have
+    named, and that summer changes; or instants, however they are written."""
+
+    def count(at: At) -> int:
+        known = {at(one.get(entries[0].series, "")) for one in stored}
+        return sum(at(entry.resource.get(entry.series, "")) in known for entry in entries)
+
+    readings: list[At] = [_clock, _instant]
+    return max(readings, key=count)
 
 
-def _same_place(entry: Entry, one: Resource) -> bool:
-    """By its place. What only confirms a value (an anchor) corrects no time."""
-    if entry.role == "anchor" and entry.series in entry.resource and entry.series in one:
-        return False
+def _of_time(at: At, *, at_its_place: bool) -> Fits:
+    def fits(entry: Entry, one: Resource) -> bool:
+        mine, theirs = entry.resource.get(entry.series, ""), one.get(entry.series, "")
+        return at(mine) == at(theirs) and (not at_its_place or _stands(entry, one))
+
+    return fits
+
+
+def _stands(entry: Entry, one: Resource) -> bool:
+    """At its place."""
     return has(one, entry.key[:1])
 
 
-def _same_place_and_time(entry: Entry, one: Resource) -> bool:
-    return _same_time(entry, one) and _same_place(entry, one)
+def _may_differ(entry: Entry, one: Resource, moved: bool) -> bool:
+    """Whether what stands at its place may be it, with another time. What only confirms a value (an anchor) corrects
+    none."""
+    return not (entry.series in entry.resource and entry.series in one) or not (moved or entry.role == "anchor")
+
+
+def _have_moved(entries: Sequence[Entry], places: Places) -> bool:
+    """Whether what its time has found stands at another place now: then a place does not tell whose time was
+    corrected."""
+    pairs = ((entry, places.found.get(id(entry))) for entry in entries)
+    return any(one is not None and not _stands(entry, one) for entry, one in pairs)
+
+
+def _as_told(value: str) -> str:
+    return value
+
+
+def _clock(value: str) -> str:
+    return value[:_CLOCK]
+
+
+@lru_cache(maxsize=1000)
+def _instant(value: str) -> datetime | str:
+    """Of a dateTime with a time, which has a zone in FHIR."""
+    try:
+        found = datetime.fromisoformat(value) if len(value) > _CLOCK else None
+    except ValueError:
+        return value
+    return value if found is None or found.tzinfo is None else found
 
 
 def _are_more(entries: Sequence[Entry], stored: Sequence[Resource]) -> bool:

@@ -154,6 +154,8 @@ class Mapping:
         for repair, name in zip(repairs, names, strict=True):
             shown = name if name.isalnum() and name.isascii() else "segment"
             state.note(repair.code, f"{shown} in line {first_origin(came, repair.segment) + 1}", repair.wanted)
+        if state.former:
+            state.leave_former()
         for entry in state.entries:
             if "contained" in entry.resource:
                 settle(entry.resource)

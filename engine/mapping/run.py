@@ -93,6 +93,7 @@ class Run:
         "diagnostics",
         "entries",
         "event",
+        "former",
         "incarnation",
         "instants",
         "keys",
@@ -125,6 +126,7 @@ class Run:
         self.diagnostics: list[Diagnostic] = []
         self.parties: dict[tuple[str, str], Any] = {}
         self.keys: dict[tuple[str, tuple[str, str]], Any] = {}  # of entries, by their types
+        self.former: list[Entry] = []  # those that may have been stored by another key
         self.counts: dict[Any, int] = {}  # of facts with one key, and of what is contained
         self.loose: list[dict[str, Any]] = []  # contained resources whose holder is not made yet
         self.alones: dict[tuple[str, str], tuple[dict[str, str], list[dict[str, Any]], list[Any] | None]] = {}
@@ -313,6 +315,18 @@ class Run:
         for one in keys:
             if one not in entry.key and one not in entry.formerly:
                 entry.formerly += (one,)
+        self.former.append(entry)
+
+    def leave_former(self) -> None:
+        """What is another one's key in this message is no former key, unless what tells them `apart` decides."""
+        for entry in self.former:
+            if not entry.formerly or entry.apart or entry.series:
+                continue
+            kind = entry.resource["resourceType"]
+            others = {one for one in entry.formerly if self.keys.get((kind, one), entry) is not entry}
+            if others:
+                entry.formerly = tuple(one for one in entry.formerly if one not in others)
+                known_by(entry.resource, entry.key[0], list, others)
 
     def keyless(self, name: str, resource: dict[str, Any], role: Role, keep: bool) -> Entry | None:
         """A resource that nothing identifies: to be contained where it is referred to, or dropped."""

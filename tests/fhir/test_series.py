@@ -46,6 +46,32 @@ def test_the_time_says_which_it_is_and_else_the_place() -> None:
     assert where(told("7"), [stored(1, "6")]) == ["1"]
 
 
+def test_where_others_have_moved_a_place_tells_nothing_of_a_time() -> None:
+    known = [stored(1, "7"), stored(2, "8")]
+    assert where(told("6", "7"), known) == ["[R#3]", "1"]
+    assert where(told("6", "7", "8"), known) == ["[R#3]", "1", "2"]
+    assert where(told("9", "8", "7"), [stored(1, "6"), stored(2, "7"), stored(3, "8")]) == ["[R#4]", "3", "2"]
+    assert where(told("8", ""), known) == ["2", "[R#3]"]
+    assert where(told("", "8"), [stored(1, "6"), stored(2, "7"), stored(3, "8")]) == ["1", "3"]
+    assert where(told("7", ""), [stored(1, ""), stored(2, "7")]) == ["2", "1"]
+
+
+def test_a_time_is_an_instant_however_it_is_written() -> None:
+    """And else what the clock showed: one of the messages may have named no zone, and was given the channel's."""
+    known = [stored(1, "2026-03-01T07:00:00+01:00"), stored(2, "2026-03-01T08:00:00+01:00")]
+    assert where(told("2026-03-01T08:00:00.000+01:00"), known) == ["2"]
+    assert where(told("2026-03-01T06:00:00Z"), known) == ["1"]
+    assert where(told("2026-03-01T07:00:00.000Z", "2026-03-01T06:00:00Z"), known) == ["2", "1"]
+    assert where(told("2026-03-01T08:00:00-05:00"), known) == ["2"]
+    assert where(told("2026-03-01T08:00:00+02:00", "2026-03-01T07:00:00+02:00"), known) == ["2", "1"]
+    assert where(told("2026-03-01T08:00:00+02:00"), known) == ["2"]  # which both may be: no sender changes its zone
+    assert where(told("2026-03-01T07:30:00Z"), known) == ["[R#3]"]
+    assert where(told("2026-03-01"), known) == ["[R#3]"]
+    assert where(told("2026-03-01"), [stored(1, "2026-03-01"), stored(2, "2026-02-01")]) == ["1"]
+    twice = [stored(1, "2026-10-25T02:30:00+02:00"), stored(2, "2026-10-25T02:30:00+01:00")]
+    assert where(told("2026-10-25T02:30:00+01:00", "2026-10-25T02:30:00+02:00"), twice) == ["2", "1"]
+
+
 def test_it_is_asked_for_by_what_all_have_in_common() -> None:
     first, second = told("7", "8")
     assert asked_by(first) == (BASE, series_key(BASE))

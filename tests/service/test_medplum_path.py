@@ -14,7 +14,7 @@ from engine.ledger.model import State
 from engine.service.service import Service
 from engine.simulate.messages import Messages
 from engine.simulate.vendor import Vendor
-from tests.support.house import MEDPLUM, channel, configuration, emr, exchanged, running, states, until
+from tests.support.house import MEDPLUM, channel, configuration, emr, exchanged, running, states, until, written
 from tests.support.ports import free_port
 from tests.support.sandbox import Sandbox
 
@@ -33,6 +33,7 @@ def course(service: Service, name: str = "medplum") -> Any:
 async def settled(service: Service, count: int, name: str = "medplum", seconds: float = 30.0) -> None:
     at = course(service, name)
     await until(lambda: at.frontier >= count and not any(w.state is not State.DEAD for w in at.open.values()), seconds)
+    await written(service)
 
 
 async def send(port: int, *payloads: bytes) -> list[str]:

@@ -218,6 +218,7 @@ class TestEdit:
         assert sent == [message(1, text="good"), message(2)]
         raw = await it.service.ledger.message(it.course.channel, 1)
         assert raw.raw == message(1, text="bad")
+        await written(it.service)
         receipts = await it.service.ledger.read(
             lambda r: r.connection.execute("select seq, revision, state from receipt order by id").fetchall()
         )

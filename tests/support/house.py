@@ -281,10 +281,11 @@ def outputs(folder: Path) -> list[tuple[str, int | None]]:
 
 
 async def settled(service: Running, channel: str, destination: str, count: int, seconds: float = 20.0) -> None:
-    """Until the first `count` messages of a channel are settled at a destination."""
+    """Until the first `count` messages of a channel are settled at a destination, and that is durable."""
     course = service.ledger.channels[channel].course(destination)
     assert course is not None
     await until(lambda: course.frontier >= count and not course.open, seconds)
+    await written(service)  # its frontier moves before its receipts are in the ledger
 
 
 class Peer:

@@ -175,6 +175,26 @@ async def test_a_specimens_number_that_is_used_again_leads_to_nobody_elses(site:
     assert subjects == [{"reference": place(site.patient(mrn))} for mrn in ("P1", "P2")]
 
 
+@forgetful
+@pytest.mark.parametrize("numbers", [("1", "1^L77"), ("1^L77", "1")])
+async def test_a_number_of_one_specimen_of_a_message_is_no_former_one_of_another(
+    site: Site, forgets: bool, numbers: tuple[str, str]
+) -> None:
+    def of(n: int, *specimens: str) -> bytes:
+        lines = (f"SPM|{n}|{number}||BLD^Blood^L" for n, number in enumerate(specimens, 1))
+        request = ("ORC|NW|O1|F1", f"OBR|1|O1|F1|GLU^Glucose^L|||{day(1)}")
+        return message("OML^O21", day(n), WHO.format(mrn="P1"), *request, *lines)
+
+    await site.say(of(1, "1"))
+    [first] = site.held("Specimen")
+    for n in (2, 3):
+        await forget(site, forgets)
+        await site.say(of(n, *numbers))
+        held = {place(one): one["identifier"][-1]["value"] for one in site.held("Specimen")}
+        assert held.pop(place(first)) == "1"
+        assert [*held.values()] == ["L77"]
+
+
 # --- Results of one test at several times
 
 
@@ -308,6 +328,20 @@ async def test_what_confirms_a_value_corrects_no_time(site: Site) -> None:
     await site.say(tolerance(1, (7, "P", "70")))
     await site.say(tolerance(2, (8, "U", "")))
     assert ("07", "preliminary", 70) in seen(site)
+
+
+async def test_a_time_of_a_series_may_be_written_in_another_way(site: Site) -> None:
+    await site.say(timed(1, ("202603010700+0100", "P", "70"), ("202603010800+0100", "P", "80")))
+    first = {place(one): one["valueQuantity"]["value"] // 10 for one in site.held("Observation")}
+    await site.say(timed(2, ("20260301070000.000+0000", "F", "81"), ("20260301060000+0000", "F", "71")))
+    assert {place(one): one["valueQuantity"]["value"] // 10 for one in site.held("Observation")} == first
+    assert seen(site) == [("06", "final", 71), ("07", "final", 81)]
+
+
+async def test_a_series_that_goes_on_with_the_newest_first_covers_nothing(site: Site) -> None:
+    await site.say(timed(1, *((f"20260301{at:02}00+0100", "F", str(at)) for at in (6, 7, 8))))
+    await site.say(timed(2, *((f"20260301{at:02}00+0100", "F", str(at)) for at in (9, 8, 7))))
+    assert [value for _, _, value in seen(site)] == [6, 7, 8, 9]
 
 
 async def test_a_result_of_a_specimen_is_corrected(site: Site) -> None:
