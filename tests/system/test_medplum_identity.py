@@ -361,11 +361,12 @@ async def test_a_result_of_a_specimen_is_corrected(site: Site) -> None:
 async def test_two_entries_of_one_message_that_are_one_order(site: Site) -> None:
     lines = (
         "ORC|NW|R500|F1", "OBR|1|R500|F1|GLU^Glucose^L", "OBX|1|ST|Q1^Fasting^L||Y||||||F", "SPM|1|S1||BLD^Blood^L",
-        "ORC|NW||F1", "OBR|2||F1|GLU^Glucose^L", "OBX|1|ST|Q2^Pregnant^L||N||||||F", "SPM|1|S2||BLD^Blood^L",
+        "ORC|NW||F1", "OBR|2||F1|GLU^Glucose^L", "DG1|1||E11^Diabetes^I10", "SPM|1|S2||BLD^Blood^L",
     )  # fmt: skip
     for n in (1, 2):
         await site.say(message("OML^O21", day(n), WHO.format(mrn="P1"), *lines))
-    assert [code for code, _ in orders(site)] == ["GLU"]
+        request = site.one("ServiceRequest")
+        assert (len(request["supportingInfo"]), len(request["reasonReference"])) == (1, 1), "one of each"
 
 
 @transactions
