@@ -94,14 +94,10 @@ class Cache:
         return None if known is None else known.mark
 
     def put(self, key: CacheKey, resource: Resource, merged: bytes = b"", way: tuple[str, ...] = ()) -> Known:
+        """The other keys of the same resource lead to what it is now, too."""
         marks = tags.marks(resource)
         mark, until = marks[-1] if marks else "", self._clock() + self._life
         known = Known(resource["id"], orjson.dumps(resource), mark, until, merged, way)
-        self.also(key, known)
-        return known
-
-    def also(self, key: CacheKey, known: Known) -> None:
-        """Keep it under a key (too). The other keys of the same resource lead to what it is now."""
         place = key[0], known.id
         for other in [one for one in self._keys.get(place, ()) if self._known[one].stored != known.stored]:
             old = self._known[other]
@@ -111,6 +107,7 @@ class Cache:
         self._keys.setdefault(place, set()).add(key)
         while len(self._known) > self._capacity:
             self.forget(next(iter(self._known)))
+        return known
 
     def forget(self, key: CacheKey) -> None:
         known = self._known.pop(key, None)
@@ -461,10 +458,7 @@ class Anchors:
             await self.learn(entry, [await self._client.read(entry.type, known.id, spent)], spent)
 
     def _keep(self, entry: Entry, resource: Resource, merged: bytes = b"", way: tuple[str, ...] = ()) -> None:
-        known = self._cache.put(key_of(entry), resource, merged, way)
-        _point(entry, known)
-        if entry.apart and has(resource, entry.key[:1]):
-            self._cache.also((entry.type, *entry.key[0]), known)
+        _point(entry, self._cache.put(key_of(entry), resource, merged, way))
 
 
 def _point(entry: Entry, known: Known) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from engine.ledger.outcome import Result
-from tests.system.sequences import WHO, Resource, Site, day, line, message, place, tolerance, values
+from tests.system.sequences import WHO, Resource, Site, day, line, merge, message, place, tolerance, values
 
 OTHER = WHO.replace("MUSTER^ERIKA||1980", "OTHER^OTTO||1950")
 AT_SEVEN = "202603010700+0100"
@@ -75,6 +75,14 @@ async def test_the_service_that_comes_first_alone_is_not_the_one_that_stands_fir
     await site.say(asked(2, event, "R500", "F1", ["GLU", "HGB"]))
     assert [code for code, _ in orders(site)] == ["GLU", "HGB"]
     assert order_of(site, "HGB") == "HGB"
+
+
+@forgetful
+async def test_a_service_that_had_become_another_one_comes_back_beside_it(site: Site, forgets: bool) -> None:
+    for n, codes in enumerate((["GLU"], ["HGB"], ["GLU", "HGB"]), 1):
+        await site.say(asked(n, "ORM^O01", "R500", "F1", codes))
+        await forget(site, forgets)
+    assert [code for code, _ in orders(site)] == ["GLU", "HGB"]
 
 
 @forgetful
@@ -193,6 +201,20 @@ async def test_a_number_of_one_specimen_of_a_message_is_no_former_one_of_another
         held = {place(one): one["identifier"][-1]["value"] for one in site.held("Specimen")}
         assert held.pop(place(first)) == "1"
         assert [*held.values()] == ["L77"]
+
+
+async def test_what_comes_of_a_report_after_a_merge_joins_what_came_before(site: Site) -> None:
+    """Its patient is another record now, and the same person."""
+
+    def of(n: int, *codes: str) -> bytes:
+        results = (f"OBX|{at}|NM|{code}^{code}^L||{n}||||||F" for at, code in enumerate(codes, 1))
+        request = f"OBR|1|O1|F1|CHEM^Chemistry^L|||{day(1)}|||||||||||||||{day(n)}|||P"
+        return message("ORU^R01", day(n), WHO.format(mrn="P1"), request, *results)
+
+    await site.say(of(1, "GLU", "NA"))
+    await site.say(merge(2, "P2", "P1"))
+    await site.say(of(3, "K"))
+    assert len(site.one("DiagnosticReport")["result"]) == 3
 
 
 # --- Results of one test at several times
