@@ -3,13 +3,18 @@
 A month or day of 00 means that it is unknown and is left off. What FHIR cannot hold without being made up (an instant
 without a zone, the 31st of February) is None; the caller says so. The zone is the value's own, else the one it is
 given. Seconds that were not sent are 00, as FHIR has no minutes without them.
+
+What is written as ISO 8601 has it (`2026-03-01T07:00:00Z`) is the same time. HL7 knows no such form, senders do.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
+
+_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
 
 class Moment(NamedTuple):
@@ -27,7 +32,6 @@ class Moment(NamedTuple):
 
 def parse(value: str, zone: tzinfo | None = None) -> Moment | None:
     """YYYY[MM[DD[HH[MM[SS[.S[S[S[S]]]]]]]]][+/-ZZZZ], or None where that is no time."""
-    value = value.strip()
     digits, offset = _offset(value)
     if digits is None:
         return None
@@ -75,16 +79,17 @@ def instant(value: str, zone: tzinfo | None = None) -> str | None:
 
 def time(value: str) -> str | None:
     """FHIR time from a TM, HHMM[SS[.SSSS]]. One with a zone, which has no place in FHIR, or without minutes is none."""
-    digits, offset = _offset(value.strip())
-    if digits is None or offset or len(digits) < 4:
+    value = value.strip()
+    digits, offset = _offset(f"2000-01-01T{value}" if value[2:3] == ":" else f"20000101{value}")
+    if digits is None or offset or len(digits) < 12:
         return None
-    moment = parse("20000101" + digits)
+    moment = parse(digits)
     return moment.time if moment and moment.time else None
 
 
 def zone_of(value: str) -> tzinfo | None:
     """The zone that a DTM names, as MSH-7 does for its whole message (2.14.9.7)."""
-    _, offset = _offset(value.strip())
+    _, offset = _offset(value)
     if not offset:
         return None
     return datetime.fromisoformat(f"2000-01-01T00:00:00{offset}").tzinfo
@@ -111,6 +116,10 @@ def _second(seconds: int) -> str:
 
 def _offset(value: str) -> tuple[str | None, str]:
     """(the digits, the zone as FHIR writes it); no digits where the zone is impossible."""
+    value = value.strip()
+    if value[4:5] == "-":
+        iso = _ISO.fullmatch(value)
+        value = "".join(part or "" for part in iso.groups()) if iso else value
     if value.endswith("Z"):
         return value[:-1], "+00:00"
     for mark in "+-":

@@ -61,7 +61,7 @@ class Connection:
         self.times: dict[str, dict[str, str]] = {"": {}}  # by the zone's mark
         self.instants: dict[str, dict[str, str]] = {"": {}}
         self.numbers: dict[str, float | int] = {}
-        self.zones: dict[str, tzinfo | None] = {}
+        self.zones: dict[str, tuple[str, tzinfo | None]] = {}  # by the end of MSH-7
 
     def coded(self, mark: str, delimiters: Delimiters) -> defaultdict[str, dict[str, Any]]:
         """The caches of messages that are read alike: of one zone, and with the same delimiters."""
@@ -158,11 +158,12 @@ class Run:
 
     def _begin(self, sent: str) -> None:
         sign = sent[-5:-4]
-        if sign and sign in "+-":
-            zones, mark = self.connection.zones, sent[-5:]
-            if mark not in zones:
-                self.connection.remember(zones, mark, times.zone_of(sent))
-            zone = zones[mark]
+        if (sign and sign in "+-") or sent[-1:] == "Z" or sent[-3:-2] == ":":
+            zones, end = self.connection.zones, sent[-6:]
+            if end not in zones:
+                zone = times.zone_of(sent)
+                self.connection.remember(zones, end, (str(zone), zone))
+            mark, zone = zones[end]
             if zone is not None:
                 self.zone, self.mark = zone, mark
                 self.times = self.connection.times.setdefault(mark, {})

@@ -35,10 +35,45 @@ def test_a_datetime_is_as_precise_as_it_was_sent(value: str, found: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("2026-03-01", "2026-03-01"),
+        ("2026-03-01T07:08:09.123Z", "2026-03-01T07:08:09.123+00:00"),
+        ("2026-03-01T07:08:09-05:00", "2026-03-01T07:08:09-05:00"),
+        ("2026-03-01T07:08+0100", "2026-03-01T07:08:00+01:00"),
+        ("2026-03-01 07:08:09", "2026-03-01T07:08:09-06:00"),
+    ],
+)
+def test_what_is_written_as_iso_8601_has_it_is_the_same_time(value: str, found: str) -> None:
+    assert times.datetime_(value, CHICAGO) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("20260301070809Z", "UTC"),
+        ("2026-03-01T07:08:09-05:00", "UTC-05:00"),
+        ("2026-03-01T07:08:09Z", "UTC"),
+        ("20260301-0500", "UTC-05:00"),
+        ("2026-03-01T07:08", "None"),
+        ("2026-03-01", "None"),
+    ],
+)
+def test_the_zone_of_a_message_is_found_however_its_time_is_written(value: str, found: str) -> None:
+    assert str(times.zone_of(value)) == found
+
+
+@pytest.mark.parametrize(
     "value",
     [
         "",
         "x",
+        "2026-03-01T",
+        "2026-03-0107",
+        "2026-03-01T7:08",
+        "2026-03-01T07",
+        "2026-3-1",
+        "07:08",
         "19",
         "19801301",
         "19800231",
@@ -76,7 +111,9 @@ def test_a_date_leaves_the_time_of_day_off() -> None:
 def test_a_time_of_day_has_seconds() -> None:
     assert times.time("0708") == "07:08:00"
     assert times.time("070809.5") == "07:08:09.5"
-    assert times.time("2507") is None
+    assert times.time("07:08") == "07:08:00"
+    assert times.time("07:08:09.5") == "07:08:09.5"
+    assert [times.time(value) for value in ("2507", "7:08", "07:8", "0708+0100", "07:08Z")] == [None] * 5
 
 
 def test_the_header_gives_its_zone_to_the_message() -> None:
