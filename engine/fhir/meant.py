@@ -7,10 +7,11 @@ services of one order may share a number: then what tells them `apart` (the code
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from engine.fhir import series
 from engine.fhir.identifiers import has, identifiers_of, pair, type_of
-from engine.fhir.merge import alike
+from engine.fhir.merge import alike, opposed
 from engine.fhir.output import Entry, Key, Resource
 
 
@@ -31,18 +32,29 @@ def meant(entry: Entry, found: Sequence[Resource]) -> Sequence[Resource]:
     if not entry.apart and not entry.formerly:
         return found
     like = [one for one in found if not differs(entry, one)]
-    for keys in (entry.key[:1], further(entry)):
-        own = [one for one in like if has(one, keys)]
-        if own:
-            return own
+    told_apart = [one for one in found if has(one, further(entry))]
+    own = [one for one in like if has(one, entry.key[:1])] or told_apart
+    if own:
+        return own
     former = [one for one in like if _is_former(one, entry)]
     return former if len(former) == 1 else _numbered(entry, found)
 
 
 def differs(entry: Entry, stored: Resource) -> bool:
-    """Whether the stored resource is another one, whatever its numbers are: both say what they are of, not the same."""
-    mine, theirs = (entry.resource.get(entry.apart), stored.get(entry.apart)) if entry.apart else (None, None)
+    """Whether the stored resource is another one, unless its numbers say more: both say what they are of, not the
+    same."""
+    mine, theirs = _what(entry, stored)
     return bool(mine and theirs and not alike(mine, theirs))
+
+
+def _surely_differs(entry: Entry, stored: Resource) -> bool:
+    mine, theirs = _what(entry, stored)
+    return bool(mine and theirs and opposed(mine, theirs))
+
+
+def _what(entry: Entry, stored: Resource) -> tuple[Any, Any]:
+    """What the two are of."""
+    return (entry.resource.get(entry.apart), stored.get(entry.apart)) if entry.apart else (None, None)
 
 
 def foreign(entry: Entry, stored: Resource) -> Key:
@@ -72,10 +84,11 @@ def keys_of_new(entry: Entry, found: Sequence[Resource]) -> tuple[Key, Key]:
 
 
 def _numbered(entry: Entry, found: Sequence[Resource]) -> Sequence[Resource]:
-    """Those that have its number, though they are of something else: a service may have become another one. Not what
-    was told apart as another, and none of several, where a further key can tell this one apart."""
+    """Those that have its number, though they say of what they are in other words: another site's. Not what surely is
+    of something else or was told apart, and none of several, where a further key can tell this one apart."""
     own, systems = [one for one in found if has(one, entry.key[:1])], {system for system, _ in further(entry)}
     left = [one for one in own if not any(system in systems for system, _ in identifiers_of(one))]
+    left = [one for one in left if entry.becomes or not _surely_differs(entry, one)]
     return [] if systems and len(left) != 1 else left
 
 

@@ -207,6 +207,13 @@ def alike(one: Any, other: Any) -> bool:
     return bool(shared) or (text != "" and text == str(other.get("text", "")).casefold())
 
 
+def opposed(one: Any, other: Any) -> bool:
+    """Whether two CodeableConcepts surely are of something else: they have other codes of one system. (What one site
+    calls a thing says nothing of what another one does.)"""
+    systems = {system for system, _ in _codes(one)} & {system for system, _ in _codes(other)}
+    return bool(systems) and not alike(one, other)
+
+
 def _codes(concept: Any) -> set[tuple[str, str]]:
     codings = concept.get("coding") or ()
     return {(coding.get("system", ""), coding["code"]) for coding in codings if coding.get("code")}

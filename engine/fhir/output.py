@@ -31,6 +31,7 @@ class Entry:
     drops: elements that a rule removes before what the resource says is put in their place (an unlinked `link`).
     apart: an element that tells apart what the sender calls by one number (the services of an order). Where the stored
     resource has another one, and the last of the keys finds one too, it is that.
+    becomes: whether the one that has its number becomes this, though it was of something else until now.
     series: an element that says which one it is of several under one key (the times of a test).
     formerly: keys under which a message has stored it that did not know the first yet; of a further one of a series the
     key of the first.
@@ -46,6 +47,7 @@ class Entry:
     clears: frozenset[str] = frozenset()
     drops: tuple[str, ...] = ()
     apart: str = ""
+    becomes: bool = False
     series: str = ""
     formerly: Key = ()
 

@@ -270,6 +270,9 @@ def _block() -> Schema:
         "let": _ref("lets"),
         "event": _text("A value: when what it says was so. An older event never overwrites a newer one."),
         "apart": _text("An element that tells apart what has the same identifiers: two that differ in it are two."),
+        "becomes": _text(
+            "A condition: where the one that has its number becomes this, though it is of something else."
+        ),
         "series": _text("An element that is one value: which one it is of several with one key (the times of a test)."),
         "formerly": _keys("Under what it was stored by a message that did not know its key yet"),
         "drops": _texts("Elements that are removed before what it says is put in their place."),

@@ -23,7 +23,7 @@ _KINDS = ("map", "table", "csv", "decision", "message", "systems", "extensions",
 _NAMED = ("name", "key", "update", "keyless", "rows")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MAP_KEYS = (*_NAMED, "map", "takes", "beside", "needs", "cached", "display", "target")
-_TELLING = ("event", "drops", "apart", "series", "formerly")
+_TELLING = ("event", "drops", "apart", "becomes", "series", "formerly")
 _BLOCK_KEYS = (*_NAMED, "like", "for", "make", "role", "when", "from", "let", *_TELLING)
 _MESSAGE_KEYS = ("message", "title", "use", "accepts", "groups", "resources", "let", "texts")
 
@@ -458,6 +458,7 @@ class Reader:
             (),
             None,
             None,
+            None,
             (),
             key.place,
         )
@@ -492,6 +493,8 @@ class Reader:
             changes["event"] = self.rows.value(got["event"])
         if "apart" in got:
             changes["apart"] = (got["apart"].text, got["apart"].place)
+        if "becomes" in got:
+            changes["becomes"] = self._when(got["becomes"])
         if "series" in got:
             changes["series"] = (got["series"].text, got["series"].place)
         if "formerly" in got:

@@ -283,6 +283,7 @@ class Block:
     event: Value | None
     drops: tuple[tuple[str, Place], ...]
     apart: tuple[str, Place] | None
+    becomes: Condition | None
     series: tuple[str, Place] | None
     formerly: tuple[Key, ...]
     place: Place

@@ -602,6 +602,8 @@ class Program:
         """The entry, by its key."""
         if block.formerly and block.role != "anchor":
             self.problems.add(block.place, f"{block.id}: formerly for a {block.role}", "formerly for an anchor")
+        if block.becomes and not block.apart:
+            self.problems.add(block.place, f"{block.id}: becomes without apart", "apart: the element that changes")
         apart, series = self._single(block, "apart", block.apart), self._single(block, "series", block.series)
         if apart:
             self._services(block, apart, scope, out)
@@ -697,6 +699,8 @@ class Program:
             told += [f"{name}.{word} = {element!r}" for word, element in elements]
             if elements or block.formerly:
                 told.append(f"X.formerly({name}, former)")
+            if block.becomes is not None:
+                told.append(f"{name}.becomes = bool({self.emitter.values.condition(block.becomes, scope)})")
         if block.drops:
             for drop, place in block.drops:
                 if self.schema.element(block.make[0], drop.partition(".")[0]) is None:

@@ -214,7 +214,9 @@ class _Parts:
                 self._map(name[name.rfind(".", 0, name.find("[")) + 1 :])
             self._rows(block.rows)
             values = [value for _, value in block.lets] + [one for one in (block.event,) if one is not None]
-            self._options([*values, *(_values(block.when) if block.when is not None else ())])
+            for condition in (block.when, block.becomes):
+                values += _values(condition) if condition is not None else ()
+            self._options(values)
         self._options(value for _, value in message.lets)
         if CODING_TABLE in self._files.tables:
             self.tables[CODING_TABLE] = None
@@ -426,6 +428,7 @@ def _block_text(block: Block) -> dict[str, Texts]:
         "let": _one(f"{{{lets}}}" if lets else ""),
         "drops": _list(name for name, _ in block.drops),
         "apart": _one(block.apart[0] if block.apart is not None else ""),
+        "becomes": _one(quoted(condition_text(block.becomes)) if block.becomes is not None else ""),
         "series": _one(block.series[0] if block.series is not None else ""),
         "key": _list(map(_key, block.keys)),
         "formerly": _list(map(_key, block.formerly)),

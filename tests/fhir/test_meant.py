@@ -14,13 +14,15 @@ TYPES = {PLACER: "PLAC", FILLER: "FILL"}
 
 
 def resource(*numbers: str, code: str = "", **more: Any) -> Resource:
-    """A request with numbers of the placer (P1), of the laboratory (F1) and of services (P1:GLU)."""
+    """A request with numbers of the placer (P1), of the laboratory (F1) and of services (P1:GLU); glu: another site's
+    code."""
     identifiers = []
     for number in numbers:
         system, value = pair(number)
         typed = {"type": {"coding": [{"code": TYPES[system]}]}} if system in TYPES else {}
         identifiers.append({"system": system, "value": value, **typed})
-    told = {"code": {"coding": [{"system": "urn:local", "code": code}]}} if code else {}
+    system = "urn:local" if code.isupper() else "urn:other"
+    told = {"code": {"coding": [{"system": system, "code": code}]}} if code else {}
     return {"resourceType": "ServiceRequest", "identifier": identifiers, "subject": WHO, **told, **more}
 
 
@@ -44,7 +46,9 @@ def entry(key: str, formerly: str = "", code: str = "GLU", has: str = "") -> Ent
     ("found", "wanted"),
     [
         (["P1 GLU"], 0),
-        (["P1 HGB"], 0),  # it has become another service
+        (["P1 HGB"], None),  # another service under its number
+        (["P1 glucose"], 0),  # which may be another site's word for it
+        (["P1 glucose", "P1:GLU glu"], 1),
         (["P1 P1:HGB HGB"], None),  # that was told apart
         (["P1 HGB", "P1:GLU GLU"], 1),
         (["P1 HGB", "F1 GLU"], 1),  # the laboratory alone has numbered it

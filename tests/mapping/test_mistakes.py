@@ -60,6 +60,7 @@ MESSAGE_MISTAKES = [
     ("key: identifier", "key: patient '{person}'", "12:20: found unknown name person; expected version"),
     ("key: identifier", "key: idntifier MR", "12:10: found idntifier MR; expected identifier, identifier TYPE, or system '{value}'"),  # noqa: E501
     ("key: identifier", "key: patient 'a' else 'b'", "12:10: found patient 'a' else 'b'; expected identifier, identifier TYPE, or system '{value}'"),  # noqa: E501
+    ("role: anchor", "role: anchor\n    becomes: PID-8 = 'F'", "7:3: found patient: becomes without apart; expected apart: the element that changes"),  # noqa: E501
     ("role: anchor", "role: fact\n    formerly: identifier", "7:3: found patient: formerly for a fact; expected formerly for an anchor"),  # noqa: E501
     ("key:", "apart: gendr\n    key:", "12:12: found apart: gendr; expected gender"),
     ("role: anchor", "role: fact\n    apart: maritalStatus", "11:12: found patient: apart for a fact; expected apart for an anchor"),  # noqa: E501

@@ -86,6 +86,39 @@ async def test_a_service_that_had_become_another_one_comes_back_beside_it(site: 
 
 
 @forgetful
+@pytest.mark.parametrize("numbers", [("R500", "F1"), ("R500", ""), ("", "F1")])
+@pytest.mark.parametrize("event", ["ORM^O01", "ORU^R01"])
+async def test_a_service_that_comes_later_goes_over_none_of_its_number(
+    site: Site, event: str, numbers: tuple[str, str], forgets: bool
+) -> None:
+    for n, codes in enumerate((["HGB", "PLT"], ["CREA"], ["CREA"], ["HGB"]), 1):
+        await site.say(asked(n, event, *numbers, codes, control="NW" if n < 3 else "OC"))
+        await forget(site, forgets)
+    assert [code for code, _ in orders(site)] == ["CREA", "HGB", "PLT"]
+    if event == "ORM^O01":
+        assert [code for code, status in orders(site) if status == "revoked"] == ["CREA", "HGB"]
+    else:
+        assert [order_of(site, code) for code in ("HGB", "PLT", "CREA")] == ["HGB", "PLT", "CREA"]
+
+
+@forgetful
+@pytest.mark.parametrize("said", ["HGB^Hb", "HGB^Hb^99LAB", "HGB"])
+async def test_a_service_is_cancelled_by_its_code_whatever_its_system_is(site: Site, said: str, forgets: bool) -> None:
+    await site.say(asked(1, "ORM^O01", "R500", "F1", ["GLU", "HGB"], control="NW"))
+    await forget(site, forgets)
+    cancel = asked(2, "ORM^O01", "R500", "F1", ["HGB"], control="OC")
+    await site.say(cancel.replace(b"HGB^HGB test^L", said.encode()))
+    assert [(code, status) for code, status in orders(site)] == [("GLU", "active"), ("HGB", "revoked")]
+
+
+async def test_what_the_laboratory_calls_otherwise_is_the_order_of_that_number(site: Site) -> None:
+    await site.say(asked(1, "ORM^O01", "R500", "", ["GLU"], control="NW"))
+    result = asked(2, "ORU^R01", "R500", "F1", ["2345-7"]).replace(b"2345-7^2345-7 test^L", b"2345-7^Glucose^LN")
+    await site.say(result)
+    assert site.one("DiagnosticReport")["basedOn"] == [{"reference": place(site.one("ServiceRequest"))}]
+
+
+@forgetful
 async def test_a_service_of_another_number_is_no_service_that_has_lost_its_number(site: Site, forgets: bool) -> None:
     await site.say(asked(1, "ORM^O01", "R500", "F1", ["GLU", "HGB"], control="NW"))
     await forget(site, forgets)
