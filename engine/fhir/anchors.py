@@ -30,7 +30,18 @@ from engine.fhir.merge import agrees, cleared, contradicts, merge_anchor, same
 from engine.fhir.output import Entry, Key, Resource, series_key
 from engine.fhir.patients import Party, is_linking, relinked, without_links
 from engine.fhir.series import base_of
-from engine.fhir.survivors import holders, leads_to, numbers, place_of, record, successor, survivor
+from engine.fhir.survivors import (
+    REPLACES,
+    Persons,
+    holders,
+    leads_to,
+    numbers,
+    place_of,
+    predecessors,
+    record,
+    successor,
+    survivor,
+)
 from engine.fhir.turns import Turns
 from engine.ledger.outcome import Result
 
@@ -295,6 +306,15 @@ class Anchors:
         """The merged records by which the patients of these entries were found."""
         known = [self._cache.get(key_of(entry)) for entry in entries if entry.type == "Patient"]
         return {place for one in known if one is not None for place in one.way}
+
+    def persons(self, entries: Iterable[Entry]) -> Persons:
+        """By what a report shows that it is of one of these entries' patients."""
+        patients = [entry for entry in entries if entry.type == "Patient"]
+        known = [self._cache.get(key_of(entry)) for entry in patients]
+        survivors = [orjson.loads(one.stored) for one in known if one is not None and REPLACES in one.stored]
+        replaced = [place for one in survivors for place in predecessors(one)]
+        numbers = {entry.key[0] for entry in patients if entry.key}
+        return Persons(frozenset((*self.merged_into(patients), *replaced)), frozenset(numbers))
 
     def wrote(self, entries: Iterable[Entry], code: str) -> bool:
         """Whether the message was the last to write one of these anchors."""

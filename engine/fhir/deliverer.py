@@ -192,8 +192,8 @@ class Deliverer:
                     one.reference["reference"] = urns[id(entry)]
             point_at(facts, known.found, twins)
         try:
-            merged = self._anchors.merged_into(anchors)
-            writes = plan(facts, known, urns, twins, tag, self._incarnations, merged)
+            persons = self._anchors.persons(anchors)
+            writes = plan(facts, known, urns, twins, tag, self._incarnations, persons)
             closing = await self._anchors.closing(late, tag, spent)
             writes += [Write(entry, resource) for entry, resource in closing]
             await self._store(bodies, writes, spent)

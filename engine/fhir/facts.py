@@ -22,9 +22,11 @@ from engine.fhir.meant import asked_by
 from engine.fhir.merge import add_parts, older, replace_fact, same
 from engine.fhir.output import Entry, Key, Pair, Resource
 from engine.fhir.series import Places
+from engine.fhir.survivors import Persons
 from engine.ledger.outcome import Result
 
 MOST_IN_A_QUERY = 50
+NOBODY = Persons()
 
 
 @dataclass(slots=True)
@@ -137,10 +139,10 @@ def plan(
     twins: dict[int, list[Entry]],
     code: str,
     incarnations: Sequence[str] = (),
-    merged: Collection[str] = (),
+    persons: Persons = NOBODY,
 ) -> list[Write]:
     """What is to be written: new facts, and existing ones that this message changes and no later event has written.
-    incarnations: of the ledger, oldest first. merged: the records that the message's patients were merged from."""
+    incarnations: of the ledger, oldest first."""
     late = _reports_are_old(entries, known.found)
     writes = []
     for entry in entries:
@@ -151,19 +153,19 @@ def plan(
             resource = tags.stamped(event_time.timed(new, entry.event), code)
             writes.append(Write(entry, resource, urns[id(entry)], twins.get(id(entry), []), (key,)))
             continue
-        changed = _changed(entry, found, code, late or tags.overtaken(found, code, incarnations), merged)
+        changed = _changed(entry, found, code, late or tags.overtaken(found, code, incarnations), persons)
         if changed is not None:
             writes.append(Write(entry, changed))
     return writes
 
 
-def _changed(entry: Entry, existing: Resource, code: str, late: bool, merged: Collection[str]) -> Resource | None:
+def _changed(entry: Entry, existing: Resource, code: str, late: bool, persons: Persons) -> Resource | None:
     binary.adopt(existing, entry.resource)
     ours: Resource = series.as_stored(entry, existing) if entry.series else entry.resource
     ours = orjson.loads(orjson.dumps(ours))  # as a server would read it: plain JSON values only
     only_ours = tags.marks(existing) == [code]
     # a number that was given to somebody else's report before: his results are none of this patient's
-    of_one = _is_of_one(ours, existing, merged)
+    of_one = _is_of_one(ours, existing, persons)
     result = replace_fact(existing, ours, unite=of_one and not only_ours, clears=entry.clears)
     event = event_time.latest(entry.event, event_time.event_of(existing))
     if same(result, existing):
@@ -177,10 +179,12 @@ def _changed(entry: Entry, existing: Resource, code: str, late: bool, merged: Co
     return result
 
 
-def _is_of_one(ours: Resource, existing: Resource, merged: Collection[str]) -> bool:
+def _is_of_one(ours: Resource, existing: Resource, persons: Persons) -> bool:
     """Whether two reports are of one patient, as far as they say of whom they are."""
-    mine, theirs = ((one.get("subject") or {}).get("reference", "") for one in (ours, existing))
-    return mine == theirs or not mine or not theirs or theirs in merged
+    mine, theirs = (one.get("subject") or {} for one in (ours, existing))
+    if not mine.get("reference") or not theirs.get("reference"):
+        return True
+    return mine["reference"] == theirs["reference"] or persons.have(theirs)
 
 
 def _is_old(entry: Entry, existing: Resource, late: bool) -> bool:

@@ -19,6 +19,7 @@ from engine.ledger.outcome import Result
 
 REPLACED = b'"type":"replaced-by"'
 """As a server writes it. These bytes can't stand in a text, whose quotes would be escaped."""
+REPLACES = b'"type":"replaces"'
 
 _PLACE = re.compile(r"Patient/[A-Za-z0-9.-]{1,64}")
 
@@ -50,6 +51,20 @@ class Patients:
         return sum(bool(successor(one)) for one in read) != len(self.merged)
 
 
+@dataclass(frozen=True, slots=True)
+class Persons:
+    """By what a resource shows that it is of one of a message's patients.
+
+    merged: `Patient/<id>` of the records that were merged into theirs; numbers: by which the message calls them."""
+
+    merged: frozenset[str] = frozenset()
+    numbers: frozenset[Number] = frozenset()
+
+    def have(self, subject: dict[str, Any]) -> bool:
+        """subject: a reference, which tells the number too where that led to another record."""
+        return subject.get("reference", "") in self.merged or pair(subject.get("identifier") or {}) in self.numbers
+
+
 def place_of(patient: Resource) -> str:
     return f"Patient/{patient['id']}"
 
@@ -61,6 +76,12 @@ def successor(patient: Resource) -> str:
         if link.get("type") == "replaced-by" and _PLACE.fullmatch(place):
             return str(place)
     return ""
+
+
+def predecessors(patient: Resource) -> list[str]:
+    """`Patient/<id>` of the records that were merged into this one."""
+    links = patient.get("link") or ()
+    return [str((link.get("other") or {}).get("reference")) for link in links if link.get("type") == "replaces"]
 
 
 def numbers(patient: Resource, *, former: bool = False) -> frozenset[Number]:

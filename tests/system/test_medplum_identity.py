@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from engine.ledger.outcome import Result
-from tests.system.sequences import WHO, Resource, Site, day, line, merge, message, place, tolerance, values
+from tests.system.sequences import WHO, Resource, Site, a08, day, line, merge, message, place, tolerance, unlink, values
 
 OTHER = WHO.replace("MUSTER^ERIKA||1980", "OTHER^OTTO||1950")
 AT_SEVEN = "202603010700+0100"
@@ -236,18 +236,37 @@ async def test_a_number_of_one_specimen_of_a_message_is_no_former_one_of_another
         assert [*held.values()] == ["L77"]
 
 
-async def test_what_comes_of_a_report_after_a_merge_joins_what_came_before(site: Site) -> None:
+def chemistry(n: int, mrn: str, *codes: str) -> bytes:
+    results = (f"OBX|{at}|NM|{code}^{code}^L||{n}||||||F" for at, code in enumerate(codes, 1))
+    request = f"OBR|1|O1|F1|CHEM^Chemistry^L|||{day(1)}|||||||||||||||{day(n)}|||P"
+    return message("ORU^R01", day(n), WHO.format(mrn=mrn), request, *results)
+
+
+@forgetful
+@pytest.mark.parametrize("number", ["P1", "P2"])
+async def test_what_comes_of_a_report_after_a_merge_joins_what_came_before(
+    site: Site, number: str, forgets: bool
+) -> None:
     """Its patient is another record now, and the same person."""
-
-    def of(n: int, *codes: str) -> bytes:
-        results = (f"OBX|{at}|NM|{code}^{code}^L||{n}||||||F" for at, code in enumerate(codes, 1))
-        request = f"OBR|1|O1|F1|CHEM^Chemistry^L|||{day(1)}|||||||||||||||{day(n)}|||P"
-        return message("ORU^R01", day(n), WHO.format(mrn="P1"), request, *results)
-
-    await site.say(of(1, "GLU", "NA"))
+    await site.say(chemistry(1, "P1", "GLU", "NA"))
     await site.say(merge(2, "P2", "P1"))
-    await site.say(of(3, "K"))
+    await forget(site, forgets)
+    await site.say(chemistry(3, number, "K"))
     assert len(site.one("DiagnosticReport")["result"]) == 3
+
+
+@forgetful
+async def test_what_comes_of_a_report_after_the_patients_are_two_again_joins_what_came_before(
+    site: Site, forgets: bool
+) -> None:
+    await site.say(a08(1, mrn="P1"))
+    await site.say(merge(2, "P2", "P1"))
+    await site.say(chemistry(3, "P1", "GLU", "NA"))
+    await site.say(unlink(4, "P1", "P2"))
+    await forget(site, forgets)
+    await site.say(chemistry(5, "P1", "K"))
+    report = site.one("DiagnosticReport")
+    assert (report["subject"], len(report["result"])) == ({"reference": place(site.patient("P1"))}, 3)
 
 
 # --- Results of one test at several times
