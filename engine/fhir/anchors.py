@@ -56,6 +56,8 @@ OFTEN_NEW = frozenset(("Encounter", "ServiceRequest"))
 CONTENTS_KEPT = 4
 TIMES_KEPT = 100_000  # about 200 bytes each
 
+_WHOSE = ("subject", "patient", "beneficiary")
+
 CacheKey = tuple[str, ...]
 
 
@@ -127,6 +129,11 @@ class Cache:
             self._keys[place].discard(key)
             if not self._keys[place]:
                 del self._keys[place]
+
+    def forget_resource(self, kind: str, id: str) -> None:
+        """By whatever keys it is known."""
+        for key in list(self._keys.get((kind, id), ())):
+            self.forget(key)
 
     def forget_survivors(self) -> None:
         """What any number of a merged patient leads to."""
@@ -223,6 +230,11 @@ class Anchors:
             self._cache.forget(plain_key(entry))
             if is_linking(entry):
                 self._cache.forget_survivors()
+
+    def forget_resources(self, resources: Iterable[Resource]) -> None:
+        """Somebody else writes them: what is a fact of one message another one only confirms."""
+        for one in resources:
+            self._cache.forget_resource(one["resourceType"], one["id"])
 
     async def settle(self, entries: Iterable[Entry], code: str, spent: Spent) -> list[Entry]:
         """Make each anchor exist and say at least what its entry says, those first that others refer to.
@@ -448,6 +460,11 @@ class Anchors:
         if empty and event_time.older(entry.event, last):
             ours = {name: value for name, value in ours.items() if name not in empty}
         result = merge_anchor(existing, ours, policy, clears)
+        if tags.marks(existing) == [
+            code
+        ]:  # then whose it is was found out anew, as the records had been merged, or unlinked
+            whose = {name: ours[name] for name in _WHOSE if name in ours and ours[name] != existing.get(name)}
+            result = {**(result or existing), **whose} if whose else result
         if result is None:
             return None
         if policy == "overwrite" or (clears and cleared(existing, clears) != existing):

@@ -203,6 +203,7 @@ class Deliverer:
                 await self._write(writes, anchors, tag, spent)
         finally:
             self._anchors.forget(late)  # their versions change with the transaction
+            self._anchors.forget_resources(known.found.values())
 
     async def _store(self, bodies: Sequence[binary.Body], writes: Sequence[Write], spent: Spent) -> None:
         """Upload the bodies of what is written, and make what is written point at them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from engine.fhir.client import FhirClient
@@ -43,6 +45,16 @@ class Site:
         """A delivery that remembers nothing."""
         await self.deliverer.close()
         return Deliverer(FhirClient(self.sandbox.base, CLIENT_ID, CLIENT_SECRET))
+
+    @asynccontextmanager
+    async def elsewhere(self) -> AsyncIterator[None]:
+        """What is said within it is delivered by another process, of which this one knows nothing."""
+        here, self.deliverer = self.deliverer, Deliverer(FhirClient(self.sandbox.base, CLIENT_ID, CLIENT_SECRET))
+        try:
+            yield
+        finally:
+            await self.deliverer.close()
+            self.deliverer = here
 
     def held(self, kind: str) -> list[Resource]:
         return self.sandbox.dump(kind)

@@ -269,6 +269,38 @@ async def test_what_comes_of_a_report_after_the_patients_are_two_again_joins_wha
     assert (report["subject"], len(report["result"])) == ({"reference": place(site.patient("P1"))}, 3)
 
 
+@pytest.mark.parametrize("transactions", ["on", "off"])
+async def test_what_a_message_made_follows_the_patient_whose_merge_was_seen_late(site: Site, transactions: str) -> None:
+    """Order and visit, too, which were written before the patient was looked at again."""
+    site.sandbox.config(transactions=transactions)
+
+    def visit(n: int) -> bytes:
+        lines = (
+            "PV1|1|O|||||||||||||||||V{0}",
+            "ORC|RE|O{0}|F{0}",
+            "OBR|1|O{0}|F{0}|GLU^Glucose^L",
+            "OBX|1|NM|GLU^G^L||5||||||F",
+        )
+        return message("ORU^R01", day(n), WHO.format(mrn="P1"), *(one.format(n) for one in lines))
+
+    def subjects(n: int) -> dict[str, str]:
+        held = [one for kind in ("Encounter", "ServiceRequest", "DiagnosticReport") for one in site.held(kind)]
+        return {
+            one["resourceType"]: one["subject"]["reference"] for one in held if any(str(n) in v for v in values(one))
+        }
+
+    await site.say(a08(1, mrn="P1"))
+    async with site.elsewhere():
+        await site.say(merge(2, "P2", "P1"))
+    await site.say(visit(3))
+    assert set(subjects(3).values()) == {place(site.patient("P2"))}
+    async with site.elsewhere():
+        await site.say(unlink(4, "P1", "P2"))
+    await site.say(visit(5))
+    assert set(subjects(5).values()) == {place(site.patient("P1"))}
+    assert len(subjects(3)) == len(subjects(5)) == 3
+
+
 # --- Results of one test at several times
 
 
@@ -396,6 +428,12 @@ async def test_some_are_confirmed_and_others_new(
     for n, lines in enumerate([first, *then], 1):
         await site.say(tolerance(n, *lines))
     assert seen(site) == held
+
+
+async def test_what_is_confirmed_again_is_final_again(site: Site) -> None:
+    for n, lines in enumerate(((7, "P", "70"), (7, "U", ""), (7, "P", "71"), (7, "U", "")), 1):
+        await site.say(tolerance(n, lines).replace(f"|||||||||||||||{day(n)}".encode(), b""))
+    assert seen(site) == [("07", "final", 71)]
 
 
 async def test_what_confirms_a_value_corrects_no_time(site: Site) -> None:
