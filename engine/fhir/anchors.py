@@ -460,9 +460,7 @@ class Anchors:
         if empty and event_time.older(entry.event, last):
             ours = {name: value for name, value in ours.items() if name not in empty}
         result = merge_anchor(existing, ours, policy, clears)
-        if tags.marks(existing) == [
-            code
-        ]:  # then whose it is was found out anew, as the records had been merged, or unlinked
+        if tags.marks(existing) == [code]:  # ours alone; its patient may be another record by now
             whose = {name: ours[name] for name in _WHOSE if name in ours and ours[name] != existing.get(name)}
             result = {**(result or existing), **whose} if whose else result
         if result is None:
