@@ -179,14 +179,14 @@ class Deliverer:
     ) -> None:
         anchors = _anchors(output)
         facts, twins = distinct([entry for entry in output.entries if entry.role == "fact"])
-        known = await self._look(anchors, facts, spent)
+        known = await self._look(anchors, facts, tag, spent)
         point_at(facts, known.found, twins)
         begun = self._anchors.wrote(anchors, tag) or any(tag in marks(found) for found in known.found.values())
         late = await self._anchors.settle(anchors, tag, spent)
         confirmed = {self._anchors.current(entry)["id"] for entry in anchors if entry.series}
         if confirmed:  # of a series: the facts are none of these
             wanted = lookup(facts)
-            known = wanted.found(await self._client.search(wanted.queries, spent), confirmed)
+            known = wanted.found(await self._client.search(wanted.queries, spent), confirmed, tag)
             for entry in facts:
                 for one in (entry, *twins.get(id(entry), ())):
                     one.reference["reference"] = urns[id(entry)]
@@ -233,14 +233,14 @@ class Deliverer:
                 writes.append(Write(entry, {**resource, "id": existing["id"], "meta": meta}))
         return writes
 
-    async def _look(self, anchors: Sequence[Entry], facts: Sequence[Entry], spent: Spent) -> Places:
+    async def _look(self, anchors: Sequence[Entry], facts: Sequence[Entry], tag: str, spent: Spent) -> Places:
         """One request for all that has to be searched: anchors that are not cached, and the facts."""
         unknown = self._anchors.recall(anchors)
         wanted = lookup(facts)
         answers = await self._client.search([*map(query_for, unknown), *wanted.queries], spent)
         for entry, found in zip(unknown, answers, strict=False):
             await self._anchors.learn(entry, found, spent)
-        return wanted.found(answers[len(unknown) :])
+        return wanted.found(answers[len(unknown) :], code=tag)
 
     async def _write(self, writes: Sequence[Write], anchors: Sequence[Entry], tag: str, spent: Spent) -> None:
         strategy = self._anchored if self._atomic else self._stepwise

@@ -57,9 +57,9 @@ class Lookup:
     queries: list[Query]
     asked: list[list[Entry]]
 
-    def found(self, answers: Sequence[list[Resource]], others: Collection[str] = ()) -> Places:
-        """What of the entries exists. others: ids of what belongs to other entries of the message. Trouble(NEVER)
-        where several have an entry's identifier."""
+    def found(self, answers: Sequence[list[Resource]], others: Collection[str] = (), code: str = "") -> Places:
+        """What of the entries exists. others: ids of what belongs to other entries of the message; code: its mark.
+        Trouble(NEVER) where several have an entry's identifier."""
         result = Places()
         if not any(answers):  # all are new, as most are
             return result
@@ -81,7 +81,7 @@ class Lookup:
             for entry in row if len(stored) > 1 else ():
                 if sum(has(one, entry.key[:1]) for one in stored.values()) > 1:
                     raise several(entry)
-            result.add(series.places(row, list(stored.values()), others))
+            result.add(series.places(row, list(stored.values()), others, code))
         return result
 
 

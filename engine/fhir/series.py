@@ -16,9 +16,12 @@ from typing import Any
 
 from engine.fhir.identifiers import has, identifiers_of, pair
 from engine.fhir.output import Entry, Key, Pair, Resource, series_key
+from engine.fhir.tags import marks
 
 _CLOCK = len("2026-03-01T07:00:00")
 At = Callable[[str], str | datetime]  # what a time is compared by
+_OPEN = ("registered", "preliminary", "unknown")  # what of it may still come
+_CORRECTED = ("corrected", "amended", "cancelled", "entered-in-error")
 Fits = Callable[[Entry, Resource], bool]
 
 
@@ -45,18 +48,22 @@ def asked_by(entry: Entry) -> Key:
     return tuple(dict.fromkeys((entry.key[0], base, series_key(base))))
 
 
-def places(entries: Sequence[Entry], stored: Sequence[Resource], others: Collection[str] = ()) -> Places:
+def places(
+    entries: Sequence[Entry], stored: Sequence[Resource], others: Collection[str] = (), code: str = ""
+) -> Places:
     """Where the entries of a series stand. stored: what has one of their keys; others: the ids of what stands for other
-    entries of the message."""
-    left = [one for one in stored if one.get("id") not in others]
+    entries of the message; code: the message's mark, which what it has written bears."""
+    left = sorted((one for one in stored if one.get("id") not in others), key=lambda one: _ordinal(entries[0], one))
     result, more = Places(), _are_more(entries, left)
     ways: list[At] = [_as_told, _reading(entries, left)]
     for at in ways:
         left = _take(entries, left, result, _of_time(at, at_its_place=True))
         left = _take(entries, left, result, _of_time(at, at_its_place=False))
+    for placed in (True, False):  # the message is repeated, and another one has corrected its times since
+        left = _take(entries, left, result, _of_message(code, at_its_place=placed))
     if not more:
-        moved = _have_moved(entries, result)
-        _take(entries, left, result, lambda entry, one: _stands(entry, one) and _may_differ(entry, one, moved))
+        lone, moved = len(entries) == len(stored) == 1, _have_moved(entries, result)
+        _take(entries, left, result, lambda entry, one: _stands(entry, one) and _corrects(entry, one, lone, moved))
     base = base_of(entries[0])
     taken = {key for one in stored for key in identifiers_of(one)}
     new = [entry for entry in entries if id(entry) not in result.found]
@@ -124,15 +131,30 @@ def _of_time(at: At, *, at_its_place: bool) -> Fits:
     return fits
 
 
+def _of_message(code: str, *, at_its_place: bool) -> Fits:
+    def fits(entry: Entry, one: Resource) -> bool:
+        return code in marks(one) and (not at_its_place or _stands(entry, one))
+
+    return fits
+
+
 def _stands(entry: Entry, one: Resource) -> bool:
     """At its place."""
     return has(one, entry.key[:1])
 
 
-def _may_differ(entry: Entry, one: Resource, moved: bool) -> bool:
-    """Whether what stands at its place may be it, with another time. What only confirms a value (an anchor) corrects
-    none."""
-    return not (entry.series in entry.resource and entry.series in one) or not (moved or entry.role == "anchor")
+def _corrects(entry: Entry, one: Resource, lone: bool, moved: bool) -> bool:
+    """Whether what stands at its place may be it, with another time: what is the only one, was not final, is corrected,
+    or has the value that it had. What only confirms a value (an anchor) corrects no time."""
+    if entry.series not in entry.resource or entry.series not in one:
+        return True
+    ours = entry.resource
+    goes_on = lone or one.get("status") in _OPEN or ours.get("status") in _CORRECTED or _value(ours) == _value(one)
+    return goes_on and not moved and entry.role != "anchor"
+
+
+def _value(resource: Resource) -> Resource:
+    return {name: value for name, value in resource.items() if name.startswith("value")}
 
 
 def _have_moved(entries: Sequence[Entry], places: Places) -> bool:
@@ -166,6 +188,13 @@ def _are_more(entries: Sequence[Entry], stored: Sequence[Resource]) -> bool:
     if len(entries) >= len(stored):
         return False
     return all(entry.series in entry.resource for entry in entries) and all(entries[0].series in one for one in stored)
+
+
+def _ordinal(entry: Entry, one: Resource) -> int:
+    """Its number in the series."""
+    base = base_of(entry)
+    numbers = (key[1][len(base[1]) + 1 :] for key in identifiers_of(one) if _is_further(key, base))
+    return next((int(number) for number in numbers if number.isdigit()), 1)
 
 
 def _is_further(key: Pair, base: Pair) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.fhir.condition import MESSAGE_TAG
 from engine.fhir.output import Entry, Resource, series_key
 from engine.fhir.series import as_stored, asked_by, places
 
@@ -26,9 +27,9 @@ def told(*times: str) -> list[Entry]:
     return found
 
 
-def where(entries: list[Entry], known: list[Resource]) -> list[str]:
+def where(entries: list[Entry], known: list[Resource], code: str = "") -> list[str]:
     """The ids of what each is, its new key in brackets where it is new."""
-    found = places(entries, known)
+    found = places(entries, known, code=code)
     ids = [found.found[id(one)]["id"] if id(one) in found.found else "" for one in entries]
     return [number or f"[{found.keys[id(one)][1]}]" for number, one in zip(ids, entries, strict=True)]
 
@@ -54,6 +55,34 @@ def test_where_others_have_moved_a_place_tells_nothing_of_a_time() -> None:
     assert where(told("8", ""), known) == ["2", "[R#3]"]
     assert where(told("", "8"), [stored(1, "6"), stored(2, "7"), stored(3, "8")]) == ["1", "3"]
     assert where(told("7", ""), [stored(1, ""), stored(2, "7")]) == ["2", "1"]
+
+
+def test_a_final_result_with_a_time_and_a_value_of_its_own_goes_over_no_other_one() -> None:
+    """But for the only one; and what was preliminary, or is corrected, may have had another time."""
+
+    def known(status: str) -> list[Resource]:
+        return [stored(n, time) | {"status": status, "valueString": time} for n, time in enumerate("78", 1)]
+
+    def said(status: str, *times: str) -> list[Entry]:
+        entries = told(*times)
+        for entry in entries:
+            entry.resource |= {"status": status, "valueString": entry.resource["time"]}
+        return entries
+
+    assert where(said("final", "9", "10"), known("final")) == ["[R#3]", "[R#4]"]
+    assert where(said("final", "7", "9"), known("final")) == ["1", "[R#3]"]
+    assert where(said("final", "9"), known("final")[:1]) == ["1"]
+    assert where(said("final", "7", "9"), known("preliminary")) == ["1", "2"]
+    assert where(said("corrected", "7", "9"), known("final")) == ["1", "2"]
+
+
+def test_what_a_message_has_written_is_its_own_though_its_time_was_corrected_since() -> None:
+    written = stored(1, "8") | {"meta": {"tag": [{"system": MESSAGE_TAG, "code": "i/a/1"}]}}
+    known = [stored(3, "10"), written, stored(2, "9")]
+    assert where(told("7"), known) == ["[R#4]"]
+    assert where(told("7"), known, "i/a/1") == ["1"]
+    assert where(told("9", "7"), known, "i/a/1") == ["2", "1"]
+    assert where(told("9"), known, "i/a/1") == ["2"]
 
 
 def test_a_time_is_an_instant_however_it_is_written() -> None:

@@ -456,6 +456,21 @@ async def test_a_series_that_goes_on_with_the_newest_first_covers_nothing(site: 
     assert [value for _, _, value in seen(site)] == [6, 7, 8, 9]
 
 
+async def test_results_that_are_added_go_over_none(site: Site) -> None:
+    await site.say(tolerance(1, (6, "F", "60"), (7, "F", "70")))
+    await site.say(tolerance(2, (8, "F", "80"), (9, "F", "90")))
+    assert [value for _, _, value in seen(site)] == [60, 70, 80, 90]
+
+
+async def test_a_message_that_is_repeated_after_its_times_were_corrected_adds_nothing(site: Site) -> None:
+    first = tolerance(1, (7, "P", "70"))
+    await site.say(first)
+    await site.say(tolerance(2, (8, "F", "70"), (9, "F", "90")))
+    held = seen(site)
+    await site.say(first, number=1)
+    assert seen(site) == held == [("08", "final", 70), ("09", "final", 90)]
+
+
 async def test_a_result_of_a_specimen_is_corrected(site: Site) -> None:
     def of(n: int, status: str) -> bytes:
         lines = (
