@@ -15,18 +15,19 @@ from collections.abc import Callable, Sequence
 
 from engine.fhir import binary
 from engine.fhir.anchored import Anchored, NotAtomic
-from engine.fhir.anchors import Anchors, pause, plain_key, query_for
+from engine.fhir.anchors import Anchors, pause, query_for
 from engine.fhir.client import FhirClient, Query, Spent
 from engine.fhir.condition import tagged
 from engine.fhir.events import RequestFailed
 from engine.fhir.facts import Write, distinct, lookup, plan, point_at
 from engine.fhir.failure import LOCAL, Trouble
+from engine.fhir.identifiers import pair
 from engine.fhir.merge import same
 from engine.fhir.output import Entry, Output, Resource
 from engine.fhir.patients import is_linking
 from engine.fhir.probe import Reachability, probe
 from engine.fhir.quota import SEARCH, WRITE
-from engine.fhir.series import Places
+from engine.fhir.series import Places, base_of
 from engine.fhir.stepwise import Stepwise
 from engine.fhir.survivors import Patients, Replaced
 from engine.fhir.tags import marks, provenance_code, provenance_name, stamped_provenance
@@ -45,7 +46,7 @@ class Deliverer:
     """Delivers outputs to the project that the client is logged in to.
 
     server_limit: seconds after which an unanswered transaction is over, one way or the other.
-    endpoint: the name in log lines. Messages of one patient take turns; those of others go side by side.
+    endpoint: the name in log lines. Messages that write the same take turns; the others go side by side.
     """
 
     def __init__(
@@ -136,8 +137,7 @@ class Deliverer:
     ) -> None:
         await self._probe_when_due()
         points = estimate(output)
-        patients = [plain_key(entry) for entry in output.entries if entry.type == "Patient"]
-        async with self._turns.take(patients):
+        async with self._turns.take(_contended(output)):
             self._client.quota.reserve(points)
             try:
                 await self._in_rounds(output, urns, bodies, tag, unknown, spent)
@@ -279,6 +279,18 @@ def _open_references(output: Output, urns: dict[int, str]) -> None:
     for entry in output.entries:
         entry.reference["reference"] = urns[id(entry)]
         entry.reference.pop("identifier", None)
+
+
+def _contended(output: Output) -> set[tuple[str, str, str]]:
+    """What no other message may write meanwhile: the patient, by whatever number, and what the message itself says,
+    which may come under another number of the patient too."""
+    found = set()
+    for entry in output.entries:
+        if entry.type == "Patient":
+            found |= {(entry.type, *pair(one)) for one in entry.resource.get("identifier") or ()}
+        if entry.key and (entry.role == "fact" or entry.type == "Patient"):
+            found.add((entry.type, *(base_of(entry) if entry.series else entry.key[0])))
+    return found
 
 
 def _anchors(output: Output) -> list[Entry]:

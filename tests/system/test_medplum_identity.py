@@ -3,12 +3,27 @@ they come, and whatever the delivery remembers."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
 
 from engine.ledger.outcome import Result
-from tests.system.sequences import WHO, Resource, Site, a08, day, line, merge, message, place, tolerance, unlink, values
+from tests.system.sequences import (
+    WHO,
+    Resource,
+    Site,
+    a08,
+    day,
+    line,
+    merge,
+    message,
+    place,
+    result,
+    tolerance,
+    unlink,
+    values,
+)
 
 OTHER = WHO.replace("MUSTER^ERIKA||1980", "OTHER^OTTO||1950")
 AT_SEVEN = "202603010700+0100"
@@ -59,6 +74,7 @@ async def forget(site: Site, forgets: bool) -> None:
         site.deliverer = await site.another_process()
 
 
+transactions = pytest.mark.parametrize("transactions", ["on", "off"])
 forgetful = pytest.mark.parametrize("forgets", [False, True], ids=["remembered", "forgotten"])
 
 
@@ -269,7 +285,7 @@ async def test_what_comes_of_a_report_after_the_patients_are_two_again_joins_wha
     assert (report["subject"], len(report["result"])) == ({"reference": place(site.patient("P1"))}, 3)
 
 
-@pytest.mark.parametrize("transactions", ["on", "off"])
+@transactions
 async def test_what_a_message_made_follows_the_patient_whose_merge_was_seen_late(site: Site, transactions: str) -> None:
     """Order and visit, too, which were written before the patient was looked at again."""
     site.sandbox.config(transactions=transactions)
@@ -299,6 +315,28 @@ async def test_what_a_message_made_follows_the_patient_whose_merge_was_seen_late
     await site.say(visit(5))
     assert set(subjects(5).values()) == {place(site.patient("P1"))}
     assert len(subjects(3)) == len(subjects(5)) == 3
+
+
+TWO_NUMBERS = WHO.replace("{mrn}", "P9^^^OTHER^MR~{mrn}")
+
+
+@transactions
+@pytest.mark.parametrize("merged", [False, True])
+async def test_messages_of_one_report_take_turns_whatever_number_its_patient_has(
+    site: Site, transactions: str, merged: bool
+) -> None:
+    site.sandbox.config(transactions=transactions)
+    await site.say(a08(1, TWO_NUMBERS))
+    if merged:
+        await site.say(merge(2, "P1", "P0"))
+    early = result(3, "P", "5", mrn="P0" if merged else "P1")
+    late = result(4, "F", "6", who=WHO if merged else TWO_NUMBERS)
+    outcomes = await asyncio.gather(site.hand(early, number=3), site.hand(late, number=4))
+    assert [one.result for one in outcomes] == [Result.DELIVERED] * 2
+    held = site.one("Observation")
+    assert (held["status"], held["valueQuantity"]["value"]) == ("final", 6)
+    assert site.one("DiagnosticReport")["status"] == "final"
+    assert len(site.held("Provenance")) == (4 if merged else 3)
 
 
 # --- Results of one test at several times
@@ -333,7 +371,6 @@ def hour(n: int) -> str:
 
 
 FINAL = [("07", "final", 70), ("08", "final", 80), ("09", "final", 90)]
-transactions = pytest.mark.parametrize("transactions", ["on", "off"])
 
 
 @transactions
