@@ -15,9 +15,10 @@ from engine.fhir.client import FhirClient, Spent, bundle_bytes, entry_trouble
 from engine.fhir.condition import identifiers, tagged
 from engine.fhir.facts import Write
 from engine.fhir.failure import Trouble
+from engine.fhir.output import Resource
 from engine.fhir.quota import READ, SEARCH, WRITE
 from engine.fhir.survivors import Patients, Replaced
-from engine.fhir.tags import PART_TAG, provenance_name
+from engine.fhir.tags import PART_TAG, marks, provenance_name
 from engine.fhir.transaction import Limits, Room, concrete, entry_for, ordered, place_of, references
 from engine.ledger.outcome import Result
 
@@ -46,7 +47,7 @@ class Stepwise:
         spent.points += sum(WRITE if write.is_update else SEARCH for write in batch) + READ * len(read)
         body = concrete(bundle_bytes("batch", entries), places)
         answers = await self._client.send_bundle(body, len(entries), repeatable=False)
-        troubles = [self._settle(write, one["response"], spent) for write, one in zip(batch, answers, strict=False)]
+        troubles = [self._settle(write, one, spent) for write, one in zip(batch, answers, strict=False)]
         seen = answers[len(batch) :]
         troubles += [entry_trouble(one["response"], repeatable=False) for one in seen]
         worst = worst_of([trouble for trouble in troubles if trouble is not None])
@@ -55,16 +56,24 @@ class Stepwise:
         if patients.differ(one.get("resource") or {} for one in seen):
             raise Replaced
 
-    def _settle(self, write: Write, response: dict[str, Any], spent: Spent) -> Trouble | None:
+    def _settle(self, write: Write, answer: dict[str, Any], spent: Spent) -> Trouble | None:
+        response = answer["response"]
         trouble = entry_trouble(response, repeatable=False)
         if trouble is not None:
             return trouble
+        if write.urn and _is_anothers(write, answer.get("resource") or {}):
+            return Trouble(Result.NOT_TAKEN, "another message has created it meanwhile", status=412)
         if str(response["status"]).startswith("201"):
             spent.points += WRITE + SEARCH
         place = place_of(response)
         if place is not None:
             write.stored_at(place)
         return None
+
+
+def _is_anothers(write: Write, found: Resource) -> bool:
+    """Whether what a create has found in the place of ours is not of this message, so that it says something else."""
+    return bool(found) and not set(marks(write.resource)) & set(marks(found))
 
 
 def condition(write: Write) -> str:

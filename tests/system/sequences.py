@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 from engine.fhir.client import FhirClient
@@ -22,15 +23,15 @@ RICH = WHO + "|||LANE 1^^ULM^^89073||^PRN^PH^^^^5551|^WPN^PH^^^^5552|||||||"
 class Site:
     """Channels that deliver to one project. A message's number is its place in its channel, later ones have higher."""
 
-    def __init__(self, sandbox: Sandbox, library: Library) -> None:
+    def __init__(self, sandbox: Sandbox, library: Library, numbers: Iterator[int] | None = None) -> None:
         self.sandbox, self._library = sandbox, library
         self.deliverer = Deliverer(FhirClient(sandbox.base, CLIENT_ID, CLIENT_SECRET))
-        self._said = 0
+        self._numbers = numbers or count(1)
 
     async def say(self, raw: bytes, *, channel: str = "acme", connection: str = "acme", number: int = 0) -> Outcome:
         """Deliver a message. number: its place in the channel, where it is not the next."""
-        self._said += 1
-        outcome = await self.hand(raw, channel=channel, connection=connection, number=number or self._said)
+        next_one = next(self._numbers)
+        outcome = await self.hand(raw, channel=channel, connection=connection, number=number or next_one)
         assert outcome.result is Result.DELIVERED, outcome.reason
         return outcome
 
@@ -47,14 +48,13 @@ class Site:
         return Deliverer(FhirClient(self.sandbox.base, CLIENT_ID, CLIENT_SECRET))
 
     @asynccontextmanager
-    async def elsewhere(self) -> AsyncIterator[None]:
-        """What is said within it is delivered by another process, of which this one knows nothing."""
-        here, self.deliverer = self.deliverer, Deliverer(FhirClient(self.sandbox.base, CLIENT_ID, CLIENT_SECRET))
+    async def elsewhere(self) -> AsyncIterator[Site]:
+        """Another process that delivers to the same project; neither knows what the other one does."""
+        other = Site(self.sandbox, self._library, self._numbers)
         try:
-            yield
+            yield other
         finally:
-            await self.deliverer.close()
-            self.deliverer = here
+            await other.deliverer.close()
 
     def held(self, kind: str) -> list[Resource]:
         return self.sandbox.dump(kind)

@@ -306,15 +306,27 @@ async def test_what_a_message_made_follows_the_patient_whose_merge_was_seen_late
         }
 
     await site.say(a08(1, mrn="P1"))
-    async with site.elsewhere():
-        await site.say(merge(2, "P2", "P1"))
+    async with site.elsewhere() as other:
+        await other.say(merge(2, "P2", "P1"))
     await site.say(visit(3))
     assert set(subjects(3).values()) == {place(site.patient("P2"))}
-    async with site.elsewhere():
-        await site.say(unlink(4, "P1", "P2"))
+    async with site.elsewhere() as other:
+        await other.say(unlink(4, "P1", "P2"))
     await site.say(visit(5))
     assert set(subjects(5).values()) == {place(site.patient("P1"))}
     assert len(subjects(3)) == len(subjects(5)) == 3
+
+
+async def test_messages_of_one_report_in_two_processes_where_transactions_are_not_atomic(site: Site) -> None:
+    """What one of them finds created by the other is not taken for its own."""
+    site.sandbox.config(transactions="off")
+    await site.say(a08(1))
+    async with site.elsewhere() as other:
+        ways = (site.hand(result(3, "P", "5"), number=3), other.hand(result(4, "F", "6"), number=4))
+        outcomes = await asyncio.gather(*ways)
+    assert [one.result for one in outcomes] == [Result.DELIVERED] * 2
+    held = site.one("Observation")
+    assert (held["status"], held["valueQuantity"]["value"]) == ("final", 6)
 
 
 TWO_NUMBERS = WHO.replace("{mrn}", "P9^^^OTHER^MR~{mrn}")
