@@ -298,7 +298,10 @@ def _matches(answer: dict[str, Any]) -> list[Resource]:
     failed = entry_trouble(answer["response"], repeatable=True)
     if failed is not None:
         raise failed
-    return [entry["resource"] for entry in (answer.get("resource") or {}).get("entry") or ()]
+    found = answer.get("resource") or {}
+    if any(link.get("relation") == "next" for link in found.get("link") or ()):
+        raise Trouble(Result.NEVER, "more resources match than one search brings", code="too-many")
+    return [entry["resource"] for entry in found.get("entry") or ()]
 
 
 def _plainly_succeeded(body: bytes, entries: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from engine.fhir import client
 from engine.ledger.outcome import Result
 from tests.system.sequences import (
     WHO,
@@ -518,6 +519,16 @@ async def test_a_message_that_is_repeated_after_its_times_were_corrected_adds_no
     held = seen(site)
     await site.say(first, number=1)
     assert seen(site) == held == [("08", "final", 70), ("09", "final", 90)]
+
+
+async def test_what_one_search_does_not_bring_is_told_and_doubles_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MOST_MATCHES", 6)
+    await site.say(tolerance(1, *((hour, "F", f"{hour}0") for hour in range(1, 8))))
+    outcome = await site.hand(tolerance(2, (7, "C", "71")))
+    assert (outcome.result, outcome.reason) == (Result.NEVER, "more resources match than one search brings")
+    assert len(seen(site)) == 7
 
 
 async def test_a_result_of_a_specimen_is_corrected(site: Site) -> None:
