@@ -251,7 +251,10 @@ def replace_fact(
 
 def add_parts(existing: Resource, ours: Resource) -> Resource:
     """The existing report with the results that only ours has, an older one, and nothing else of it: whatever the order
-    in which two reports came, the same results stand in it."""
+    in which two reports came, the same results stand in it. A result that was confirmed before its value came has the
+    value."""
+    if ours["resourceType"] == "Observation":
+        return {**ours, **existing} if _waits_for_its_value(existing) else dict(existing)
     result = dict(existing)
     if ours["resourceType"] != "DiagnosticReport":
         return result
@@ -261,6 +264,11 @@ def add_parts(existing: Resource, ours: Resource) -> Resource:
         if missing := [one for one in new if one["reference"] not in known]:
             result[name] = [*(existing.get(name) or ()), *missing]
     return result
+
+
+def _waits_for_its_value(result: Resource) -> bool:
+    told = any(name.startswith(("value", "dataAbsentReason", "component", "hasMember")) for name in result)
+    return result.get("status") == "final" and not told
 
 
 def _keep_contained_of_lists(result: Resource, existing: Resource) -> None:

@@ -486,6 +486,12 @@ async def test_what_is_confirmed_again_is_final_again(site: Site) -> None:
     assert seen(site) == [("07", "final", 71)]
 
 
+async def test_what_is_confirmed_before_it_came_has_its_value(site: Site) -> None:
+    await site.say(tolerance(2, (7, "U", "")), channel="other")
+    await site.say(tolerance(1, (7, "P", "70")))
+    assert seen(site) == [("07", "final", 70)]
+
+
 async def test_what_confirms_a_value_corrects_no_time(site: Site) -> None:
     await site.say(tolerance(1, (7, "P", "70")))
     await site.say(tolerance(2, (8, "U", "")))
