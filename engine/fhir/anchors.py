@@ -171,6 +171,7 @@ class Anchors:
         self._cache = Cache() if cache is None else cache
         self._heard = Heard()
         self._turns = Turns()
+        self._begun: set[str] = set()
 
     def recall(self, entries: Iterable[Entry]) -> list[Entry]:
         """Point the references of known anchors at their ids. Returns those that have to be searched."""
@@ -332,6 +333,12 @@ class Anchors:
         """Whether the message was the last to write one of these anchors."""
         return code in map(self._cache.mark, map(key_of, entries))
 
+    def begun(self, code: str) -> bool:
+        """Whether an anchor that was to be created had been by the same message: in an earlier attempt. Told once."""
+        found = code in self._begun
+        self._begun.discard(code)
+        return found
+
     def current(self, entry: Entry) -> Resource:
         """The anchor as it was last seen. Trouble before it was settled."""
         resource: Resource = orjson.loads(self._known(entry).stored)
@@ -407,6 +414,8 @@ class Anchors:
         self._cache.forget(key_of(entry))
         told = event_time.timed(ours, entry.event) if entry.policy == "overwrite" else ours
         found, new = await self._create_unless(entry, told, asked_by(entry), code, spent)
+        if not new and any(code in tags.marks(one) for one in found):
+            self._begun.add(code)
         await self.learn(entry, found, spent)
         if new or self._cache.get(key_of(entry)) is not None:
             return new

@@ -183,6 +183,7 @@ class Deliverer:
         point_at(facts, known.found, twins)
         begun = self._anchors.wrote(anchors, tag) or any(tag in marks(found) for found in known.found.values())
         late = await self._anchors.settle(anchors, tag, spent)
+        begun |= self._anchors.begun(tag)
         confirmed = {self._anchors.current(entry)["id"] for entry in anchors if entry.series}
         if confirmed:  # of a series: the facts are none of these
             wanted = lookup(facts)

@@ -375,6 +375,14 @@ async def test_a_survivor_that_is_merged_again_passes_its_numbers_on(site: Site)
     assert len(site.held("Patient")) == 3
 
 
+async def test_an_order_that_another_process_repeats_has_one_provenance(site: Site) -> None:
+    await site.say(a08(1))  # patient and sender are known by it
+    for _ in range(2):
+        site.deliverer = await site.another_process()
+        await site.say(order(2, "NW"), number=2)
+    assert len(site.held("Provenance")) == 2
+
+
 @pytest.mark.parametrize("trigger", ["A18", "A34", "A39", "A40", "A47"])
 async def test_every_event_that_gives_a_number_up_leads_it_to_the_one_in_pid(site: Site, trigger: str) -> None:
     await site.say(a08(1, mrn="OLD"))
