@@ -101,11 +101,16 @@ class Runner:
         rows = [row for key in keys if (row := self.course.open.get(key)) is not None]
         for at in range(0, len(rows), READ_AT_ONCE):
             some = rows[at : at + READ_AT_ONCE]
-            found = await self._lanes_of(some)
-            for key in [row.key for row in some]:
-                row = self.course.open.get(key)
-                if row is not None and self._lanes.get(key) is None:  # not closed meanwhile, nor taken up by others
-                    self._restore(row, found[key])
+            found: dict[
+                tuple[object, int], tuple[bytes, ...]
+            ] = {}  # by key and revision: a person may change one meanwhile
+            while lacking := [row for row in some if (row.key, row.revision) not in found]:
+                lanes = await self._lanes_of(lacking)
+                found |= {(row.key, row.revision): lanes[row.key] for row in lacking}
+                some = [row for each in some if (row := self.course.open.get(each.key)) is not None]
+            for row in some:
+                if self._lanes.get(row.key) is None:  # not taken up by others
+                    self._restore(row, found[row.key, row.revision])
 
     async def _lanes_of(self, rows: list[OpenWork]) -> dict[tuple[int, int, int], tuple[bytes, ...]]:
         """The lanes in which open work stands. What a person has changed stands in those of all its revisions."""

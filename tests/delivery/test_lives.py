@@ -255,6 +255,18 @@ def test_an_edit_that_comes_while_the_one_before_is_still_read_leaves_no_lane_ou
         it.store()
 
 
+@pytest.mark.parametrize("reading", range(6, 24, 2))
+def test_an_edit_that_comes_while_what_is_tried_again_is_read_leaves_no_lane_out(reading: int) -> None:
+    """It stood in no lane: the mapping could make nothing of it, and its lane had gone on."""
+    with life(LANES, reading=reading) as it:
+        it.store(kind=UNMAPPABLE)
+        it.machine.withhold("north", False, 40)
+        it.retry(1, 10)  # it is durable, and its bytes are being read
+        it.machine._process.ledger.turns = 0
+        it.edit(1, 100, kind=PLAIN, patients=("B",))
+        it.store("B")
+
+
 def test_who_waits_behind_one_that_an_edit_has_put_before_him_says_so() -> None:
     with life(LANES) as it:
         it.store("B")
