@@ -101,9 +101,8 @@ class Runner:
         rows = [row for key in keys if (row := self.course.open.get(key)) is not None]
         for at in range(0, len(rows), READ_AT_ONCE):
             some = rows[at : at + READ_AT_ONCE]
-            found: dict[
-                tuple[object, int], tuple[bytes, ...]
-            ] = {}  # by key and revision: a person may change one meanwhile
+            # By key and revision: a person may change one while it is read.
+            found: dict[tuple[tuple[int, int, int], int], tuple[bytes, ...]] = {}
             while lacking := [row for row in some if (row.key, row.revision) not in found]:
                 lanes = await self._lanes_of(lacking)
                 found |= {(row.key, row.revision): lanes[row.key] for row in lacking}

@@ -133,7 +133,7 @@ def _of_time(at: At, *, at_its_place: bool) -> Fits:
 
 def _of_message(code: str, *, at_its_place: bool) -> Fits:
     def fits(entry: Entry, one: Resource) -> bool:
-        return code in marks(one) and (not at_its_place or _stands(entry, one))
+        return bool(code) and code in marks(one) and (not at_its_place or _stands(entry, one))
 
     return fits
 

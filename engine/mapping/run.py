@@ -316,13 +316,12 @@ class Run:
         for one in keys:
             if one not in entry.key and one not in entry.formerly:
                 entry.formerly += (one,)
-        self.former.append(entry)
+        if not (entry.apart or entry.series):  # which tell it apart
+            self.former.append(entry)
 
     def leave_former(self) -> None:
-        """What is another one's key in this message is no former key, unless what tells them `apart` decides."""
+        """What is another one's key in this message is no former key."""
         for entry in self.former:
-            if not entry.formerly or entry.apart or entry.series:
-                continue
             kind = entry.resource["resourceType"]
             others = {one for one in entry.formerly if self.keys.get((kind, one), entry) is not entry}
             if others:
