@@ -88,7 +88,8 @@ def _numbered(entry: Entry, found: Sequence[Resource]) -> Sequence[Resource]:
     of something else or was told apart, and none of several, where a further key can tell this one apart."""
     own, systems = [one for one in found if has(one, entry.key[:1])], {system for system, _ in further(entry)}
     left = [one for one in own if not any(system in systems for system, _ in identifiers_of(one))]
-    left = [one for one in left if entry.becomes or not _surely_differs(entry, one)]
+    changes = entry.becomes and len(found) == 1  # else nobody says which of them
+    left = [one for one in left if changes or not _surely_differs(entry, one)]
     return [] if systems and len(left) != 1 else left
 
 

@@ -73,6 +73,14 @@ def test_an_order_is_found_by_its_best_number_that_nothing_speaks_against(found:
     assert [one["id"] for one in meant(mine, stored)] == ([] if wanted is None else [str(wanted)])
 
 
+def test_only_the_one_of_its_number_becomes_something_else() -> None:
+    mine = entry("P1 P1:GLU", "F1", has="P1 F1")
+    mine.becomes = True
+    hemoglobin, chemistry = resource("P1", "F1", code="HGB"), resource("P1:CHEM", "F1", code="CHEM")
+    assert meant(mine, [hemoglobin]) == [hemoglobin]
+    assert meant(mine, [hemoglobin, chemistry]) == []
+
+
 def test_a_former_number_is_of_one_patient() -> None:
     mine, other = entry("P1 P1:GLU", "F1"), {"reference": "Patient/2"}
     assert meant(mine, [resource("F1", code="GLU", subject=other)]) == []
