@@ -3,7 +3,8 @@ no sub-id for them. Pure.
 
 A message's first has the key K, the others K#2, K#3 …, and all of a series a second identifier in common. A later
 message may bring them in another order, one of them alone, or with other times. So the time says which is which,
-wherever one has it; what is left goes by its place in the series, for times are corrected, and missing at first.
+wherever one has it; what is left goes by its place in the series, for times are corrected, and missing at first. In
+doubt it is one more: nothing final goes over another one's time and value.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ def places(
     for at in ways:
         left = _take(entries, left, result, _of_time(at, at_its_place=True))
         left = _take(entries, left, result, _of_time(at, at_its_place=False))
-    for placed in (True, False):  # the message is repeated, and another one has corrected its times since
-        left = _take(entries, left, result, _of_message(code, at_its_place=placed))
+    written = {one["id"] for one in left if code and code in marks(one)}
+    for placed in (True, False) if written else ():  # it is repeated, and another one has corrected its times since
+        left = _take(entries, left, result, _among(written, at_their_places=placed))
     if not more:
         lone, moved = len(entries) == len(stored) == 1, _have_moved(entries, result)
         _take(entries, left, result, lambda entry, one: _stands(entry, one) and _corrects(entry, one, lone, moved))
@@ -131,9 +133,9 @@ def _of_time(at: At, *, at_its_place: bool) -> Fits:
     return fits
 
 
-def _of_message(code: str, *, at_its_place: bool) -> Fits:
+def _among(ids: Collection[str], *, at_their_places: bool) -> Fits:
     def fits(entry: Entry, one: Resource) -> bool:
-        return bool(code) and code in marks(one) and (not at_its_place or _stands(entry, one))
+        return one["id"] in ids and (not at_their_places or _stands(entry, one))
 
     return fits
 
