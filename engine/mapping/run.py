@@ -312,7 +312,9 @@ class Run:
         return (own,)
 
     def formerly(self, entry: Entry, keys: Sequence[tuple[str, str]]) -> None:
-        """Keys that an anchor may have been stored by, beside its own."""
+        """Keys that an anchor may have been stored by, beside its own. What is contained has none."""
+        if not entry.key:
+            return
         for one in keys:
             if one not in entry.key and one not in entry.formerly:
                 entry.formerly += (one,)

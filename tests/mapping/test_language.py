@@ -471,6 +471,16 @@ def test_an_anchor_may_have_been_stored_under_another_key(tmp_path: Path) -> Non
     assert (keys(entry.key), keys(entry.formerly)) == (["M1"], [])
 
 
+@pytest.mark.parametrize("lines", [("PID|||M1|A1", "PID|||A1"), ("PID|||A1", "PID|||M1|A1")])
+def test_the_key_of_another_one_of_the_message_is_no_former_key(tmp_path: Path, lines: tuple[str, str]) -> None:
+    formerly = "    formerly: person '{PID-4.1}'\n    keyless: contain\n"
+    text = MESSAGE.replace("    key: identifier\n", f"    key: person '{{PID-3.1}}'\n{formerly}")
+    entries = run(write(tmp_path, messages_ZZZ=text), *lines, "PID||||A1").entries
+    assert {(*keys(entry.key), *keys(entry.formerly)) for entry in entries} == {("M1",), ("A1",)}
+    [one] = [entry for entry in entries if keys(entry.key) == ["M1"]]
+    assert [each["value"] for each in one.resource["identifier"] if "system" in each][-1] == "M1"
+
+
 @pytest.mark.parametrize(("pid", "best"), [("PID|||M1|S1", "S1"), ("PID|||M1", "M1")])
 def test_a_name_may_be_made_of_names_of_a_group(tmp_path: Path, pid: str, best: str) -> None:
     message = MESSAGE.replace("    key: identifier\n", "    key: person '{best}'\n")
