@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
+import orjson
+
 from engine.fhir.identifiers import pair, type_of
 from engine.fhir.merge import rivals
 from engine.fhir.output import Diagnostic, Entry, Key, Policy, Role, UnmappedCode, series_key
@@ -30,6 +32,7 @@ _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 _RANGE = re.compile(rf"\s*(?:({_NUMBER})\s*-\s*({_NUMBER})|([<>]=?)\s*({_NUMBER}))\s*")
 _PAD = ("",) * 64
 _READINGS = 64
+_LOCAL = re.compile(rb'"reference":"#([^"\\]+)"')  # which can't stand in a text, whose quotes would be escaped
 _CACHE_LENGTH = 200  # characters; longer values hardly repeat
 
 
@@ -394,15 +397,10 @@ def nulls(fields: Any) -> frozenset[int]:
     return fields.nulls if isinstance(fields, Fields) else frozenset()
 
 
-def _local_references(value: Any) -> set[str]:
-    """The ids of the contained resources that something refers to."""
-    if isinstance(value, list):
-        return {name for one in value for name in _local_references(one)}
-    if not isinstance(value, dict):
-        return set()
-    found = {name for key, one in value.items() if key != "contained" for name in _local_references(one)}
-    reference = value.get("reference")
-    return found | {reference[1:]} if isinstance(reference, str) and reference.startswith("#") else found
+def _local_references(resource: dict[str, Any]) -> set[str]:
+    """The ids of the contained resources that it refers to, but for what it contains."""
+    own = orjson.dumps({name: value for name, value in resource.items() if name != "contained"})
+    return {found.decode() for found in _LOCAL.findall(own)}
 
 
 def link(run: Run, resource: dict[str, Any], entry: Entry) -> dict[str, str]:
