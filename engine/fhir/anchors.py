@@ -27,7 +27,7 @@ from engine.fhir.failure import LOCAL, Trouble
 from engine.fhir.identifiers import has, pair
 from engine.fhir.meant import asked_by, differs, doubtful, foreign, further, keys_of_new, meant
 from engine.fhir.merge import agrees, cleared, contradicts, merge_anchor, same
-from engine.fhir.output import Entry, Key, Resource, series_key
+from engine.fhir.output import WHOSE, Entry, Key, Resource, series_key
 from engine.fhir.patients import Party, is_linking, relinked, without_links
 from engine.fhir.series import base_of
 from engine.fhir.survivors import (
@@ -55,8 +55,6 @@ OPEN_REFERENCE = b'"urn:uuid:'
 OFTEN_NEW = frozenset(("Encounter", "ServiceRequest"))
 CONTENTS_KEPT = 4
 TIMES_KEPT = 100_000  # about 200 bytes each
-
-_WHOSE = ("subject", "patient", "beneficiary")
 
 CacheKey = tuple[str, ...]
 
@@ -470,7 +468,7 @@ class Anchors:
             ours = {name: value for name, value in ours.items() if name not in empty}
         result = merge_anchor(existing, ours, policy, clears)
         if tags.marks(existing) == [code]:  # ours alone; its patient may be another record by now
-            whose = {name: ours[name] for name in _WHOSE if name in ours and ours[name] != existing.get(name)}
+            whose = {name: ours[name] for name in WHOSE if name in ours and ours[name] != existing.get(name)}
             result = {**(result or existing), **whose} if whose else result
         if result is None:
             return None

@@ -26,7 +26,6 @@ from engine.fhir.survivors import Persons
 from engine.ledger.outcome import Result
 
 MOST_IN_A_QUERY = 50
-NOBODY = Persons()
 
 
 @dataclass(slots=True)
@@ -138,8 +137,8 @@ def plan(
     urns: dict[int, str],
     twins: dict[int, list[Entry]],
     code: str,
-    incarnations: Sequence[str] = (),
-    persons: Persons = NOBODY,
+    incarnations: Sequence[str],
+    persons: Persons,
 ) -> list[Write]:
     """What is to be written: new facts, and existing ones that this message changes and no later event has written.
     incarnations: of the ledger, oldest first."""

@@ -63,6 +63,10 @@ def series_key(key: Pair) -> Pair:
     return f"{key[0]}:series", key[1]
 
 
+WHOSE = ("subject", "patient", "beneficiary")
+"""The elements that say of whom a resource is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
     """Something a mapping could not carry over as it stood: ids, codes and paths only, never patient data.

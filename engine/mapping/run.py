@@ -18,7 +18,7 @@ import orjson
 
 from engine.fhir.identifiers import pair, type_of
 from engine.fhir.merge import rivals
-from engine.fhir.output import Diagnostic, Entry, Key, Policy, Role, UnmappedCode, series_key
+from engine.fhir.output import WHOSE, Diagnostic, Entry, Key, Policy, Role, UnmappedCode, series_key
 from engine.hl7 import datetime as times
 from engine.hl7.escape import STANDARD, Delimiters, unescape
 from engine.mapping import lineage
@@ -331,7 +331,7 @@ class Run:
             others = {one for one in entry.formerly if self.keys.get((kind, one), entry) is not entry}
             if others:
                 entry.formerly = tuple(one for one in entry.formerly if one not in others)
-                known_by(entry.resource, entry.key[0], list, others)
+                known_by(entry.resource, entry.key[0], type(entry.resource.get("identifier")), others)
 
     def keyless(self, name: str, resource: dict[str, Any], role: Role, keep: bool) -> Entry | None:
         """A resource that nothing identifies: to be contained where it is referred to, or dropped."""
@@ -465,7 +465,7 @@ def known_by(
 
 def _of_another(known: dict[str, Any], resource: dict[str, Any]) -> bool:
     """Whether two resources of one number are of two patients."""
-    for element in ("subject", "patient", "beneficiary"):
+    for element in WHOSE:
         mine, theirs = resource.get(element), known.get(element)
         if mine and theirs and mine is not theirs and mine != theirs and "reference" in mine and "reference" in theirs:
             return True
