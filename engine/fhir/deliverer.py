@@ -21,7 +21,6 @@ from engine.fhir.condition import tagged
 from engine.fhir.events import RequestFailed
 from engine.fhir.facts import Write, distinct, lookup, plan, point_at
 from engine.fhir.failure import LOCAL, Trouble
-from engine.fhir.identifiers import pair
 from engine.fhir.merge import same
 from engine.fhir.output import Entry, Output, Resource
 from engine.fhir.patients import is_linking
@@ -282,16 +281,11 @@ def _open_references(output: Output, urns: dict[int, str]) -> None:
         entry.reference.pop("identifier", None)
 
 
-def _contended(output: Output) -> set[tuple[str, str, str]]:
-    """What no other message may write meanwhile: the patient, by whatever number, and what the message itself says,
-    which may come under another number of the patient too."""
-    found = set()
-    for entry in output.entries:
-        if entry.type == "Patient":
-            found |= {(entry.type, *pair(one)) for one in entry.resource.get("identifier") or ()}
-        if entry.key and (entry.role == "fact" or entry.type == "Patient"):
-            found.add((entry.type, *(base_of(entry) if entry.series else entry.key[0])))
-    return found
+def _contended(output: Output) -> set[tuple[str, ...]]:
+    """What no other message may write meanwhile: the patient, and what the message itself says, which may come under
+    another number of the patient too."""
+    own = [entry for entry in output.entries if entry.key and (entry.role == "fact" or entry.type == "Patient")]
+    return {(entry.type, *(base_of(entry) if entry.series else entry.key[0])) for entry in own}
 
 
 def _anchors(output: Output) -> list[Entry]:
